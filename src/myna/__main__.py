@@ -1,0 +1,3 @@
+from myna.commands import main
+
+main()

@@ -1,0 +1,44 @@
+"""What flows: conversations, documents, sampling and replies; JSON lines; the error tree. No torch."""
+
+from myna.records.conversation import Candidate, Conversation, Image, Json, Message, Role, Text, Tokens, ToolCall
+from myna.records.document import Document
+from myna.records.errors import (
+    ChatError,
+    DataError,
+    DownloadError,
+    ModelDirError,
+    MynaError,
+    ProviderError,
+    RequestError,
+    Unavailable,
+)
+from myna.records.reply import Delta, Reply, Sampled, Usage, fold
+from myna.records.sampling import DEFAULTS, Sampling
+
+__all__ = [
+    "DEFAULTS",
+    "Candidate",
+    "ChatError",
+    "Conversation",
+    "DataError",
+    "Delta",
+    "Document",
+    "DownloadError",
+    "Image",
+    "Json",
+    "Message",
+    "ModelDirError",
+    "MynaError",
+    "ProviderError",
+    "Reply",
+    "RequestError",
+    "Role",
+    "Sampled",
+    "Sampling",
+    "Text",
+    "Tokens",
+    "ToolCall",
+    "Unavailable",
+    "Usage",
+    "fold",
+]

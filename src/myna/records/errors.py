@@ -1,0 +1,59 @@
+"""The error tree. An error says what, where, and what to run next.
+
+    MynaError
+    ├── DataError          a record or a data file is malformed (file:line and field)
+    ├── ModelDirError      a model directory or model file cannot be trusted or read
+    ├── DownloadError      a model could not be fetched
+    ├── ChatError          a tokenizer or chat template cannot do what was asked
+    ├── RequestError       the request is at fault; carries `param` and `code` as OpenAI's error body does
+    ├── Unavailable        not now: loading, draining or full; carries `retry_after` seconds
+    └── ProviderError      a model endpoint failed; carries its HTTP `status`, or None when it never answered
+
+The command line prints one line and exits 2; the server answers in OpenAI's error shape.
+Anything else that is raised is a bug of ours and keeps its traceback.
+"""
+
+
+class MynaError(Exception):
+    """An error whose message is written for the person who will read it."""
+
+
+class DataError(MynaError):
+    """A record or a data file is malformed."""
+
+
+class ModelDirError(MynaError):
+    """A model directory or model file cannot be trusted or read."""
+
+
+class DownloadError(MynaError):
+    """A model could not be fetched."""
+
+
+class ChatError(MynaError):
+    """A tokenizer or chat template cannot do what was asked."""
+
+
+class RequestError(MynaError):
+    """The request is at fault. `param` is a dotted path into it, `code` a stable machine-readable name."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str = "invalid_value"):
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class Unavailable(MynaError):
+    """Not now: try again in `retry_after` seconds."""
+
+    def __init__(self, message: str, *, retry_after: int = 1):
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ProviderError(MynaError):
+    """A model endpoint failed. `status` is its HTTP status, or None when it never answered."""
+
+    def __init__(self, message: str, *, status: int | None = None):
+        super().__init__(message)
+        self.status = status

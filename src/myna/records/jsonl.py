@@ -1,0 +1,70 @@
+"""Reading and writing records as JSON lines, gzipped when the name ends in .gz. Streams, whatever the file's size."""
+
+import gzip
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Protocol, Self, TypeVar, cast
+
+import orjson
+
+from myna.records.conversation import Json
+from myna.records.errors import DataError
+
+
+class Record(Protocol):
+    """Conversation, Document, or anything else that knows its JSON form."""
+
+    @classmethod
+    def from_json(cls, value: object, path: str = "") -> Self: ...
+
+    def to_json(self) -> Json: ...
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read(path: str | Path, record: type[R]) -> Iterator[R]:
+    """The file's records, one by one. Blank lines are skipped.
+
+    Raises DataError at the first bad row ("rows.jsonl:17: messages.3.role: ..."), or if the file cannot be read.
+    """
+    for line, row in read_rows(path):
+        try:
+            yield record.from_json(row)
+        except DataError as e:
+            raise DataError(f"{path}:{line}: {e}") from None
+
+
+def read_rows(path: str | Path) -> Iterator[tuple[int, object]]:
+    """(line number, parsed JSON value) for every line that is not blank."""
+    line = 0
+    try:
+        with _open(Path(path), "rb") as file:
+            for line, text in enumerate(file, start=1):
+                if text := text.removeprefix(b"\xef\xbb\xbf").strip() if line == 1 else text.strip():
+                    yield line, orjson.loads(text)
+    except orjson.JSONDecodeError as e:
+        raise DataError(f"{path}:{line}: not JSON: {e}") from None
+    except (OSError, EOFError) as e:  # a cut gzip file raises EOFError, a corrupt one BadGzipFile (an OSError)
+        raise DataError(f"{path}:{line + 1}: cannot read: {e}") from None
+
+
+def write(path: str | Path, records: Iterable[Record]) -> int:
+    """Write the records and return how many. The file appears whole or not at all: a crash leaves only NAME.partial."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    count = 0
+    with _open(partial, "wb", gz=path.suffix == ".gz") as file:
+        for record in records:
+            count += 1
+            file.write(orjson.dumps(record.to_json(), option=orjson.OPT_APPEND_NEWLINE))
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    partial.rename(path)
+    return count
+
+
+def _open(path: Path, mode: str, gz: bool | None = None) -> IO[bytes]:
+    is_gz = path.suffix == ".gz" if gz is None else gz
+    return cast(IO[bytes], gzip.open(path, mode) if is_gz else open(path, mode))

@@ -1,0 +1,81 @@
+"""The house's own rules: imports go down only, the torch-free rooms start without torch, nothing outgrows a screen."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import myna
+
+SRC = Path(myna.__file__).parent
+
+# Room -> the rooms it may import. docs/design.md draws the same picture.
+ARROWS: dict[str, set[str]] = {
+    "records": set(),
+    "modeldir": {"records"},
+    "chat": {"records", "modeldir"},
+    "model": {"records", "modeldir"},
+    "engine": {"records", "modeldir", "chat", "model"},
+    "provider": {"records", "modeldir", "chat", "engine"},
+    "serve": {"records", "modeldir", "provider"},
+    "commands": {"records", "modeldir", "chat", "model", "engine", "provider", "serve"},
+}
+TORCH_FREE = ["records", "modeldir", "chat", "provider", "engine.request", "engine.blocks", "engine.schedule"]
+FILES = sorted(SRC.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Every module a file imports, inside functions too."""
+    tree = ast.parse(path.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
+def test_imports_go_down_only(path: Path) -> None:
+    here = path.relative_to(SRC).parts[0].removesuffix(".py")
+    for module in imported(path):
+        if module.startswith("myna.") and room(module) != here and here in ARROWS:
+            assert room(module) in ARROWS[here], f"{path.relative_to(SRC)} imports {module}"
+
+
+def test_every_room_is_in_the_picture() -> None:
+    rooms = {p.name for p in SRC.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert rooms <= set(ARROWS), f"add to ARROWS and docs/design.md: {rooms - set(ARROWS)}"
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_torch_free_rooms_import_without_torch(module: str) -> None:
+    code = f"import sys, myna.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0, f"myna.{module} imports torch"
+
+
+def test_no_file_outgrows_600_lines() -> None:
+    lengths = {str(p.relative_to(SRC)): len(p.read_text().splitlines()) for p in FILES}
+    assert {name: n for name, n in lengths.items() if n > 600} == {}
+
+
+def test_no_oracle_is_imported_by_the_product() -> None:
+    oracles = {"transformers", "peft", "trl", "bitsandbytes", "openai", "safetensors", "accelerate"}
+    guilty = {str(p.relative_to(SRC)): {m.split(".")[0] for m in imported(p)} & oracles for p in FILES}
+    assert {name: found for name, found in guilty.items() if found} == {}
+
+
+def test_longest_functions_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The longest function separates the admired codebases from the regretted; 60 lines is a screen."""
+    functions = [
+        (node.end_lineno - node.lineno + 1, f"{path.relative_to(SRC)}:{node.lineno} {node.name}")
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
+    ]
+    longest = sorted(functions, reverse=True)[:5]
+    with capsys.disabled():
+        print("\nlongest functions: " + ", ".join(f"{where} ({n})" for n, where in longest))
+    assert longest[0][0] <= 60, longest[0]
