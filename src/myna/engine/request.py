@@ -1,0 +1,112 @@
+"""What the engine is asked for, and the state of each candidate while it runs. No torch, clock, threads or randomness."""
+
+from dataclasses import dataclass, field
+
+from myna.records import RequestError, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt to continue. `id` is the arrival number: every tie in scheduling is broken by it.
+
+    sampling    resolved: nothing in it is None but `logprobs`
+    stop_ids    token ids that end an answer
+    priority    lower runs first
+    salt        requests share cached prefixes only with requests of the same salt
+    """
+
+    id: int
+    ids: tuple[int, ...]
+    sampling: Sampling
+    stop_ids: frozenset[int] = frozenset()
+    priority: int = 0
+    salt: str = ""
+
+    @property
+    def max_tokens(self) -> int:
+        assert self.sampling.max_tokens is not None, "resolved by admit()"
+        return self.sampling.max_tokens
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """One candidate of a request: its tokens so far, and which of them have keys and values in `blocks`."""
+
+    request: Request
+    candidate: int
+    tokens: list[int]
+    computed: int = 0
+    blocks: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)  # hash chain of the full blocks of `tokens`, filled as needed
+    cached: int = 0  # prompt tokens that were found in the prefix cache when it was first admitted
+    preemptions: int = 0
+    finish_reason: str | None = None
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Who goes first: priority, then arrival, then candidate."""
+        return self.request.priority, self.request.id, self.candidate
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - len(self.request.ids)
+
+    @property
+    def pending(self) -> int:
+        """Tokens whose keys and values are not computed yet; 1 is a decode step, more is prefill."""
+        return len(self.tokens) - self.computed
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """tokens[start:stop] of one sequence, computed in one step. It yields a next token if it reaches the end."""
+
+    sequence: Sequence
+    start: int
+    stop: int
+
+    @property
+    def samples(self) -> bool:
+        return self.stop == len(self.sequence.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step: decodes first, then prefill chunks, within the token budget."""
+
+    slices: tuple[Slice, ...]
+
+    @property
+    def sampling(self) -> tuple[Slice, ...]:
+        """The slices that yield a token; the runner answers them in this order."""
+        return tuple(s for s in self.slices if s.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A sequence got a token; `finish_reason` is set on its last."""
+
+    sequence: Sequence
+    token: int
+    finish_reason: str | None
+
+
+def resolve_max_tokens(prompt: int, asked: int | None, limit: int) -> int:
+    """How many tokens the answer may have: what was asked for, or all that fit. Never cuts; raises RequestError instead."""
+    if prompt == 0:
+        raise RequestError("The prompt is empty; there is nothing to continue.", param="prompt")
+    if prompt >= limit:
+        raise RequestError(
+            f"The prompt has {prompt} tokens and this server holds {limit} (prompt and answer together). "
+            "Shorten the prompt, or serve with a larger --max-len.",
+            param="messages",
+            code="context_length_exceeded",
+        )
+    if asked is not None and prompt + asked > limit:
+        raise RequestError(
+            f"The prompt has {prompt} tokens and max_tokens is {asked}: {prompt + asked} together, and this server holds "
+            f"{limit}. Ask for at most {limit - prompt}, or serve with a larger --max-len.",
+            param="max_tokens",
+            code="context_length_exceeded",
+        )
+    return limit - prompt if asked is None else asked

@@ -1,0 +1,174 @@
+"""Deciding what the next step computes, and settling what it yielded. No torch, clock, threads or randomness.
+
+`plan()` gives every running decode its token first, then spends what is left of the token budget on prefill chunks, oldest
+first, and admits waiting sequences whose whole prompt fits. When blocks run out the youngest sequence is preempted: its
+blocks go back and it is computed again later (much of it from the prefix cache). The oldest can always preempt all others,
+and admission refused what could never fit alone, so every admitted request ends.
+"""
+
+from bisect import insort
+from operator import attrgetter
+
+from myna.engine.blocks import BLOCK, Blocks, blocks_for, extend_digests
+from myna.engine.request import Event, Plan, Request, Sequence, Slice
+
+_order = attrgetter("order")
+
+
+class Scheduler:
+    """Holds the waiting and running sequences of all requests and the blocks they own.
+
+    budget        most tokens computed in one step
+    max_running   most sequences decoded at once
+    prefix_cache  whether blocks computed for one sequence may serve another
+    """
+
+    def __init__(self, blocks: Blocks, *, budget: int = 512, max_running: int = 64, prefix_cache: bool = True):
+        assert budget >= max_running >= 1, "a step must be able to decode every running sequence"
+        self.blocks = blocks
+        self.budget = budget
+        self.max_running = max_running
+        self.prefix_cache = prefix_cache
+        self.waiting: list[Sequence] = []  # both lists are kept in order of (priority, arrival, candidate)
+        self.running: list[Sequence] = []
+        self._leaders: dict[int, Sequence] = {}  # request id -> its candidate 0, while that one is alive
+
+    @property
+    def idle(self) -> bool:
+        return not self.waiting and not self.running
+
+    def add(self, request: Request) -> list[Sequence]:
+        """Queue one sequence per candidate. The request was admitted: it fits the pool when alone."""
+        need = blocks_for(len(request.ids) + request.max_tokens)
+        assert need <= self.blocks.count, f"request {request.id} needs {need} blocks of {self.blocks.count}"
+        sequences = [Sequence(request, k, list(request.ids)) for k in range(request.sampling.n or 1)]
+        self._leaders[request.id] = sequences[0]
+        for sequence in sequences:
+            insort(self.waiting, sequence, key=_order)
+        return sequences
+
+    def finish(self, sequence: Sequence, reason: str) -> None:
+        """End a sequence now, wherever it is; its blocks are free at once. Ending it twice does nothing."""
+        if sequence.finish_reason is not None:
+            return
+        sequence.finish_reason = reason
+        (self.running if sequence in self.running else self.waiting).remove(sequence)
+        self._give_back(sequence)
+        if self._leaders.get(sequence.request.id) is sequence:
+            del self._leaders[sequence.request.id]
+
+    def plan(self) -> Plan:
+        """What to compute next; empty when nothing can run."""
+        slices: dict[Sequence, Slice] = {}  # in order: decodes, then prefills
+        decoding = [s for s in self.running if s.pending == 1]
+        prefilling = [s for s in self.running if s.pending > 1]
+        for sequence in decoding + prefilling:
+            self._advance(sequence, slices)
+        for sequence in [*self.waiting]:
+            if len(self.running) >= self.max_running or self._left(slices) == 0:
+                break
+            if self._waits_for_leader(sequence):
+                continue
+            if not self._admit(sequence):
+                break  # first come, first served: nobody overtakes the one that does not fit yet
+            self._advance(sequence, slices)
+        return Plan(tuple(slices.values()))
+
+    def _advance(self, sequence: Sequence, slices: dict[Sequence, Slice]) -> None:
+        """Add the sequence's next slice, as far as the budget goes, unless it was preempted meanwhile or is now."""
+        stop = sequence.computed + min(sequence.pending, self._left(slices))
+        if sequence in self.running and stop > sequence.computed and self._make_room(sequence, stop, slices):
+            slices[sequence] = Slice(sequence, sequence.computed, stop)
+
+    def _left(self, slices: dict[Sequence, Slice]) -> int:
+        return self.budget - sum(s.stop - s.start for s in slices.values())
+
+    def settle(self, plan: Plan, tokens: list[int]) -> list[Event]:
+        """Record what a step computed. `tokens` answers `plan.sampling`, in order."""
+        events = []
+        answers = iter(tokens)
+        for piece in plan.slices:
+            sequence, token = piece.sequence, next(answers) if piece.samples else None
+            if sequence.finish_reason is not None:
+                continue  # cancelled while the step was running; its blocks are already back
+            sequence.computed = piece.stop
+            self._remember(piece)
+            if token is not None:
+                sequence.tokens.append(token)
+                reason = _finish_reason(sequence, token)
+                events.append(Event(sequence, token, reason))
+                if reason is not None:
+                    self.finish(sequence, reason)
+        return events
+
+    def _waits_for_leader(self, sequence: Sequence) -> bool:
+        """Candidates of one request wait until the first has computed the prompt, then share its blocks."""
+        leader = self._leaders.get(sequence.request.id)
+        if not self.prefix_cache or leader is None or leader is sequence:
+            return False
+        return leader.computed < len(leader.request.ids)
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Move a waiting sequence to running, with the cached blocks of its prefix, if all of its tokens fit now."""
+        found: list[int] = []
+        if self.prefix_cache:
+            extend_digests(sequence.digests, sequence.tokens, sequence.request.salt)
+            # The last token is always computed: its logits are what the step is for.
+            found = self.blocks.find(sequence.digests[: (len(sequence.tokens) - 1) // BLOCK])
+        found_free = sum(self.blocks.owners[block] == 0 for block in found)
+        if blocks_for(len(sequence.tokens)) - len(found) > self.blocks.free - found_free:
+            return False
+        self.blocks.own(found)
+        sequence.blocks, sequence.computed = found, len(found) * BLOCK
+        if not sequence.preemptions:
+            sequence.cached = sequence.computed
+        self.waiting.remove(sequence)
+        insort(self.running, sequence, key=_order)
+        return True
+
+    def _make_room(self, sequence: Sequence, stop: int, slices: dict[Sequence, Slice]) -> bool:
+        """Give the sequence blocks up to token `stop`, preempting younger ones if need be. False if it had to yield."""
+        need = blocks_for(stop) - len(sequence.blocks)
+        while need > self.blocks.free:
+            youngest = self.running[-1]
+            self._preempt(youngest)
+            slices.pop(youngest, None)
+            if youngest is sequence:
+                return False
+        sequence.blocks += self.blocks.take(max(need, 0))
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._give_back(sequence)
+        sequence.preemptions += 1
+        insort(self.waiting, sequence, key=_order)
+
+    def _give_back(self, sequence: Sequence) -> None:
+        self.blocks.release(sequence.blocks)
+        sequence.blocks, sequence.computed = [], 0
+
+    def _remember(self, piece: Slice) -> None:
+        """Make the blocks that this slice filled findable."""
+        if not self.prefix_cache:
+            return
+        sequence = piece.sequence
+        extend_digests(sequence.digests, sequence.tokens, sequence.request.salt)
+        for index in range(piece.start // BLOCK, piece.stop // BLOCK):
+            self.blocks.remember(sequence.blocks[index], sequence.digests[index])
+
+    def check(self) -> None:
+        """Assert the scheduler's laws: what sequences hold is what the pool says is owned, and nothing else is."""
+        self.blocks.check()
+        held = [block for sequence in self.running for block in sequence.blocks]
+        assert sorted(held) == sorted(b for b, n in enumerate(self.blocks.owners) for _ in range(n))
+        assert all(not s.blocks and s.computed == 0 for s in self.waiting)
+        assert self.waiting == sorted(self.waiting, key=_order)
+        assert self.running == sorted(self.running, key=_order)
+        assert set(self._leaders) <= {s.request.id for s in self.waiting + self.running}
+
+
+def _finish_reason(sequence: Sequence, token: int) -> str | None:
+    if token in sequence.request.stop_ids and not sequence.request.sampling.ignore_eos:
+        return "stop"
+    return "length" if sequence.generated >= sequence.request.max_tokens else None

@@ -1,0 +1,275 @@
+"""The scheduler's laws, played with a pretend model: no torch, milliseconds."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from myna.engine.blocks import BLOCK, Blocks, blocks_for, extend_digests
+from myna.engine.request import Plan, Request, Sequence, resolve_max_tokens
+from myna.engine.schedule import Scheduler
+from myna.records import DEFAULTS, RequestError, Sampling
+
+STOP = 0
+
+
+def request(id: int, prompt: list[int], max_tokens: int = 8, n: int = 1, priority: int = 0, salt: str = "") -> Request:
+    sampling = Sampling(max_tokens=max_tokens, n=n).resolve(DEFAULTS)
+    return Request(id, tuple(prompt), sampling, frozenset({STOP}), priority, salt)
+
+
+class PretendModel:
+    """Remembers which token was written to which slot, and answers a hash of what attention would read.
+
+    So a block handed to two writers, a stale block, or a missing token changes the answer, as it would in a real model.
+    """
+
+    def __init__(self) -> None:
+        self.slots: dict[tuple[int, int], int] = {}
+
+    def run(self, plan: Plan) -> list[int]:
+        for piece in plan.slices:
+            s = piece.sequence
+            for i in range(piece.start, piece.stop):
+                self.slots[s.blocks[i // BLOCK], i % BLOCK] = s.tokens[i]
+        return [
+            self.answer([self.slots[p.sequence.blocks[i // BLOCK], i % BLOCK] for i in range(p.stop)])
+            for p in plan.sampling
+        ]
+
+    @staticmethod
+    def answer(context: list[int]) -> int:
+        return 1 + hash(tuple(context)) % 1000
+
+
+def play(scheduler: Scheduler, model: PretendModel | None = None, steps: int = 10_000) -> None:
+    model = model or PretendModel()
+    for _ in range(steps):
+        if scheduler.idle:
+            return
+        plan = scheduler.plan()
+        assert plan.slices, "work is waiting and nothing runs"
+        assert sum(p.stop - p.start for p in plan.slices) <= scheduler.budget
+        scheduler.check()
+        scheduler.settle(plan, model.run(plan))
+        scheduler.check()
+    raise AssertionError("never became idle")
+
+
+def alone(prompt: list[int], max_tokens: int) -> list[int]:
+    """The slow truth: what the pretend model says with nobody else there and nothing cached."""
+    tokens = list(prompt)
+    for _ in range(max_tokens):
+        tokens.append(PretendModel.answer(tokens))
+    return tokens
+
+
+def test_a_prompt_is_computed_in_chunks_within_the_budget_and_then_decoded() -> None:
+    scheduler = Scheduler(Blocks(10), budget=8, max_running=4)
+    (sequence,) = scheduler.add(request(0, list(range(1, 21)), max_tokens=2))
+    spans = []
+    model = PretendModel()
+    while not scheduler.idle:
+        plan = scheduler.plan()
+        spans += [(p.start, p.stop, p.samples) for p in plan.slices]
+        scheduler.settle(plan, model.run(plan))
+    assert spans == [(0, 8, False), (8, 16, False), (16, 20, True), (20, 21, True)]
+    assert sequence.finish_reason == "length"
+
+
+def test_decodes_go_before_prefill_in_every_step() -> None:
+    scheduler = Scheduler(Blocks(40), budget=16, max_running=4)
+    scheduler.add(request(0, [1] * 5, max_tokens=20))
+    model = PretendModel()
+    scheduler.settle(plan := scheduler.plan(), model.run(plan))
+    scheduler.add(request(1, [2] * 100))
+    plan = scheduler.plan()
+    assert [(p.sequence.request.id, p.stop - p.start) for p in plan.slices] == [(0, 1), (1, 15)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_answers_do_not_depend_on_company_chunks_cache_or_preemption(seed: int, prefix_cache: bool) -> None:
+    rng = random.Random(seed)
+    pool = rng.choice([6, 9, 14, 50])
+    scheduler = Scheduler(
+        Blocks(pool), budget=rng.choice([5, 16, 64]), max_running=rng.choice([2, 5]), prefix_cache=prefix_cache
+    )
+    shared = [rng.randrange(1, 1000) for _ in range(40)]
+    sequences, model = [], PretendModel()
+    for id in range(12):
+        prompt = shared[: rng.randrange(40)] + [rng.randrange(1, 1000) for _ in range(rng.randrange(1, 20))]
+        sequences += scheduler.add(
+            request(id, prompt, rng.randrange(1, 30), n=rng.choice([1, 1, 3]), priority=rng.randrange(2))
+        )
+        for _ in range(rng.randrange(3)):
+            scheduler.settle(plan := scheduler.plan(), model.run(plan))
+            scheduler.check()
+    play(scheduler, model)
+    for s in sequences:
+        assert s.tokens == alone(list(s.request.ids), s.request.max_tokens)
+    assert scheduler.blocks.free == pool
+
+
+def test_a_small_pool_does_preempt() -> None:
+    """Guards the test above: it must not pass because nothing was ever preempted."""
+    scheduler = Scheduler(Blocks(6), budget=64, max_running=4)
+    sequences = [s for id in range(4) for s in scheduler.add(request(id, [id + 1] * 20, max_tokens=40))]
+    play(scheduler)
+    assert sum(s.preemptions for s in sequences) > 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "step", "cancel", "cancel mid-step"]), st.integers(0, 10**6)), max_size=80
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_after_any_trace_with_cancels_every_block_is_free_or_owned_and_nothing_leaks(
+    actions: list[tuple[str, int]],
+) -> None:
+    scheduler, model, sequences = Scheduler(Blocks(12), budget=20, max_running=4), PretendModel(), []
+    for action, x in actions:
+        if action == "add":
+            sequences += scheduler.add(
+                request(len(sequences), [1 + x % 7] * (1 + x % 90), 1 + x % 40, n=1 + x % 3, priority=x % 2)
+            )
+        elif action == "cancel" and sequences:
+            scheduler.finish(sequences[x % len(sequences)], "cancelled")
+        else:
+            plan = scheduler.plan()
+            answers = model.run(plan)
+            if action == "cancel mid-step" and sequences:
+                scheduler.finish(sequences[x % len(sequences)], "cancelled")
+            scheduler.settle(plan, answers)
+        scheduler.check()
+    for sequence in sequences:
+        scheduler.finish(sequence, "cancelled")
+    scheduler.check()
+    assert scheduler.idle
+    assert scheduler.blocks.free == 12
+    assert not scheduler._leaders
+
+
+def test_cancelling_in_mid_prefill_frees_everything_at_once() -> None:
+    scheduler = Scheduler(Blocks(10), budget=16, max_running=2)
+    (sequence,) = scheduler.add(request(0, [3] * 100))
+    scheduler.settle(scheduler.plan(), [])
+    assert scheduler.blocks.free < 10
+    scheduler.finish(sequence, "cancelled")
+    assert scheduler.blocks.free == 10
+
+
+def test_a_cached_prefix_is_not_computed_again_but_its_last_token_is() -> None:
+    scheduler, model = Scheduler(Blocks(20), budget=64), PretendModel()
+    prompt = list(range(1, 1 + 2 * BLOCK))
+    scheduler.add(request(0, prompt, max_tokens=1))
+    play(scheduler, model)
+    (again,) = scheduler.add(request(1, prompt, max_tokens=1))
+    plan = scheduler.plan()
+    assert [(p.start, p.stop) for p in plan.slices] == [(BLOCK, 2 * BLOCK)]
+    assert again.cached == BLOCK
+
+
+def test_salt_keeps_prefixes_apart() -> None:
+    scheduler, model = Scheduler(Blocks(20), budget=64), PretendModel()
+    prompt = list(range(1, 60))
+    scheduler.add(request(0, prompt, salt="alice"))
+    play(scheduler, model)
+    (other,) = scheduler.add(request(1, prompt, salt="bob"))
+    (same,) = scheduler.add(request(2, prompt, salt="alice"))
+    play(scheduler, model)
+    assert other.cached == 0
+    assert same.cached == 3 * BLOCK
+
+
+def test_candidates_of_one_request_share_the_prompt_they_have_in_common() -> None:
+    scheduler = Scheduler(Blocks(50), budget=64)
+    sequences = scheduler.add(request(0, list(range(1, 50)), n=4))
+    play(scheduler)
+    assert [s.cached for s in sequences] == [0, 48, 48, 48]
+
+
+def test_first_come_first_served_within_a_priority_and_lower_priority_first() -> None:
+    scheduler = Scheduler(Blocks(50), budget=64, max_running=1)
+    for id, priority in [(0, 1), (1, 1), (2, 0)]:
+        scheduler.add(request(id, [1, 2, 3], priority=priority))
+    order, model = [], PretendModel()
+    while not scheduler.idle:
+        plan = scheduler.plan()
+        order += [e.sequence.request.id for e in scheduler.settle(plan, model.run(plan)) if e.finish_reason]
+    assert order == [2, 0, 1]
+
+
+def test_a_large_request_is_not_overtaken_for_ever() -> None:
+    scheduler, model = Scheduler(Blocks(8), budget=64, max_running=4), PretendModel()
+    scheduler.add(request(0, [1] * 60, max_tokens=20))
+    scheduler.settle(plan := scheduler.plan(), model.run(plan))
+    (large,) = scheduler.add(request(1, [2] * 100, max_tokens=4))
+    for id in range(2, 60):
+        scheduler.add(request(id, [id] * 5, max_tokens=2))
+        scheduler.settle(plan := scheduler.plan(), model.run(plan))
+    assert large.finish_reason == "length"
+
+
+def test_a_stop_token_ends_an_answer_and_ignore_eos_does_not() -> None:
+    scheduler = Scheduler(Blocks(8))
+    (sequence,) = scheduler.add(request(0, [5], max_tokens=4))
+    events = scheduler.settle(scheduler.plan(), [STOP])
+    assert [(e.token, e.finish_reason) for e in events] == [(STOP, "stop")]
+    assert sequence.tokens == [5, STOP]
+    stubborn = Request(1, (5,), Sampling(max_tokens=4, ignore_eos=True).resolve(DEFAULTS), frozenset({STOP}))
+    scheduler.add(stubborn)
+    assert scheduler.settle(scheduler.plan(), [STOP])[0].finish_reason is None
+
+
+@pytest.mark.parametrize(("prompt", "asked", "words"), [
+    (0, 5, "empty"), (100, 1, "100 tokens and this server holds 100"), (90, 11, "101 together"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused_with_the_numbers(prompt: int, asked: int, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        resolve_max_tokens(prompt, asked, 100)
+
+
+def test_without_max_tokens_the_answer_may_fill_what_is_left() -> None:
+    assert resolve_max_tokens(90, None, 100) == 10
+
+
+@given(st.lists(st.integers(0, 5), max_size=70), st.integers(0, 70))
+def test_digests_name_the_whole_chain_and_grow_with_it(tokens: list[int], cut: int) -> None:
+    whole: list[bytes] = []
+    grown: list[bytes] = []
+    extend_digests(whole, tokens, "s")
+    extend_digests(grown, tokens[:cut], "s")
+    extend_digests(grown, tokens, "s")
+    assert whole == grown
+    assert len(whole) == len(tokens) // BLOCK
+    if len(whole) > 1:
+        other: list[bytes] = []
+        extend_digests(other, [9, *tokens[1:]], "s")
+        assert set(whole).isdisjoint(other)
+
+
+def test_the_least_recently_freed_block_is_evicted_first_and_tails_before_heads() -> None:
+    pool = Blocks(4)
+    first, second = pool.take(2), pool.take(2)
+    for block, digest in zip([*first, *second], [b"a", b"b", b"c", b"d"], strict=True):
+        pool.remember(block, digest)
+    pool.release(first)
+    pool.release(second)
+    pool.take(1)
+    assert pool.find([b"a"]) == first[:1], "the head of the first chain outlives its tail"
+    assert pool.find([b"a", b"b"]) == first[:1]
+    assert pool.find([b"c", b"d"]) == second
+    pool.check()
+
+
+def test_blocks_for_rounds_up() -> None:
+    assert [blocks_for(n) for n in (0, 1, BLOCK, BLOCK + 1)] == [0, 1, 1, 2]
+
+
+def test_sequences_are_compared_by_identity() -> None:
+    a, b = (Sequence(request(0, [1]), 0, [1]) for _ in range(2))
+    assert a != b
+    assert len({a, b}) == 2
