@@ -1,0 +1,23 @@
+"""One decoder for every family, its memories, and loading it from a model directory."""
+
+from myna.model.decoder import Decoder
+from myna.model.load import describe, hf_state, load_model
+from myna.model.memory import Cache, Causal, Memory, visible, weigh
+from myna.model.spec import AttentionRule, MoE, Norm, Rope, Spec
+
+__all__ = [
+    "AttentionRule",
+    "Cache",
+    "Causal",
+    "Decoder",
+    "Memory",
+    "MoE",
+    "Norm",
+    "Rope",
+    "Spec",
+    "describe",
+    "hf_state",
+    "load_model",
+    "visible",
+    "weigh",
+]

@@ -1,0 +1,116 @@
+"""A weight [N, K] as a map from K to N channels and as a table of N rows: dense, or int8 with a scale a row.
+
+Both take any leading shape, cast their input to their own compute precision and answer in float32, so the residual stream
+is float32 in every precision.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from myna.records import ModelDirError
+
+# Up to this many rows of input the packed kernel wins; above it, converting the weight to bfloat16 and one large product.
+# Measured on 2 cores with AVX512-BF16, milliseconds, packed / converted:
+#   576x1536     M=1 0.014/0.10   M=16 0.10/0.15   M=24 0.21/0.17   M=32 0.26/0.20   M=64 0.36/0.28
+#   1536x8960    M=1 0.20/1.7     M=16 1.4/2.0     M=24 2.1/2.6     M=32 2.9/2.7     M=64 5.6/4.7
+#   17920x1536   M=4 1.0/8.2      M=16 2.9/14      M=24 14/21       M=32 17/19       M=64 38/32
+#   151936x1536  M=1 9.1/36       M=16 33/45       M=32 112/64                       M=64 228/115
+PACKED_ROWS = 24
+# The converted block of a large weight: 8 Mi elements are 16 MiB of bfloat16, reused by every layer.
+BLOCK_ELEMENTS = 8 << 20
+
+
+class Linear(nn.Module):
+    """y = x W^T + b with W float32 or bfloat16; the bias, where there is one, stays float32."""
+
+    def __init__(self, columns: int, rows: int, bias: bool = False, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns, dtype=dtype).normal_(std=0.02))
+        self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] -> float32 [..., N]"""
+        y = F.linear(x.to(self.weight.dtype), self.weight).float()
+        return y if self.bias is None else y + self.bias
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Long [...] -> float32 [..., K]: the embedding."""
+        return F.embedding(ids, self.weight).float()
+
+    @torch.no_grad()
+    def fill(self, start: int, rows: Tensor) -> None:
+        """Write float32 rows [n, K] from row `start` on."""
+        self.weight[start : start + len(rows)] = rows
+
+
+class Int8Linear(nn.Module):
+    """W = scale * q: q int8 [N, K], one bfloat16 scale a row, symmetric; products in bfloat16 with float32 sums.
+
+    The scale is rounded to bfloat16 before it divides, so rounding it adds no error: |W - scale q| <= scale / 2.
+    """
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, columns: int, rows: int, bias: bool = False):
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(rows, columns, dtype=torch.int8))
+        self.register_buffer("scale", torch.ones(rows, dtype=torch.bfloat16))
+        self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] -> float32 [..., N]. In the packed product a row's result does not depend on its batch mates."""
+        flat = x.reshape(-1, x.shape[-1]).bfloat16()
+        if torch.is_grad_enabled() and x.requires_grad:
+            y = F.linear(flat, self.weight.bfloat16()).float() * self.scale.float()
+        elif len(flat) <= PACKED_ROWS:
+            y = torch.ops.aten._weight_int8pack_mm(flat, self.weight, self.scale).float()
+        else:
+            y = self._converted(flat)
+        y = y.view(*x.shape[:-1], -1)
+        return y if self.bias is None else y + self.bias
+
+    def _converted(self, flat: Tensor) -> Tensor:
+        """The product through bfloat16 copies of blocks of rows; int8 to bfloat16 is exact."""
+        out = torch.empty(len(flat), len(self.weight))
+        for start, block in _bfloat16_blocks(self.weight):
+            stop = start + len(block)
+            torch.mul(F.linear(flat, block), self.scale[start:stop].float(), out=out[:, start:stop])
+        return out
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Long [...] -> float32 [..., K]: the embedding."""
+        return self.weight[ids].float() * self.scale[ids].float().unsqueeze(-1)
+
+    @torch.no_grad()
+    def fill(self, start: int, rows: Tensor) -> None:
+        """Quantize float32 rows [n, K] and write them from row `start` on."""
+        largest = rows.abs().amax(1)
+        if not torch.isfinite(largest).all():
+            raise ModelDirError("a weight is infinite or not a number, so it cannot be quantized; load it as float32.")
+        # A row of zeros gets any scale: its numbers are 0 anyway.
+        scale = torch.where(largest > 0, largest / 127, 1.0).bfloat16()
+        self.scale[start : start + len(rows)] = scale
+        steps = (rows / scale.float().unsqueeze(1)).round_().clamp_(-127, 127)
+        self.weight[start : start + len(rows)] = steps
+
+
+# (columns, rows, bias=False) -> a linear layer
+MakeLinear = Callable[..., Linear | Int8Linear]
+
+_local = threading.local()
+
+
+def _bfloat16_blocks(weight: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(first row, bfloat16 rows) over an int8 weight; the rows live in a scratch that the next block overwrites."""
+    count = max(1, BLOCK_ELEMENTS // weight.shape[1])
+    if getattr(_local, "scratch", None) is None:
+        _local.scratch = torch.empty(BLOCK_ELEMENTS, dtype=torch.bfloat16)
+    for start in range(0, len(weight), count):
+        rows = weight[start : start + count]
+        block = _local.scratch[: rows.numel()].view(rows.shape) if rows.numel() <= BLOCK_ELEMENTS else rows.bfloat16()
+        yield start, block.copy_(rows)

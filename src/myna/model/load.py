@@ -1,0 +1,130 @@
+"""A model directory -> a decoder in memory, and a decoder -> tensors under their Hugging Face names.
+
+Nothing is read before names and shapes agree with config.json. Weights are decoded in chunks of rows straight into their
+final precision, and the pages of the file are given back as they are read, so loading needs the finished decoder and
+little more.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from myna.model.blocks import DENSE
+from myna.model.config import Config
+from myna.model.decoder import Decoder
+from myna.model.families import family, read_spec
+from myna.model.linear import Int8Linear, Linear, MakeLinear
+from myna.model.names import Part, check_names, parts
+from myna.model.read import read_rows, same_bytes
+from myna.model.rope import longest
+from myna.model.spec import Spec
+from myna.modeldir.directory import ModelDir
+from myna.modeldir.stored import Stored
+from myna.records import ModelDirError
+
+MAKE: dict[str, MakeLinear] = {
+    "float32": Linear,
+    "bfloat16": partial(Linear, dtype=torch.bfloat16),
+    "int8": Int8Linear,
+}
+HEAD = "lm_head.weight"
+
+
+def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None) -> Decoder:
+    """The decoder of a model directory, without gradients, ready to answer.
+
+    precision  float32, bfloat16, int8, or auto: int8 for quantized weights, bfloat16 for 16-bit ones, else float32
+    max_len    the longest sequence; None is what config.json states
+
+    ModelDirError names a tensor that is missing, extra or misshaped, or the setting that cannot be.
+    """
+    spec, stored = describe(directory)
+    make = MAKE[pick_precision(stored, precision)]
+    max_len = pick_length(spec, max_len)
+    with torch.device("meta"):
+        decoder = Decoder(spec, make, max_len)
+    # What Decoder computes itself (rotary tables) is real already; the weights get memory, which is touched when filled.
+    decoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)
+    for part in _parts(spec):
+        _fill(decoder, part, stored[part.name])
+    return decoder.requires_grad_(False).eval()
+
+
+def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:
+    """The directory's spec, and its tensors by their usual names, checked against each other; no weight is read."""
+    spec = read_spec(Config(directory.config, str(directory.path / "config.json")))
+    rename = getattr(family(spec.family), "rename", lambda name: name)
+    stored = {new: tensor for name, tensor in directory.weights.items() if (new := rename(name)) is not None}
+    if spec.tied and HEAD in stored:
+        spec, stored = _with_own_head(spec, stored)
+    check_names(_parts(spec), {name: tensor.shape for name, tensor in stored.items()}, str(directory.path))
+    return spec, stored
+
+
+def pick_precision(stored: dict[str, Stored], precision: str) -> str:
+    """What "auto" means for these weights; any other name is checked and returned."""
+    if precision == "auto":
+        kinds = {tensor.kind for tensor in stored.values() if len(tensor.shape) > 1}
+        if kinds - set(DENSE):
+            return "int8"
+        return "bfloat16" if kinds & {"BF16", "F16"} else "float32"
+    if precision not in MAKE:
+        raise ModelDirError(f"precision {precision!r} is not known; these are: auto, {', '.join(MAKE)}.")
+    return precision
+
+
+def pick_length(spec: Spec, max_len: int | None) -> int:
+    """`max_len`, or what config.json states. ModelDirError when the model cannot be that long."""
+    most = longest(spec.rope) if spec.rope else spec.max_len
+    if max_len is not None and not 1 <= max_len <= most:
+        raise ModelDirError(f"max_len is {max_len}; this model reaches from 1 to {most} tokens.")
+    return max_len or spec.max_len
+
+
+def hf_state(decoder: Decoder) -> dict[str, Tensor]:
+    """The decoder's tensors under their Hugging Face names, shaped as on disk: what to publish.
+
+    Views where possible. ModelDirError for an int8 decoder: its weights are no longer the model's own.
+    """
+    state = decoder.state_dict()
+    if any(tensor.dtype == torch.int8 for tensor in state.values()):
+        raise ModelDirError("an int8 decoder cannot be published; load the model as float32 or bfloat16.")
+    return {part.name: _cut(state[part.path], part) for part in _parts(decoder.spec)}
+
+
+def _cut(tensor: Tensor, part: Part) -> Tensor:
+    rows = part.shape[-1] if part.turned else part.shape[0]
+    cut = tensor[part.start : part.start + rows]
+    return cut.T.contiguous() if part.turned else cut
+
+
+def _parts(spec: Spec) -> Iterator[Part]:
+    module = family(spec.family)
+    return parts(spec, module.NAMES, getattr(module, "TURNED", frozenset()))
+
+
+def _with_own_head(spec: Spec, stored: dict[str, Stored]) -> tuple[Spec, dict[str, Stored]]:
+    """A tied model's file may repeat the embedding as the head; where they differ the head counts (as in transformers)."""
+    embed = next(stored[part.name] for part in _parts(spec) if part.path == "embed.weight")
+    if same_bytes(embed, stored[HEAD]):
+        return spec, {name: tensor for name, tensor in stored.items() if name != HEAD}
+    return spec.untied(), stored
+
+
+def _fill(decoder: Decoder, part: Part, stored: Stored) -> None:
+    """Read one tensor from disk into its rows of the decoder's."""
+    if len(part.shape) == 1:
+        (values,) = (rows for _, rows in read_rows(stored))
+        target = decoder.get_parameter(part.path).data
+        target[part.start : part.start + len(values)] = values
+        return
+    module = decoder.get_submodule(part.path.removesuffix(".weight"))
+    assert isinstance(module, Linear | Int8Linear), part.path
+    # The disk may hold columns by rows (GPT-2), and GGUF may have turned that round again.
+    if part.turned != (stored.adjust == "transpose"):
+        module.fill(part.start, torch.cat([rows for _, rows in read_rows(stored)]).T)
+        return
+    for start, rows in read_rows(stored):
+        module.fill(part.start + start, rows)

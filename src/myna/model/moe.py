@@ -1,0 +1,36 @@
+"""Mixture of experts (Shazeer et al. 2017; Mixtral, Jiang et al. 2024; the shared expert is Qwen2-MoE's)."""
+
+import torch
+from torch import Tensor, nn
+
+from myna.model.linear import Linear, MakeLinear
+from myna.model.mlp import Mlp
+from myna.model.spec import MoE, Spec
+
+
+class Experts(nn.Module):
+    """Each token goes through the `top_k` experts its router likes best, weighted by the router's softmax."""
+
+    def __init__(self, spec: Spec, moe: MoE, linear: MakeLinear = Linear):
+        super().__init__()
+        self.top_k = moe.top_k
+        self.norm_topk = moe.norm_topk
+        # Router and gate stay float32 in every precision: they are small, and a rounded choice is another expert.
+        self.router = Linear(spec.width, moe.experts)
+        self.experts = nn.ModuleList(Mlp(spec, moe.hidden, linear) for _ in range(moe.experts))
+        self.shared = Mlp(spec, moe.shared, linear) if moe.shared else None
+        self.shared_gate = Linear(spec.width, 1) if moe.shared else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] -> float32 [..., C]. One pass over the experts that were chosen, never over tokens."""
+        flat = x.reshape(-1, x.shape[-1])
+        weights, chosen = self.router(flat).softmax(-1).topk(self.top_k)
+        if self.norm_topk:
+            weights = weights / weights.sum(-1, keepdim=True)
+        out = torch.zeros_like(flat)
+        for expert in chosen.unique().tolist():
+            token, rank = torch.where(chosen == expert)
+            out = out.index_add(0, token, self.experts[expert](flat[token]) * weights[token, rank, None])
+        if self.shared is not None and self.shared_gate is not None:
+            out = out + self.shared(flat) * self.shared_gate(flat).sigmoid()
+        return out.view(x.shape)
