@@ -1,0 +1,138 @@
+"""Any OpenAI-compatible endpoint as a provider: chat for conversations, completions for documents."""
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import orjson
+
+from myna.provider.wire.error import message_in, read_error
+from myna.provider.wire.request import write_request
+from myna.provider.wire.response import ChunkReader
+from myna.provider.wire.sse import read_events
+from myna.records import Conversation, DataError, Delta, Document, ProviderError, Sampling
+
+if TYPE_CHECKING:
+    import httpx
+
+What = Conversation | Document
+ERROR_BODY = 64 << 10  # bytes of an error body that we read
+
+
+class Http:
+    """A model behind a URL such as "http://127.0.0.1:8000/v1". Nothing is retried here; wrap it to retry.
+
+    timeout   seconds the endpoint may be silent before the request fails; a long prompt on a slow machine is silent
+              for minutes, unless the server sends keepalives as ours does
+    """
+
+    def __init__(self, base_url: str, model: str, api_key: str | None = None, *, timeout: float = 600.0):
+        self.name = model
+        self.base_url = base_url.rstrip("/")
+        self._headers = {"accept": "text/event-stream"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
+        self._timeout = timeout
+        # A connection belongs to the event loop that opened it, and a program may run several in turn.
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+
+    async def stream(self, what: What, sampling: Sampling = Sampling()) -> AsyncGenerator[Delta, None]:
+        """See Provider.stream. A stream that stops before every candidate has its finish_reason is a ProviderError:
+        a cut answer never passes for a short one."""
+        path, body = write_request(what, sampling.check(), self.name)
+        async with self._events(path, orjson.dumps(body)) as events:
+            yield Delta()
+            unfinished = set(range(sampling.n or 1))
+            reader, usage = ChunkReader(), None
+            async for event in events:
+                if event == b"[DONE]":
+                    break
+                for delta in _read_event(event, reader):
+                    if delta.finish_reason:
+                        unfinished.discard(delta.candidate)
+                    if delta.usage:
+                        usage = delta.usage  # some endpoints repeat it on every chunk; ours is one, the last
+                    else:
+                        yield delta
+            if unfinished:
+                raise ProviderError(f"{self.base_url} ended its stream before the answer was finished.")
+        if usage:
+            yield Delta(usage=usage)
+
+    async def aclose(self) -> None:
+        """Close this event loop's connections."""
+        if client := self._clients.pop(asyncio.get_running_loop(), None):
+            await client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def _events(self, path: str, body: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The events of the endpoint's answer, once it has accepted the request."""
+        import httpx
+
+        url = f"{self.base_url}/{path}"
+        headers = {"content-type": "application/json"}
+        try:
+            async with self._client().stream("POST", url, content=body, headers=headers) as response:
+                if response.status_code != 200:
+                    raise read_error(response.status_code, response.headers, await _read_some(response))
+                kind = response.headers.get("content-type", "none")
+                if not kind.startswith("text/event-stream"):
+                    raise ProviderError(f"{url} answered with content type {kind!r}; an event stream was asked for.")
+                yield read_events(response.aiter_bytes())
+        except httpx.TimeoutException:
+            raise ProviderError(f"{url} was silent for {self._timeout:g} seconds.") from None
+        except httpx.ConnectError as e:
+            raise ProviderError(f"Cannot reach {url}: {e}. Is the server running?") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as e:
+            raise ProviderError(f"{url}: {e or type(e).__name__}") from None
+
+    def _client(self) -> "httpx.AsyncClient":
+        """This event loop's client, opened on first use. A server on this machine is never reached through a proxy."""
+        import httpx
+
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._clients[loop] = httpx.AsyncClient(
+                headers=self._headers,
+                timeout=httpx.Timeout(self._timeout, connect=10.0, pool=None),
+                limits=httpx.Limits(max_connections=None),
+                trust_env=not _is_loopback(self.base_url),
+            )
+        return self._clients[loop]
+
+
+def _read_event(event: bytes, reader: ChunkReader) -> list[Delta]:
+    try:
+        chunk = orjson.loads(event)
+        if isinstance(chunk, dict) and chunk.get("error"):
+            raise ProviderError(f"The endpoint failed in mid-answer: {message_in(event)}")
+        return list(reader.read(chunk))
+    except orjson.JSONDecodeError:
+        raise ProviderError(f"The endpoint sent an event that is not JSON: {event[:200]!r}") from None
+    except DataError as e:
+        raise ProviderError(f"The endpoint sent a malformed chunk: {e}") from None
+
+
+async def _read_some(response: "httpx.Response") -> bytes:
+    body = b""
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) >= ERROR_BODY:
+            break
+    return body[:ERROR_BODY]
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,95 @@
+"""Errors on the wire: `{"error": {"message", "type", "param", "code"}}` and a status."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from myna.records import ChatError, DataError, Json, MynaError, ProviderError, RequestError, Unavailable
+
+# A RequestError is 400 unless its code says otherwise.
+STATUS_OF_CODE = {
+    "host_not_allowed": 403,
+    "origin_not_allowed": 403,
+    "model_not_found": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "request_too_large": 413,
+}
+TYPE_OF_STATUS = {403: "permission_error", 429: "rate_limit_error", 502: "upstream_error", 503: "service_unavailable"}
+BUG = "Something went wrong inside the server; this is a bug. Its log has the details under request id {id}."
+
+
+def write_error(error: Exception, *, ready: bool = True, request_id: str = "") -> tuple[int, Json, dict[str, str]]:
+    """(status, body, headers). An error that is none of ours is a 500 that gives away nothing but the request's id."""
+    status, headers = _status(error, ready), {}
+    param, code = None, None
+    message = str(error)
+    if isinstance(error, RequestError):
+        param, code = error.param, error.code
+    elif isinstance(error, DataError | ChatError):
+        param, code = _param_of(message), "invalid_value"
+    elif isinstance(error, Unavailable):
+        code = "queue_full" if ready else "not_ready"
+        headers["retry-after"] = str(error.retry_after)
+    elif isinstance(error, ProviderError):
+        code = "provider_failed"
+    else:
+        code, message = "internal_error", BUG.format(id=request_id)
+    kind = TYPE_OF_STATUS.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return status, {"error": {"message": message, "type": kind, "param": param, "code": code}}, headers
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> MynaError:
+    """The exception that an endpoint's refusal amounts to: ours to mend, not now, or the endpoint's own failure."""
+    error = _error_object(body)
+    message = f"The endpoint answered {status}: {message_in(body)}"
+    if status in (429, 503):
+        return Unavailable(message, retry_after=_seconds(headers.get("retry-after")))
+    if status in (400, 404, 413, 422):
+        param, code = error.get("param"), error.get("code")
+        return RequestError(
+            message,
+            param=param if isinstance(param, str) else None,
+            code=code if isinstance(code, str) else "invalid_value",
+        )
+    return ProviderError(message, status=status)
+
+
+def message_in(body: bytes) -> str:
+    """What an error body says, or as much of the body as a person would read."""
+    return str(_error_object(body).get("message") or body.decode("utf-8", "replace").strip()[:500] or "no message")
+
+
+def _status(error: Exception, ready: bool) -> int:
+    match error:
+        case RequestError():
+            return STATUS_OF_CODE.get(error.code, 400)
+        case DataError() | ChatError():
+            return 400
+        case Unavailable():
+            return 429 if ready else 503
+        case ProviderError():
+            return 502
+    return 500
+
+
+def _param_of(message: str) -> str | None:
+    """DataError says "messages.3.role: ..."; what stands before the colon is the param."""
+    path, colon, _ = message.partition(": ")
+    return path if colon and " " not in path else None
+
+
+def _error_object(body: bytes) -> dict[str, Any]:
+    """The error inside a body: OpenAI's object, or the bare string and FastAPI's `detail` that others send."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    found = (value.get("error") or value.get("detail") or value) if isinstance(value, dict) else value
+    return found if isinstance(found, dict) else {"message": str(found)}
+
+
+def _seconds(retry_after: str | None) -> int:
+    """Retry-After in seconds; its other form, a date, is rare and counts as 1."""
+    return max(1, int(retry_after)) if retry_after and retry_after.isascii() and retry_after.isdigit() else 1

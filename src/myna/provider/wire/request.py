@@ -1,0 +1,318 @@
+"""A request on the wire: a conversation (chat) or documents (completions), with how to sample."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from myna.records import Conversation, DataError, Document, Json, Message, RequestError, Sampling, Tokens
+
+MAX_PROMPTS = 1024
+MAX_STOPS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a request asks for. Chat has one prompt; completions may have several, each answered `sampling.n` times.
+
+    `ignored` are the dotted paths of fields that we do not know; they had no effect.
+    """
+
+    prompts: tuple[Conversation | Document, ...]
+    sampling: Sampling
+    model: str | None = None
+    stream: bool = False
+    include_usage: bool = False
+    echo: bool = False
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def choices(self) -> int:
+        """How many answers: candidate k of prompt i is choice i * n + k."""
+        return len(self.prompts) * (self.sampling.n or 1)
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(strict=True)
+    include_usage: bool | None = None
+
+
+class Shared(BaseModel):
+    """Fields of both endpoints. None, which a client may also send, leaves the choice to the model."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    seed: int | None = None
+    stop: Any = None
+    max_tokens: int | None = None
+    n: int | None = None
+    ignore_eos: bool | None = None
+
+
+class Function(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+    type: Literal["function"]
+    function: Function
+
+
+class ChatBody(Shared):
+    messages: list[dict[str, Any]]
+    tools: list[Tool] | None = None
+    tool_choice: Any = None
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+class CompletionBody(Shared):
+    prompt: Any
+    echo: bool | None = None
+    logprobs: int | None = None
+
+
+# Fields that would change the answer and that we cannot honour yet, with the values that ask for nothing.
+# A request that uses one is refused: an answer that quietly ignores a schema is worse than none.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "response_format": ({"type": "text"},),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True,),
+    "best_of": (1,),
+    "suffix": ("",),
+    "audio": (),
+    "reasoning_effort": (),
+    "verbosity": (),
+    "web_search_options": (),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "chat_template": (),
+    "chat_template_kwargs": ({},),
+    "min_tokens": (0,),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "allowed_token_ids": ([],),
+    "prompt_logprobs": (),
+    "truncate_prompt_tokens": (),
+    "truncation": ("disabled",),
+    "use_beam_search": (False,),
+    "structured_outputs": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "grammar": ("",),
+    "json_schema": (),
+}
+SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling))
+MESSAGE_FIELDS = {"role", "content", "name", "reasoning_content", "reasoning", "tool_calls", "tool_call_id"}
+Body = TypeVar("Body", bound=Shared)
+
+
+def write_request(what: Conversation | Document, sampling: Sampling, model: str) -> tuple[str, Json]:
+    """(path below the base URL, body) of a streaming request."""
+    given = {name: value for name in SAMPLING_FIELDS if (value := getattr(sampling, name)) is not None}
+    if "logit_bias" in given:
+        given["logit_bias"] = {str(token): bias for token, bias in given["logit_bias"]}
+    if "stop" in given:
+        given["stop"] = list(given["stop"])
+    body = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+    if isinstance(what, Document):
+        return "completions", body | {"prompt": list(what.tokens.ids) if what.tokens else what.text} | given
+    if "logprobs" in given:
+        given |= {"logprobs": True, "top_logprobs": given["logprobs"]}
+    messages = [replace(m, weight=None, tokens=None, meta={}).to_json() for m in what.messages]
+    return "chat/completions", body | {"messages": messages} | (
+        {"tools": list(what.tools)} if what.tools else {}
+    ) | given
+
+
+def read_chat(raw: bytes) -> Ask:
+    """Raises RequestError whose `param` is the dotted path of the field at fault."""
+    json, body, ignored = _read_body(raw, ChatBody)
+    tools = tuple(json.get("tools") or ())
+    if body.tool_choice not in (None, "auto", "none"):
+        raise _unsupported("tool_choice", body.tool_choice, "only 'auto' and 'none' are")
+    messages, surplus = _read_messages(json["messages"])
+    if body.top_logprobs is not None and not body.logprobs:
+        raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
+        raise RequestError("max_tokens and max_completion_tokens disagree; send one.", param="max_completion_tokens")
+    sampling = _read_sampling(
+        body,
+        {"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {},
+        {"logprobs": "top_logprobs"},
+        max_tokens=body.max_completion_tokens if body.max_tokens is None else body.max_tokens,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+    )
+    conversation = Conversation(messages, tools=() if body.tool_choice == "none" else tools)
+    return _ask(body, (conversation,), sampling, (*ignored, *surplus))
+
+
+def read_completion(raw: bytes) -> Ask:
+    """Raises RequestError whose `param` is the dotted path of the field at fault."""
+    _, body, ignored = _read_body(raw, CompletionBody)
+    prompts = _read_prompts(body.prompt)
+    if body.echo and (body.logprobs is not None or any(prompt.tokens for prompt in prompts)):
+        raise _unsupported("echo", True, "with logprobs, or with a prompt of token ids, it is not")
+    sampling = _read_sampling(body, max_tokens=body.max_tokens, logprobs=body.logprobs)
+    return replace(_ask(body, prompts, sampling, ignored), echo=bool(body.echo))
+
+
+def _ask(
+    body: Shared, prompts: tuple[Conversation | Document, ...], sampling: Sampling, ignored: tuple[str, ...]
+) -> Ask:
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
+    return Ask(prompts, sampling, body.model, bool(body.stream), include_usage, ignored=ignored)
+
+
+def _read_body(raw: bytes, model: type[Body]) -> tuple[Json, Body, tuple[str, ...]]:
+    """The JSON as sent, the same checked, and the names of fields nobody knows."""
+    try:
+        json = orjson.loads(raw)
+    except orjson.JSONDecodeError as e:
+        raise RequestError(f"The body is not JSON: {e}.", code="invalid_json") from None
+    if not isinstance(json, dict):
+        raise RequestError("The body must be a JSON object.", code="invalid_json")
+    try:
+        body = model.model_validate(json)
+    except ValidationError as e:
+        raise _complaint(e) from None
+    extra = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
+    for name, value in extra.items():
+        if name in UNSUPPORTED and not any(value == harmless for harmless in UNSUPPORTED[name]):
+            raise _unsupported(name, value)
+    return json, body, tuple(name for name in extra if name not in UNSUPPORTED)
+
+
+def _complaint(e: ValidationError) -> RequestError:
+    first = e.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return RequestError(f"{path} is missing.", param=path, code="missing_required_parameter")
+    return RequestError(f"{path}: {first['msg']}; found {_shown(first['input'])}.", param=path, code="invalid_type")
+
+
+def _unsupported(name: str, value: object, note: str = "") -> RequestError:
+    message = f"{name}={_shown(value)} is not supported" + (f" ({note})." if note else ". Leave it out.")
+    return RequestError(message, param=name, code="unsupported_parameter")
+
+
+def _shown(value: object) -> str:
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # reading allows deeper nesting than writing
+        return "a deeply nested value"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _read_messages(rows: list[Json]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """The messages, and the dotted paths of what they hold beyond OpenAI's fields."""
+    if not rows:
+        raise RequestError("messages is empty; send at least one.", param="messages")
+    messages = tuple(_read_message(row, f"messages.{i}") for i, row in enumerate(rows))
+    _check_calls(messages)
+    named = ((f"messages.{i}.{name}", name) for i, row in enumerate(rows) for name in row if row[name] is not None)
+    return messages, tuple(path for path, name in named if name not in MESSAGE_FIELDS)
+
+
+def _read_message(row: Json, path: str) -> Message:
+    try:
+        message = Message.from_json(row, path)
+    except DataError as e:
+        param, _, _ = str(e).partition(": ")
+        raise RequestError(f"{e}.", param=param) from None
+    if row.get("content") is None and message.role != "assistant":
+        raise RequestError(f"{path}.content is missing.", param=f"{path}.content", code="missing_required_parameter")
+    return replace(message, weight=None, tokens=None, meta={})
+
+
+def _check_calls(messages: tuple[Message, ...]) -> None:
+    """A tool result names a call made before it; a call's id is used once."""
+    calls: set[str] = set()
+    for i, message in enumerate(messages):
+        for k, call in enumerate(message.tool_calls):
+            if call.id in calls:
+                path = f"messages.{i}.tool_calls.{k}.id"
+                raise RequestError(f"{path}: {call.id!r} was used by an earlier call.", param=path)
+            calls.add(call.id)
+        if message.role == "tool" and message.tool_call_id not in calls:
+            path = f"messages.{i}.tool_call_id"
+            raise RequestError(f"{path}: no earlier turn made the call {message.tool_call_id!r}.", param=path)
+
+
+def _read_prompts(prompt: object) -> tuple[Document, ...]:
+    """A string, token ids, or a list of either."""
+    several = isinstance(prompt, list) and prompt and not _is_id(prompt[0])
+    items: list[tuple[str, Any]] = [("prompt", prompt)]
+    if several and isinstance(prompt, list):
+        items = [(f"prompt.{i}", one) for i, one in enumerate(prompt)]
+    if len(items) > MAX_PROMPTS:
+        raise RequestError(f"prompt has {len(items)} entries; at most {MAX_PROMPTS}.", param="prompt")
+    return tuple(_read_prompt(value, path) for path, value in items)
+
+
+def _read_prompt(value: object, path: str) -> Document:
+    if isinstance(value, str):
+        return Document(value)
+    if isinstance(value, list) and value and all(_is_id(token) for token in value):
+        return Document("", tokens=Tokens(tuple(value)))
+    raise RequestError(
+        f"{path}: expected a string or a list of token ids; found {_shown(value)}.", param=path, code="invalid_type"
+    )
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _read_sampling(body: Shared, *aliases: dict[str, str], **given: Any) -> Sampling:
+    """`given` wins over the body's own fields; `aliases` say what a field was called in the request."""
+    same = {name: getattr(body, name) for name in SAMPLING_FIELDS if name not in ("logit_bias", "stop", *given)}
+    sampling = Sampling(**same, **given, logit_bias=_read_bias(body.logit_bias), stop=_read_stop(body.stop))
+    try:
+        return sampling.check()
+    except RequestError as e:
+        name = next((names[e.param] for names in aliases if e.param in names), None) if e.param else None
+        if name is None or e.param is None:
+            raise
+        raise RequestError(str(e).replace(e.param, name, 1), param=name, code=e.code) from None
+
+
+def _read_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...] | None:
+    for token in bias or ():
+        if not (token.isascii() and token.isdigit()):
+            path = f"logit_bias.{token}"
+            raise RequestError(f'{path}: the key must be a token id, such as "42".', param=path)
+    return None if bias is None else tuple((int(token), value) for token, value in bias.items())
+
+
+def _read_stop(stop: object) -> tuple[str, ...] | None:
+    if stop is None:
+        return None
+    texts = stop if isinstance(stop, list) else [stop]
+    if not all(isinstance(text, str) for text in texts):
+        raise RequestError(
+            f"stop: expected a string or a list of strings; found {_shown(stop)}.", param="stop", code="invalid_type"
+        )
+    if len(texts) > MAX_STOPS:
+        raise RequestError(f"stop has {len(texts)} strings; at most {MAX_STOPS}.", param="stop")
+    return tuple(texts)

@@ -1,0 +1,290 @@
+"""An answer on the wire: the chunks of a stream, written and read, and the whole reply, written.
+
+A chunk of ours gives a token's id beside its log-probability ("id", as llama.cpp does; "token_ids" in completions),
+so that between two Mynas the evidence of what was sampled survives the wire.
+"""
+
+import time
+import uuid
+from codecs import getincrementaldecoder
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from myna.provider.wire.request import Ask
+from myna.records import Candidate, Delta, Document, Json, Reply, Sampled, ToolCall, Usage
+from myna.records.fields import Fields
+
+
+class Writer(Protocol):
+    """Writes one request's answer. Choice i of a chunk is candidate i of the deltas."""
+
+    def opening(self) -> list[Json]: ...
+    def chunk(self, delta: Delta) -> Json | None: ...
+    def whole(self, reply: Reply) -> Json: ...
+
+
+class Envelope:
+    """What every chunk of one answer, and the whole of it, begin with."""
+
+    def __init__(self, prefix: str, kind: str, model: str):
+        self._fields = {
+            "id": f"{prefix}-{uuid.uuid4().hex}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def write(self, choices: list[Json], *, kind: str | None = None, usage: Usage | None = None) -> Json:
+        row = self._fields | ({"object": kind} if kind else {}) | {"choices": choices}
+        return row | ({"usage": write_usage(usage)} if usage else {})
+
+
+class ChatWriter:
+    """chat.completion and chat.completion.chunk. `reasoning` repeats `reasoning_content`: both names are in use."""
+
+    def __init__(self, ask: Ask, model: str):
+        self._envelope = Envelope("chatcmpl", "chat.completion", model)
+        self._ask = ask
+        self._calls: defaultdict[int, int] = defaultdict(int)
+
+    def opening(self) -> list[Json]:
+        """The role chunk of each choice."""
+        role = {"role": "assistant", "content": ""}
+        return [
+            self._chunk({"index": i, "delta": role, "logprobs": None, "finish_reason": None})
+            for i in range(self._ask.choices)
+        ]
+
+    def chunk(self, delta: Delta) -> Json | None:
+        """None when the delta holds nothing that a client would see."""
+        if delta.usage and self._ask.include_usage:
+            return self._envelope.write([], kind="chat.completion.chunk", usage=delta.usage)
+        said: Json = {"content": delta.text} if delta.text else {}
+        if delta.reasoning:
+            said |= {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning}
+        if delta.tool_calls:
+            said["tool_calls"] = self._number(delta)
+        logprobs = self._logprobs(delta.tokens)
+        if not (said or logprobs or delta.finish_reason):
+            return None
+        return self._chunk(
+            {"index": delta.candidate, "delta": said, "logprobs": logprobs, "finish_reason": delta.finish_reason}
+        )
+
+    def whole(self, reply: Reply) -> Json:
+        pairs = zip(reply.candidates, reply.sampled, strict=True)
+        return self._envelope.write([self._choice(i, *pair) for i, pair in enumerate(pairs)], usage=reply.usage)
+
+    def _chunk(self, choice: Json) -> Json:
+        return self._envelope.write([choice], kind="chat.completion.chunk")
+
+    def _number(self, delta: Delta) -> list[Json]:
+        """Each call with its place among its choice's calls."""
+        first = self._calls[delta.candidate]
+        self._calls[delta.candidate] += len(delta.tool_calls)
+        return [{"index": first + k} | call.to_json() for k, call in enumerate(delta.tool_calls)]
+
+    def _choice(self, index: int, candidate: Candidate, sampled: tuple[Sampled, ...]) -> Json:
+        said = candidate.messages[-1]
+        message: Json = {"role": "assistant", "content": None if said.tool_calls and not said.text else said.text}
+        if said.reasoning_content:
+            message |= {"reasoning_content": said.reasoning_content, "reasoning": said.reasoning_content}
+        if said.tool_calls:
+            message["tool_calls"] = [call.to_json() for call in said.tool_calls]
+        logprobs, finish = self._logprobs(sampled), candidate.finish_reason
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
+
+    def _logprobs(self, tokens: tuple[Sampled, ...]) -> Json | None:
+        if self._ask.sampling.logprobs is None or not tokens:
+            return None
+        rows = [_write_token(t) | {"top_logprobs": [_write_token(other) for other in t.top]} for t in tokens]
+        return {"content": rows, "refusal": None}
+
+
+class CompletionWriter:
+    """text_completion, streamed or whole. With `echo` each choice begins with its prompt."""
+
+    def __init__(self, ask: Ask, model: str):
+        self._envelope = Envelope("cmpl", "text_completion", model)
+        self._ask = ask
+        self._offsets: defaultdict[int, _Offsets] = defaultdict(_Offsets)
+
+    def opening(self) -> list[Json]:
+        """Completions have no role chunk: the echoed prompts, or nothing."""
+        return [
+            self._envelope.write([self._choice(i, self._echo(i))]) for i in range(self._ask.choices) if self._echo(i)
+        ]
+
+    def chunk(self, delta: Delta) -> Json | None:
+        if delta.usage and self._ask.include_usage:
+            return self._envelope.write([], usage=delta.usage)
+        logprobs = self._logprobs(delta.candidate, delta.tokens)
+        # Completions have no field for reasoning; in a raw continuation it is text like any other.
+        text = delta.reasoning + delta.text
+        if not (text or logprobs or delta.finish_reason):
+            return None
+        return self._envelope.write([self._choice(delta.candidate, text, delta.finish_reason, logprobs)])
+
+    def whole(self, reply: Reply) -> Json:
+        choices = []
+        for i, (candidate, sampled) in enumerate(zip(reply.candidates, reply.sampled, strict=True)):
+            said = candidate.messages[-1]
+            text = self._echo(i) + (said.reasoning_content or "") + said.text
+            choices.append(self._choice(i, text, candidate.finish_reason, self._logprobs(i, sampled)))
+        return self._envelope.write(choices, usage=reply.usage)
+
+    def _choice(self, index: int, text: str, finish: str | None = None, logprobs: Json | None = None) -> Json:
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+    def _echo(self, choice: int) -> str:
+        prompt = self._ask.prompts[choice // (self._ask.sampling.n or 1)]
+        return prompt.text if self._ask.echo and isinstance(prompt, Document) else ""
+
+    def _logprobs(self, choice: int, tokens: tuple[Sampled, ...]) -> Json | None:
+        if self._ask.sampling.logprobs is None or not tokens:
+            return None
+        row: Json = {
+            "tokens": [_legacy_token(token.piece) for token in tokens],
+            "token_logprobs": [token.logprob for token in tokens],
+            "top_logprobs": [{_legacy_token(other.piece): other.logprob for other in token.top} for token in tokens],
+            "text_offset": [self._offsets[choice].next(token.piece) for token in tokens],
+        }
+        ids = [token.id for token in tokens]
+        return row if None in ids else row | {"token_ids": ids}
+
+
+class _Offsets:
+    """Where each token begins in its choice's text, in characters; a character cut in two counts where it ends."""
+
+    def __init__(self) -> None:
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+        self._at = 0
+
+    def next(self, piece: bytes) -> int:
+        at = self._at
+        self._at += len(self._decoder.decode(piece))
+        return at
+
+
+class ChunkReader:
+    """Reads the chunks of one streamed answer, chat or completion, into deltas.
+
+    Tool calls arrive in fragments and are given out whole, with their choice's finish_reason.
+    Raises DataError naming the field ("choices.0.delta.content: ...") on a malformed chunk.
+    """
+
+    def __init__(self) -> None:
+        self._calls: defaultdict[int, dict[int, ToolCall]] = defaultdict(dict)
+
+    def read(self, chunk: object) -> Iterator[Delta]:
+        f = Fields(chunk)
+        yield from (delta for delta in f.take_list("choices", self._read_choice) if delta != Delta(delta.candidate))
+        if usage := f.take("usage", dict, default=None):
+            yield Delta(usage=_read_usage(usage))
+
+    def _read_choice(self, value: object, path: str) -> Delta:
+        f = Fields(value, path)
+        index = f.take("index", int, default=0)
+        said = Fields(f.take("delta", dict, default={}), f.at("delta"))
+        for fragment in said.take_list("tool_calls", lambda value, path: Fields(value, path)):
+            self._gather(self._calls[index], fragment)
+        finish = f.take("finish_reason", str, default=None)
+        logprobs = f.take("logprobs", dict, default=None)
+        return Delta(
+            index,
+            text=said.take("content", str, default="") + f.take("text", str, default=""),
+            reasoning=said.take("reasoning_content", str, default="") or said.take("reasoning", str, default=""),
+            tool_calls=tuple(call for _, call in sorted(self._calls.pop(index, {}).items())) if finish else (),
+            tokens=() if logprobs is None else _read_logprobs(Fields(logprobs, f.at("logprobs"))),
+            finish_reason=finish,
+        )
+
+    def _gather(self, calls: dict[int, ToolCall], f: Fields) -> None:
+        """Id and name come with a call's first fragment, its arguments in pieces."""
+        index = f.take("index", int, default=len(calls))
+        function = Fields(f.take("function", dict, default={}), f.at("function"))
+        before = calls.get(index, ToolCall("", "", ""))
+        calls[index] = ToolCall(
+            before.id or f.take("id", str, default=""),
+            before.name or function.take("name", str, default=""),
+            before.arguments + function.take("arguments", str, default=""),
+        )
+
+
+def write_usage(usage: Usage) -> Json:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def _read_usage(value: Json) -> Usage:
+    f = Fields(value, "usage")
+    details = Fields(f.take("prompt_tokens_details", dict, default={}), "usage.prompt_tokens_details")
+    return Usage(
+        f.take("prompt_tokens", int, default=0),
+        f.take("completion_tokens", int, default=0),
+        details.take("cached_tokens", int, default=0),
+    )
+
+
+def _write_token(token: Sampled) -> Json:
+    row: Json = {} if token.id is None else {"id": token.id}
+    return row | {
+        "token": token.piece.decode("utf-8", "replace"),
+        "logprob": token.logprob,
+        "bytes": list(token.piece),
+    }
+
+
+def _read_token(value: object, path: str) -> Sampled:
+    f = Fields(value, path)
+    text, octets = f.take("token", str), f.take("bytes", list, default=None)
+    is_bytes = octets is not None and all(isinstance(b, int) and 0 <= b < 256 for b in octets)
+    return Sampled(
+        f.take("id", int, default=None),
+        bytes(octets) if is_bytes else text.encode("utf-8", "replace"),
+        f.take("logprob", int, float, default=None),
+        f.take_list("top_logprobs", _read_token),
+    )
+
+
+def _legacy_token(piece: bytes) -> str:
+    """Completions give tokens as text; one that is not UTF-8 is spelled "bytes:\\xe4\\xbd", as OpenAI did."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{b:02x}" for b in piece)
+
+
+def _read_legacy_token(token: str) -> bytes:
+    octets = token.removeprefix("bytes:")
+    if token == octets or not octets.startswith("\\x"):
+        return token.encode("utf-8", "replace")
+    try:
+        return bytes.fromhex(octets.replace("\\x", ""))
+    except ValueError:
+        return token.encode("utf-8", "replace")
+
+
+def _read_logprobs(f: Fields) -> tuple[Sampled, ...]:
+    """Chat gives a list of tokens, completions parallel lists."""
+    if content := f.take_list("content", _read_token):
+        return content
+    tokens = f.take_list("tokens", lambda value, _: _read_legacy_token(str(value)))
+    logprobs = _padded(f.take("token_logprobs", list, default=[]), len(tokens))
+    ids = _padded(f.take("token_ids", list, default=[]), len(tokens))
+    tops = [
+        top if isinstance(top, dict) else {} for top in _padded(f.take("top_logprobs", list, default=[]), len(tokens))
+    ]
+    return tuple(
+        Sampled(id_, piece, logprob, tuple(Sampled(None, _read_legacy_token(k), v) for k, v in top.items()))
+        for id_, piece, logprob, top in zip(ids, tokens, logprobs, tops, strict=True)
+    )
+
+
+def _padded(values: list[Any], length: int) -> list[Any]:
+    return (values + [None] * length)[:length]

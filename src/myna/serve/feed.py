@@ -1,0 +1,99 @@
+"""One request's answer as it is made: the streams of all its prompts as one, safe to wait on and to abandon."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Self
+
+from myna.provider import Provider
+from myna.records import Conversation, Delta, Document, ProviderError, Sampling, Usage
+
+# Deltas that wait for a slow reader. Beyond it the provider's stream is not read on, so memory does not grow.
+AHEAD = 16
+
+
+class Feed:
+    """Iterates over the deltas of every prompt: candidate k of prompt i is candidate i * n + k. The summed usage is last.
+
+    `async with Feed(...) as feed` returns when every prompt is admitted, and raises if one is refused. Leaving it
+    closes every stream, wherever it stands. Waiting for the next delta may be cancelled; none is lost.
+    """
+
+    def __init__(self, provider: Provider, prompts: Sequence[Conversation | Document], sampling: Sampling):
+        self._provider, self._prompts, self._sampling = provider, prompts, sampling
+        self._queue: asyncio.Queue[Delta | Exception | None] = asyncio.Queue(AHEAD)
+        self._admitted: list[asyncio.Future[None]] = []
+        self._pumps: list[asyncio.Task[None]] = []
+        self._running = len(prompts)
+        self._usage: Usage | None = None
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._admitted = [loop.create_future() for _ in self._prompts]
+        # A task per stream: a generator is read, and closed, in the one task that started it.
+        self._pumps = [asyncio.create_task(self._pump(i)) for i in range(len(self._prompts))]
+        try:
+            await asyncio.gather(*self._admitted)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        while self._running:
+            item = await self._queue.get()
+            if item is None:
+                self._running -= 1
+            elif isinstance(item, Exception):
+                raise item
+            elif item.usage:
+                self._usage = _sum(self._usage, item.usage)
+            else:
+                return item
+        if self._usage is None:
+            raise StopAsyncIteration
+        usage, self._usage = self._usage, None
+        return Delta(usage=usage)
+
+    async def _pump(self, i: int) -> None:
+        admitted = self._admitted[i]
+        try:
+            await self._read(i)
+            await self._queue.put(None)
+        except Exception as error:
+            if admitted.done():
+                await self._queue.put(error)
+            else:
+                admitted.set_exception(error)
+
+    async def _read(self, i: int) -> None:
+        n = self._sampling.n or 1
+        unfinished = set(range(n))
+        async with aclosing(self._provider.stream(self._prompts[i], self._sampling)) as deltas:
+            async for delta in deltas:
+                if not self._admitted[i].done():
+                    self._admitted[i].set_result(None)
+                if delta.finish_reason:
+                    unfinished.discard(delta.candidate)
+                await self._queue.put(replace(delta, candidate=delta.candidate + i * n))
+        if unfinished:
+            raise ProviderError(f"{self._provider.name} stopped before the answer was finished.")
+
+
+def _sum(total: Usage | None, more: Usage) -> Usage:
+    if total is None:
+        return more
+    return Usage(
+        total.prompt_tokens + more.prompt_tokens,
+        total.completion_tokens + more.completion_tokens,
+        total.cached_tokens + more.cached_tokens,
+    )
