@@ -1,0 +1,23 @@
+"""What persists: model directories. Read, check, publish, pull. No torch."""
+
+from myna.modeldir.cache import Listed, cache_dir, find, list_models
+from myna.modeldir.catalogue import CATALOGUE, DEFAULT
+from myna.modeldir.directory import ModelDir
+from myna.modeldir.publish import publish, verify
+from myna.modeldir.pull import pull
+from myna.modeldir.stored import Stored, Weights
+
+__all__ = [
+    "CATALOGUE",
+    "DEFAULT",
+    "Listed",
+    "ModelDir",
+    "Stored",
+    "Weights",
+    "cache_dir",
+    "find",
+    "list_models",
+    "publish",
+    "pull",
+    "verify",
+]

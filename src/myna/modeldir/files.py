@@ -1,0 +1,78 @@
+"""Which files a model directory may hold, and reading them without trusting them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from myna.records import ModelDirError
+
+GGUF_NAME = "model.gguf"
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+# What is copied and fetched: weights as data, and text. Everything else stays where it is.
+WANTED = {".safetensors", ".json", ".jinja", ".txt", ".model", ".md"}
+WANTED_NAMES = {"LICENSE", "LICENCE", "NOTICE", "README"}
+MAX_JSON = 512 << 20  # Gemma's tokenizer.json is 33 MB
+MAX_TEMPLATE = 1 << 20
+NO_PICKLE = (
+    "a pickle, which runs code when it is read; Myna never reads one. "
+    "Look for a *.safetensors version of the model, or convert it where you trust it: "
+    "`transformers` loads it and save_pretrained() writes safetensors."
+)
+
+
+def wanted(name: str) -> bool:
+    """Whether a file belongs in a model directory, by its name."""
+    return Path(name).suffix.lower() in WANTED or Path(name).stem.upper() in WANTED_NAMES
+
+
+def is_pickle(name: str) -> bool:
+    return Path(name).suffix.lower() in PICKLES
+
+
+def inside(directory: Path, name: str) -> Path:
+    """The real path of a file of the directory. ModelDirError if it, or what it links to, lies outside.
+
+    One kind of link outwards is followed: a Hugging Face cache keeps `models--X/snapshots/REV/file` as a link to
+    `models--X/blobs/HASH`. There the borders are those of `models--X/blobs`.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name or "\0" in name:
+        raise ModelDirError(f"{directory}: file name {name[:200]!r} leaves the directory.")
+    root = directory.resolve()
+    real = (root / name).resolve()
+    allowed = [root]
+    if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
+        allowed.append(root.parent.parent / "blobs")
+    if not any(real.is_relative_to(place) for place in allowed):
+        raise ModelDirError(f"{directory / name} is a link to {real}, outside the directory. Copy the file in.")
+    return real
+
+
+def read_json(directory: Path, name: str, *, required: bool = False) -> dict[str, Any]:
+    """A JSON object of the directory; {} if the file is absent and not required."""
+    path = directory / name
+    if not path.exists() and not path.is_symlink():
+        if required:
+            raise ModelDirError(
+                f"{directory} has no {name}; it is not a model directory. `myna list` shows the models."
+            )
+        return {}
+    try:
+        value = json.loads(read_text(directory, name, MAX_JSON))
+    except (ValueError, RecursionError) as e:
+        raise ModelDirError(f"{path}: not JSON: {e}") from None
+    if not isinstance(value, dict):
+        raise ModelDirError(f"{path}: not a JSON object.")
+    return value
+
+
+def read_text(directory: Path, name: str, limit: int) -> str:
+    """A text file of the directory, of at most `limit` bytes."""
+    path = inside(directory, name)
+    try:
+        if path.stat().st_size > limit:
+            raise ModelDirError(f"{directory / name}: {path.stat().st_size} bytes; at most {limit} are read.")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise ModelDirError(f"{directory / name}: not UTF-8: {e}") from None
+    except OSError as e:
+        raise ModelDirError(f"{directory / name}: cannot read: {e.strerror}") from None

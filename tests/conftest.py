@@ -1,0 +1,30 @@
+"""Fixtures every room shares: the two real models, pulled by the product's own `pull` into the user's cache."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from myna.modeldir import DEFAULT, cache_dir, pull
+from myna.records import MynaError
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as a model directory; fetched on first use (93 MB), shared by parallel test runs."""
+    try:
+        return pull("smollm2-135m")
+    except (MynaError, OSError) as e:
+        pytest.skip(f"smollm2-135m cannot be had: {e}")
+
+
+@pytest.fixture(scope="session")
+def qwen_coder() -> Path:
+    """The default model, if somebody pulled it; MYNA_TEST_DEFAULT_MODEL=1 pulls it (1.1 GB)."""
+    place = cache_dir() / "models" / DEFAULT
+    if not place.is_dir() and os.environ.get("MYNA_TEST_DEFAULT_MODEL") != "1":
+        pytest.skip(f"{DEFAULT} is not in the cache; set MYNA_TEST_DEFAULT_MODEL=1 to pull it (1.1 GB)")
+    try:
+        return pull(DEFAULT)
+    except (MynaError, OSError) as e:
+        pytest.skip(f"{DEFAULT} cannot be had: {e}")
