@@ -64,7 +64,8 @@ def edit_logits(logits: Tensor, sequence: Sequence) -> Tensor:
     sampling, prompt = sequence.request.sampling, len(sequence.request.ids)
     logits = logits.clone()
     if sampling.logit_bias:
-        logits[list(sampling.logit_bias)] += torch.tensor([float(b) for b in sampling.logit_bias.values()])
+        tokens, biases = zip(*sampling.logit_bias, strict=True)
+        logits.index_add_(0, torch.tensor(tokens), torch.tensor(biases, dtype=logits.dtype))
     if sampling.repetition_penalty != 1:
         seen = torch.tensor(sequence.tokens).unique()
         value = logits[seen]

@@ -11,21 +11,37 @@ from myna.records.errors import RequestError
 class Sampling:
     """Applied in this order: logit_bias, repetition, presence, frequency penalty, temperature, top_k, top_p, min_p.
 
-    temperature          0 is greedy: the highest logit, ties to the lowest id
-    top_k                keep the k likeliest tokens; 0 keeps all
-    top_p                keep the likeliest tokens until their probability reaches p (Holtzman et al. 2019)
-    min_p                keep tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024)
-    repetition_penalty   divide positive and multiply negative logits of tokens in prompt or answer (Keskar et al. 2019)
-    presence_penalty     subtract once from every token already in the answer (OpenAI)
-    frequency_penalty    subtract once per occurrence in the answer (OpenAI)
-    logit_bias           token id -> added to its logit
-    seed                 same seed, same answer, whatever else the engine is doing; None draws one
-    stop                 strings that end the answer and are not shown
-    max_tokens           at most this many tokens; None is as many as fit
-    logprobs             None: none; k: the chosen token's log-probability and the k likeliest alternatives', taken from
-                         the model's own distribution, before anything above is applied
-    n                    how many candidates
-    ignore_eos           go on past the end-of-turn token (for benchmarks)
+    Attributes
+    ----------
+    temperature
+        0 is greedy: the highest logit, ties to the lowest id.
+    top_k
+        Keep the k likeliest tokens; 0 keeps all.
+    top_p
+        Keep the likeliest tokens until their probability reaches p (Holtzman et al. 2019).
+    min_p
+        Keep tokens at least this fraction as likely as the likeliest (Nguyen et al. 2024).
+    repetition_penalty
+        Divide positive and multiply negative logits of tokens in prompt or answer (Keskar et al. 2019).
+    presence_penalty
+        Subtract once from every token already in the answer (OpenAI).
+    frequency_penalty
+        Subtract once per occurrence in the answer (OpenAI).
+    logit_bias
+        (token id, added to its logit).
+    seed
+        Same seed, same answer, whatever else the engine is doing. Unset draws one.
+    stop
+        Strings that end the answer and are not shown.
+    max_tokens
+        At most this many tokens; unset is as many as fit.
+    logprobs
+        k: report the chosen token's log-probability and the k likeliest alternatives', taken from the model's own
+        distribution, before anything above is applied. Unset reports none.
+    n
+        How many candidates.
+    ignore_eos
+        Go on past the end-of-turn token (for benchmarks).
     """
 
     temperature: float | None = None
@@ -35,7 +51,7 @@ class Sampling:
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[int, float] | None = None
+    logit_bias: tuple[tuple[int, float], ...] | None = None
     seed: int | None = None
     stop: tuple[str, ...] | None = None
     max_tokens: int | None = None
@@ -57,7 +73,7 @@ class Sampling:
             raise RequestError(
                 "repetition_penalty is 0; it must be above 0 (1 changes nothing).", param="repetition_penalty"
             )
-        for token, bias in (self.logit_bias or {}).items():
+        for token, bias in self.logit_bias or ():
             if not -100 <= bias <= 100:
                 raise RequestError(
                     f"logit_bias of token {token} is {bias}; it must be from -100 to 100.", param="logit_bias"
@@ -90,7 +106,7 @@ DEFAULTS = Sampling(
     repetition_penalty=1.0,
     presence_penalty=0.0,
     frequency_penalty=0.0,
-    logit_bias={},
+    logit_bias=(),
     stop=(),
     n=1,
     ignore_eos=False,

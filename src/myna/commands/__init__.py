@@ -1,0 +1,39 @@
+"""The command line: one thin file per verb that parses, calls and prints. A verb is imported when it is asked for."""
+
+import os
+import sys
+
+from cyclopts import App
+
+from myna import __version__
+from myna.records import MynaError
+
+VERBS = {
+    "chat": "Talk to a model in the terminal.",
+    "generate": "Answer one prompt, or continue a text.",
+    "serve": "Serve a model: the OpenAI API and a chat page.",
+    "pull": "Fetch or import a model.",
+    "list": "The models you have, and those you can pull by name.",
+    "show": "What a model is, and whether it fits here.",
+    "explain": "The exact prompt a model would see.",
+    "bench": "How fast a model runs here, beside what the machine allows.",
+}
+
+app = App(name="myna", help="A language model of your own, from first token to finished answer.", version=__version__)
+for verb, line in VERBS.items():
+    app.command(f"myna.commands.{verb}:run", name=verb, help=line)
+
+
+def main() -> None:
+    """Run the command line. An error of the user's is one line on stderr and exit 2; Ctrl-C is exit 130."""
+    try:
+        app()
+    except MynaError as e:
+        print(f"myna: {e}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("myna: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `myna list | head`: nobody reads on, which is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,195 @@
+"""The engine: decide, compute, settle, tell.
+
+    plan = scheduler.plan()          which tokens
+    logits = runner.run(plan)        the forward pass
+    choices = choose(logits, ...)    the next tokens
+    scheduler.settle(plan, choices)  who is finished
+
+One thread steps it. `Loop` (loop.py) gives it a thread; `generate` runs it to the end here, for tests and benchmarks.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
+
+from myna.engine.blocks import BLOCK, Blocks, blocks_for
+from myna.engine.request import Plan, Request, Sequence, resolve_max_tokens
+from myna.engine.runner import PagedRunner, Runner
+from myna.engine.sample import BrokenLogits, Choice, choose
+from myna.engine.schedule import Scheduler
+from myna.model import Decoder
+from myna.records import DEFAULTS, RequestError, Sampling
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """News of one candidate: a token, an end, or an error that ended it."""
+
+    candidate: int
+    choice: Choice | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    cached: int = 0
+
+
+Listener = Callable[[Update], bool]
+"""Hears every update of its request, on the engine's thread. True ends the candidate (a stop string was seen)."""
+
+
+class Engine:
+    """Requests in, updates out. `max_len` bounds prompt and answer together, and never exceeds what the pool holds."""
+
+    def __init__(self, runner: Runner, scheduler: Scheduler, *, max_len: int, vocab: int):
+        self.runner = runner
+        self.scheduler = scheduler
+        self.max_len = max_len
+        self.vocab = vocab
+        self._next_id = 0
+        self._live: dict[int, tuple[Listener, list[Sequence]]] = {}
+
+    @property
+    def idle(self) -> bool:
+        return self.scheduler.idle
+
+    def resolve(self, ids: Seq[int], sampling: Sampling) -> Sampling:
+        """The request's sampling with every field decided, or RequestError. Reads nothing that changes: any thread may."""
+        sampling = sampling.resolve(DEFAULTS).check()
+        outside = [
+            token for token in [*ids, *(token for token, _ in sampling.logit_bias or ())] if not 0 <= token < self.vocab
+        ]
+        if outside:
+            raise RequestError(
+                f"Token {outside[0]} is outside the vocabulary of {self.vocab} tokens.", param="logit_bias"
+            )
+        max_tokens = resolve_max_tokens(len(ids), sampling.max_tokens, self.max_len)
+        seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
+        return replace(sampling, max_tokens=max_tokens, seed=seed)
+
+    def submit(
+        self,
+        ids: Seq[int],
+        sampling: Sampling,
+        listen: Listener,
+        *,
+        stop_ids: frozenset[int] = frozenset(),
+        priority: int = 0,
+        salt: str = "",
+    ) -> int:
+        """Queue a request and return its id. Raises RequestError if it can never be honoured."""
+        request = Request(self._next_id, tuple(ids), self.resolve(ids, sampling), stop_ids, priority, salt)
+        self._next_id += 1
+        self._live[request.id] = (listen, self.scheduler.add(request))
+        return request.id
+
+    def cancel(self, request_id: int) -> None:
+        """End a request wherever it is. Its blocks are free when this returns; its listener hears nothing more."""
+        _, sequences = self._live.pop(request_id, (None, []))
+        for sequence in sequences:
+            self.scheduler.finish(sequence, "cancelled")
+
+    def step(self) -> None:
+        """Compute one plan and tell the listeners."""
+        plan = self.scheduler.plan()
+        self._compute(plan)
+        # Only now: when several candidates end in one step, each must still be heard.
+        self._forget_finished(piece.sequence for piece in plan.slices)
+
+    def _compute(self, plan: Plan) -> None:
+        try:
+            logits = self.runner.run(plan)
+            choices = choose(logits, [piece.sequence for piece in plan.sampling])
+        except Exception as e:
+            # Out of memory, most likely. Whoever was in this step learns of it; the engine lives on.
+            log.exception("a step failed; its %d sequences end with an error", len(plan.slices))
+            self.fail((piece.sequence for piece in plan.slices), f"{type(e).__name__}: {e}")
+            return
+        chosen = dict(zip((piece.sequence for piece in plan.sampling), choices, strict=True))
+        for sequence, choice in chosen.items():
+            if isinstance(choice, BrokenLogits):
+                self._break(sequence, str(choice))
+        events = self.scheduler.settle(plan, [c.id if isinstance(c, Choice) else 0 for c in choices])
+        for event in events:
+            sequence, choice = event.sequence, chosen[event.sequence]
+            assert isinstance(choice, Choice), "a sequence with broken logits has ended"
+            self._tell(sequence, Update(sequence.candidate, choice, event.finish_reason, cached=sequence.cached))
+
+    def _tell(self, sequence: Sequence, update: Update) -> None:
+        listen, _ = self._live.get(sequence.request.id, (None, []))
+        if listen is None:
+            return  # cancelled by a listener earlier in this step
+        try:
+            enough = listen(update)
+        except Exception:
+            log.exception("the listener of request %d failed; the candidate ends", sequence.request.id)
+            enough = True
+        if enough:
+            self.scheduler.finish(sequence, "stop")
+
+    def _forget_finished(self, sequences: Iterable[Sequence]) -> None:
+        for id in {sequence.request.id for sequence in sequences}:
+            _, candidates = self._live.get(id, (None, []))
+            if all(s.finish_reason is not None for s in candidates):
+                self._live.pop(id, None)
+
+    def _break(self, sequence: Sequence, error: str) -> None:
+        """End a sequence whose numbers are not to be trusted, and everything it left behind."""
+        blocks = [*sequence.blocks]
+        self.scheduler.finish(sequence, "error")
+        mine = [block for block in blocks if not self.scheduler.blocks.owners[block]]
+        for block in blocks:
+            self.scheduler.blocks.forget(block)
+        self.runner.clear(mine)
+        self._tell(sequence, Update(sequence.candidate, error=error))
+
+    def fail(self, sequences: Iterable[Sequence], error: str) -> None:
+        """End these sequences with an error that their listeners hear."""
+        ended = [*sequences]
+        for sequence in ended:
+            self._break(sequence, error)
+        self._forget_finished(ended)
+
+    def generate(
+        self, prompts: Seq[Seq[int]], sampling: Sampling, *, stop_ids: frozenset[int] = frozenset()
+    ) -> list[list[list[Choice]]]:
+        """Every prompt's candidates' choices, computed together, here and now."""
+        answers: list[list[list[Choice]]] = []
+        for ids in prompts:
+            answer: list[list[Choice]] = [[] for _ in range(sampling.n or 1)]
+            answers.append(answer)
+            self.submit(ids, sampling, _collect(answer), stop_ids=stop_ids)
+        while not self.idle:
+            self.step()
+        return answers
+
+
+def _collect(answer: list[list[Choice]]) -> Listener:
+    def listen(update: Update) -> bool:
+        if update.choice is not None:
+            answer[update.candidate].append(update.choice)
+        return False
+
+    return listen
+
+
+def engine_for(
+    model: Decoder,
+    *,
+    kv_tokens: int,
+    max_len: int | None = None,
+    budget: int = 512,
+    max_running: int = 64,
+    prefix_cache: bool = True,
+    runner: Callable[[Decoder, int], Runner] = PagedRunner,
+) -> Engine:
+    """An engine over a loaded model, with room for the keys and values of `kv_tokens` tokens.
+
+    budget 512: one step of prefill is then short enough that running answers do not stall (notes in docs/log.md).
+    """
+    blocks = Blocks(blocks_for(kv_tokens))
+    scheduler = Scheduler(blocks, budget=budget, max_running=max_running, prefix_cache=prefix_cache)
+    limit = min(max_len or model.max_len, model.max_len, blocks.count * BLOCK)
+    return Engine(runner(model, blocks.count), scheduler, max_len=limit, vocab=model.spec.vocab)

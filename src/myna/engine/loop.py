@@ -1,0 +1,82 @@
+"""A thread for the engine. Any thread may submit and cancel; the engine's own thread does everything else."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from myna.engine.engine import Engine, Listener
+from myna.records import Sampling, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Steps an engine while there is work, and sleeps while there is none.
+
+    Cancelling takes effect before the next step, so a request holds its blocks for at most the step in flight.
+    """
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._changed = threading.Condition()
+        self._orders: list[Callable[[], None]] = []  # what to do on the engine's thread before the next step
+        self._open = True
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, ids: Sequence[int], sampling: Sampling, listen: Listener, **rest: object) -> "Ticket":
+        """Queue a request. Raises RequestError before anything is queued if it can never be honoured."""
+        sampling = self.engine.resolve(ids, sampling)
+        ticket = Ticket(self)
+        self.order(lambda: ticket.place(self.engine.submit(ids, sampling, listen, **rest)))  # type: ignore[arg-type]
+        return ticket
+
+    def close(self) -> None:
+        """Stop after the step in flight. Requests still running hear nothing more."""
+        with self._changed:
+            self._open = False
+            self._changed.notify()
+        self._thread.join()
+
+    def order(self, action: Callable[[], None]) -> None:
+        """Do this on the engine's thread, before its next step."""
+        with self._changed:
+            if not self._open:
+                raise Unavailable("The engine is shut down.")
+            self._orders.append(action)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._open and not self._orders and self.engine.idle:
+                    self._changed.wait()
+                if not self._open:
+                    return
+                orders, self._orders = self._orders, []
+            try:
+                for action in orders:
+                    action()
+                if not self.engine.idle:
+                    self.engine.step()
+            except Exception as e:
+                log.exception("the engine's own code failed; every running request ends with an error")
+                scheduler = self.engine.scheduler
+                self.engine.fail([*scheduler.running, *scheduler.waiting], f"internal error: {type(e).__name__}")
+
+
+class Ticket:
+    """A submitted request, to cancel it by."""
+
+    def __init__(self, loop: Loop):
+        self._loop = loop
+        self._id: int | None = None
+
+    def place(self, request_id: int) -> None:
+        self._id = request_id
+
+    def cancel(self) -> None:
+        """Free what the request holds before the next step. Cancelling twice, or too late, does nothing."""
+        with suppress(Unavailable):  # the engine is gone, and the request with it
+            self._loop.order(lambda: self._loop.engine.cancel(self._id) if self._id is not None else None)

@@ -1,0 +1,159 @@
+"""Our own engine, in this process. The engine and torch are imported when a model is loaded, not before."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from myna.chat import Chat, Rendered, TextDelta, TextStream
+from myna.records import Conversation, Delta, Document, ProviderError, Sampled, Sampling, Usage
+
+if TYPE_CHECKING:
+    from myna.engine.engine import Update
+    from myna.engine.loop import Loop
+
+
+class Local:
+    """A loaded model that answers. `defaults` apply where a request says nothing."""
+
+    ready = True
+
+    def __init__(self, loop: "Loop", chat: Chat, *, name: str, defaults: Sampling = Sampling(), details: Any = None):
+        self.loop = loop
+        self.chat = chat
+        self.name = name
+        self.defaults = defaults
+        self.max_len = loop.engine.max_len
+        self.details = details or {}
+
+    def close(self) -> None:
+        """Stop the engine's thread."""
+        self.loop.close()
+
+    async def stream(
+        self, what: Conversation | Document, sampling: Sampling = Sampling()
+    ) -> AsyncGenerator[Delta, None]:
+        """See Provider.stream. Rendering runs off the event loop; the forward pass has a thread of its own."""
+        rendered = await asyncio.to_thread(self.render, what)
+        sampling = sampling.resolve(self.defaults)
+        answer = _Answer(self.chat, rendered, sampling)
+        deltas: asyncio.Queue[Delta | ProviderError] = asyncio.Queue()
+        events = asyncio.get_running_loop()
+
+        def listen(update: "Update") -> bool:
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody will read this
+                for delta in answer.read(update):
+                    events.call_soon_threadsafe(deltas.put_nowait, delta)
+            return answer.stopped[update.candidate]
+
+        ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=self.chat.stop_ids)
+        try:
+            yield Delta()
+            while True:
+                delta = await deltas.get()
+                if isinstance(delta, ProviderError):
+                    raise delta
+                yield delta
+                if delta.usage is not None:
+                    return
+        finally:
+            ticket.cancel()
+
+    def render(self, what: Conversation | Document) -> Rendered:
+        """The exact prompt that `stream` would send."""
+        return self.chat.render(what) if isinstance(what, Conversation) else self.chat.prompt(what)
+
+
+class _Answer:
+    """Turns the engine's updates of one request into deltas. Lives on the engine's thread."""
+
+    def __init__(self, chat: Chat, rendered: Rendered, sampling: Sampling):
+        n = sampling.n or 1
+        self.tokenizer = chat.tokenizer
+        self.texts: list[TextStream] = [
+            chat.text_stream(sampling.stop or (), open_reasoning=rendered.open_reasoning) for _ in range(n)
+        ]
+        self.stopped = [False] * n
+        self.running = n
+        self.prompt_tokens, self.completion_tokens, self.cached_tokens = len(rendered.ids), 0, 0
+
+    def read(self, update: "Update") -> Iterator[Delta | ProviderError]:
+        k, choice = update.candidate, update.choice
+        if choice is None:
+            yield ProviderError(f"the engine ended this answer: {update.error}", status=500)
+            return
+        self.completion_tokens += 1
+        if k == 0:
+            self.cached_tokens = update.cached
+        token = Sampled(choice.id, self._piece(choice.id), choice.logprob, self._alternatives(choice.top))
+        text = self.texts[k].push(choice.id)
+        self.stopped[k] = text.stopped
+        finish = "stop" if text.stopped else update.finish_reason
+        if finish is not None:
+            rest = TextDelta() if text.stopped else self.texts[k].finish()
+            text = TextDelta(text.text + rest.text, text.reasoning + rest.reasoning)
+            self.running -= 1
+        usage = None
+        if self.running == 0:
+            usage = Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+        yield Delta(k, text.text, text.reasoning, tokens=(token,), finish_reason=finish, usage=usage)
+
+    def _piece(self, id: int) -> bytes:
+        return self.tokenizer.piece(id)
+
+    def _alternatives(self, top: tuple[tuple[int, float], ...]) -> tuple[Sampled, ...]:
+        return tuple(Sampled(id, self._piece(id), logprob) for id, logprob in top)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """How to load a model.
+
+    Attributes
+    ----------
+    precision
+        What weights become in memory: auto follows the disk (quantized weights become int8); float32 is the reference.
+    max_len
+        Most tokens of prompt and answer together. Unset is what the model was made for, as far as --kv-gb goes.
+    kv_gb
+        Gigabytes for the keys and values of all running requests and the prefix cache.
+    max_running
+        Most sequences decoded at once.
+    prefix_cache
+        Let requests share the computation of a common beginning.
+    """
+
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    max_len: int | None = None
+    kv_gb: float = 1.0
+    max_running: int = 64
+    prefix_cache: bool = True
+
+
+def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Local:
+    """Load a model directory or a pulled model and start its engine.
+
+    Raises ModelDirError when there is no such model, or when it does not fit into memory (with the sum).
+    """
+    from myna.engine.engine import engine_for
+    from myna.engine.loop import Loop
+    from myna.model import load_model
+    from myna.modeldir import ModelDir, find
+
+    directory = ModelDir.open(find(model))
+    chat = Chat.load(directory.path)
+    decoder = load_model(directory, how.precision, how.max_len)
+    kv_tokens = int(how.kv_gb * 2**30 / decoder.kv_bytes_per_token)
+    engine = engine_for(decoder, kv_tokens=kv_tokens, max_running=how.max_running, prefix_cache=how.prefix_cache)
+    details = {"family": directory.config.get("model_type"), "precision": decoder.precision}
+    return Local(
+        Loop(engine), chat, name=name or directory.name, defaults=_sampling(directory.generation), details=details
+    )
+
+
+def _sampling(generation: dict[str, Any]) -> Sampling:
+    """What generation_config.json recommends, in its own field names (transformers')."""
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    found = {name: generation[name] for name in names if generation.get(name) is not None}
+    return Sampling(temperature=0.0) if generation.get("do_sample") is False else Sampling(**found).check()
