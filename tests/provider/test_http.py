@@ -1,0 +1,137 @@
+"""Http against endpoints that keep the rules and endpoints that do not. A cut answer never passes for a short one."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from myna.provider import complete
+from myna.provider.http import Http
+from myna.records import Conversation, MynaError, ProviderError, Reply, RequestError, Sampling, Unavailable
+
+HI = Conversation.ask("Hi")
+STREAM = {"content-type": "text/event-stream"}
+HELLO = b'data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
+STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@contextmanager
+def endpoint(status: int, headers: dict[str, str], body: bytes) -> Iterator[str]:
+    """A server that gives every request this one answer."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+def ask(url: str, sampling: Sampling = Sampling()) -> Reply:
+    async def one() -> Reply:
+        async with Http(url, "m") as provider:
+            return await complete(provider, HI, sampling)
+
+    return asyncio.run(one())
+
+
+def refusal(status: int, headers: dict[str, str], body: bytes, sampling: Sampling = Sampling()) -> MynaError:
+    with endpoint(status, headers, body) as url, pytest.raises(MynaError) as caught:
+        ask(url, sampling)
+    return caught.value
+
+
+@pytest.mark.parametrize("tail", [DONE, b""], ids=["done", "no done"])
+def test_a_finished_answer_is_an_answer_with_or_without_done(tail: bytes) -> None:
+    with endpoint(200, STREAM, HELLO + STOP + tail) as url:
+        assert ask(url).text == "Hello"
+
+
+@pytest.mark.parametrize("tail", [DONE, b"", STOP[:40]], ids=["done", "nothing", "half an event"])
+def test_an_answer_without_its_finish_reason_is_an_error(tail: bytes) -> None:
+    assert "before the answer was finished" in str(refusal(200, STREAM, HELLO + tail))
+
+
+def test_a_missing_candidate_is_an_error() -> None:
+    assert isinstance(refusal(200, STREAM, HELLO + STOP + DONE, Sampling(n=2)), ProviderError)
+
+
+def test_a_connection_cut_in_mid_answer_is_an_error() -> None:
+    headers = STREAM | {"content-length": "99999"}
+    assert isinstance(refusal(200, headers, HELLO + STOP), ProviderError)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"data: {oops}\n\n",
+        b'data: {"choices": 5}\n\n',
+        b'data: {"error": {"message": "out of memory"}}\n\n',
+        b"data: 5\n\n",
+    ],
+)
+def test_a_broken_event_is_an_error_though_the_rest_is_whole(event: bytes) -> None:
+    assert isinstance(refusal(200, STREAM, HELLO + event + STOP + DONE), ProviderError)
+
+
+def test_an_error_in_mid_answer_says_what_the_endpoint_said() -> None:
+    assert "out of memory" in str(refusal(200, STREAM, HELLO + b'data: {"error": {"message": "out of memory"}}\n\n'))
+
+
+def test_an_answer_that_is_no_stream_is_an_error() -> None:
+    assert "application/json" in str(refusal(200, {"content-type": "application/json"}, b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, RequestError),
+        (404, RequestError),
+        (422, RequestError),
+        (429, Unavailable),
+        (503, Unavailable),
+        (401, ProviderError),
+        (500, ProviderError),
+        (302, ProviderError),
+    ],
+)
+def test_a_status_becomes_the_right_error_with_the_endpoints_words(status: int, kind: type[MynaError]) -> None:
+    error = refusal(status, {"retry-after": "7"}, b'{"error": {"message": "because", "param": "n", "code": "c"}}')
+    assert type(error) is kind
+    assert "because" in str(error)
+    assert getattr(error, "retry_after", 7) == 7
+    assert getattr(error, "status", status) == status
+
+
+def test_an_endpoint_that_is_not_there_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ProviderError, match=f"127.0.0.1:{port}.*Is the server running"):
+        ask(f"http://127.0.0.1:{port}/v1")
+
+
+@pytest.mark.parametrize("url", ["not a url", "ftp://x", "http://[::1"])
+def test_a_base_url_that_is_none_is_an_error(url: str) -> None:
+    with pytest.raises(ProviderError):
+        ask(url)
+
+
+def test_one_provider_serves_several_event_loops() -> None:
+    with endpoint(200, STREAM, HELLO + STOP + DONE) as url:
+        provider = Http(url, "m")
+        assert [asyncio.run(complete(provider, HI)).text for _ in range(2)] == ["Hello", "Hello"]
