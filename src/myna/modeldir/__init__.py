@@ -3,6 +3,7 @@
 from myna.modeldir.cache import Listed, cache_dir, find, list_models
 from myna.modeldir.catalogue import CATALOGUE, DEFAULT
 from myna.modeldir.directory import ModelDir
+from myna.modeldir.facts import Facts, facts
 from myna.modeldir.publish import publish, verify
 from myna.modeldir.pull import pull
 from myna.modeldir.stored import Stored, Weights
@@ -10,11 +11,13 @@ from myna.modeldir.stored import Stored, Weights
 __all__ = [
     "CATALOGUE",
     "DEFAULT",
+    "Facts",
     "Listed",
     "ModelDir",
     "Stored",
     "Weights",
     "cache_dir",
+    "facts",
     "find",
     "list_models",
     "publish",

@@ -1,6 +1,7 @@
 """Which files a model directory may hold, and reading them without trusting them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,16 @@ def read_text(directory: Path, name: str, limit: int) -> str:
         raise ModelDirError(f"{directory / name}: not UTF-8: {e}") from None
     except OSError as e:
         raise ModelDirError(f"{directory / name}: cannot read: {e.strerror}") from None
+
+
+def model_files(names: list[str]) -> list[str]:
+    """Of a repository's or directory's files, those that make a safetensors model directory; [] if it is none.
+
+    Repositories often hold the weights twice (consolidated.safetensors, onnx/, pickles); only transformers' names and
+    the top level count.
+    """
+    top = [name for name in names if "/" not in name and wanted(name) and name != "lineage.json"]
+    weights = [name for name in top if re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors", name)]
+    if not weights:
+        return []
+    return sorted(weights + [name for name in top if not name.endswith(".safetensors")])

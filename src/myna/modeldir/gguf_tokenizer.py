@@ -217,7 +217,7 @@ def _merges_from_scores(vocab: Vocabulary) -> list[list[str]]:
         raise ModelDirError(f"{vocab.gguf.path}: {len(scores)} scores for {len(vocab.tokens)} tokens.")
     ids = {token: i for i, token in enumerate(vocab.tokens) if vocab.types[i] == NORMAL}
     merges = []
-    for token, i in sorted(ids.items(), key=lambda item: (-scores[item[1]], item[1])):
+    for token in sorted(ids, key=lambda token: (-scores[ids[token]], ids[token])):
         cuts = [(token[:k], token[k:]) for k in range(1, len(token))]
         known = [(ids[a], ids[b], a, b) for a, b in cuts if a in ids and b in ids]
         merges += [[a, b] for _, _, a, b in sorted(known)]

