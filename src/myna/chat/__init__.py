@@ -1,0 +1,8 @@
+"""Between text and tokens: the tokenizer, the one renderer, and its inverse, the text stream. No torch."""
+
+from myna.chat.render import Chat, Rendered, Segment
+from myna.chat.stream import TextDelta, TextStream
+from myna.chat.template import ChatTemplate
+from myna.chat.tokenizer import Tokenizer
+
+__all__ = ["Chat", "ChatTemplate", "Rendered", "Segment", "TextDelta", "TextStream", "Tokenizer"]

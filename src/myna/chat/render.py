@@ -1,0 +1,396 @@
+"""The one renderer: a conversation becomes token ids, weights and segments, for the trainer and the server alike.
+
+The template writes text whose every part knows its author (traced.py). Control tokens are looked for in what the
+template wrote and nowhere else. Between them, markup and people's words are tokenized together, as the model saw them in
+training; but a run is cut where an assistant's turn begins and ends, because that is where a prompt ends and
+sampling takes over: the server cannot know how a token would have merged with words not yet sampled. So
+
+    ids of a conversation == ids of the prompt before its answer + sampled ids (+ the markup that ends the turn).
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from myna.chat.stream import CLOSE, OPEN, Reasoning, TextStream
+from myna.chat.template import ChatTemplate
+from myna.chat.tokenizer import Tokenizer, read_json, read_template
+from myna.chat.traced import MARKUP, TEXT, Origin, Traced, parts_of
+from myna.records import ChatError, Conversation, Document, Image, Message, RequestError, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of one author: `kind` is "markup", a role, or "text" (data the template reworked, such as tools).
+
+    `text` is exact. `start` and `end` are token indices; a token that reaches over a border counts to its last character.
+    """
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """ids and weights, one weight per id (1: train on it); segments cover the ids in order.
+
+    `open_reasoning`: the prompt ends inside <think>. `continues`: the answer continues the text (a document), so its first
+    blank is its own.
+    """
+
+    ids: tuple[int, ...]
+    weights: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    open_reasoning: bool = False
+    continues: bool = False
+
+
+class _Arguments(dict[str, Any]):
+    """A tool call's arguments; `tojson` of them keeps their origin."""
+
+    origin: Origin = TEXT
+
+
+@dataclass
+class _Turn:
+    """An assistant's turn in the rendered text. The model writes start to end, then the token that ends at `close`.
+
+    `sampled` are the ids to use in place of that text; they run to `close` when they end with a stop token.
+    """
+
+    weight: int
+    start: int
+    end: int
+    close: int
+    sampled: tuple[int, ...] | None = None
+
+
+class Chat:
+    """A model's tokenizer and chat template. `stop_ids` end an answer."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, template: ChatTemplate | None, names: dict[str, str], where: str = "model"
+    ):
+        self.tokenizer = tokenizer
+        self.template = template
+        self._names = names
+        self._where = where
+        self._opener, ends = self._probe() if template else ("", frozenset())
+        self.stop_ids = frozenset(tokenizer.eos_ids) | ends
+
+    @classmethod
+    def load(cls, path: Path, template: str | None = None, clock: Callable[[], datetime] = datetime.now) -> "Chat":
+        """Read a model directory's tokenizer and chat template. `template` is used instead of the directory's.
+
+        Raises ChatError. A base model has no template: `prompt` works, `render` says so.
+        """
+        path = Path(path)
+        tokenizer = Tokenizer.load(path)
+        source = read_template(path) if template is None else template
+        config = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
+        values = {k: v.get("content") if isinstance(v, dict) else v for k, v in config.items() if k.endswith("_token")}
+        names = {k: v for k, v in values.items() if isinstance(v, str)}
+        try:
+            return cls(tokenizer, None if source is None else ChatTemplate(source, clock), names, str(path))
+        except ChatError as e:
+            raise ChatError(f"{path}: {e}") from None
+
+    def render(self, conversation: Conversation, *, open_turn: bool = True) -> Rendered:
+        """The conversation's ids; `open_turn` adds the markup after which the assistant is to speak.
+
+        Weights are 1 on what the assistant wrote and on the token that ends its turn; `Message.weight` decides otherwise.
+        Raises ChatError if the model has no template or it fails, RequestError if the conversation is at fault.
+        """
+        _check(conversation)
+        text = self._text(conversation, open_turn)
+        text, turns = self._turns(conversation, text, open_turn)
+        tokens = self._tokenize(text, turns)
+        weights = _weigh_others(conversation, text, tokens)
+        inside = open_turn and _inside_reasoning(text)
+        return Rendered(tuple(tokens.ids), tuple(weights), _segments(text, tokens.ends), open_reasoning=inside)
+
+    def prompt(self, document: Document) -> Rendered:
+        """A document to continue: its ids, after the bos token if the tokenizer wants one. All weights are 1.
+
+        `document.tokens`, when present, are the ids as they are.
+        """
+        if document.tokens is not None:
+            ids = document.tokens.ids
+        else:
+            ids = (*self.tokenizer.opening, *self.tokenizer.encode(document.text))
+        return Rendered(ids, (1,) * len(ids), (Segment("text", document.text, 0, len(ids)),), continues=True)
+
+    def text_stream(
+        self, stop: tuple[str, ...] = (), *, open_reasoning: bool = False, continues: bool = False
+    ) -> TextStream:
+        """A stream for one candidate; pass the prompt's `open_reasoning` and `continues`."""
+        strip = self.tokenizer.strips_blank and not continues
+        return TextStream(self.tokenizer.visible, stop, open_reasoning=open_reasoning, strip_blank=strip)
+
+    def _text(self, conversation: Conversation, open_turn: bool) -> Traced:
+        if self.template is None:
+            raise ChatError(
+                f"{self._where} has no chat template: it is a base model, which continues text. "
+                'Use `myna generate`, or pull the model\'s chat ("instruct") version.'
+            )
+        if conversation.tools and "tools" not in self.template.variables:
+            raise ChatError(f"the chat template of {self._where} takes no tools, and the conversation has some")
+        speaks_developer = "developer" in self.template.source
+        messages = [_message(m, i, speaks_developer) for i, m in enumerate(conversation.messages)]
+        variables = {name: Traced(value, MARKUP) for name, value in self._names.items()} | {
+            "messages": messages,
+            "tools": list(conversation.tools) or None,
+            "documents": None,
+            "add_generation_prompt": open_turn,
+        }
+        return self.template.render(variables, len(json.dumps([m.to_json() for m in conversation.messages])))
+
+    def _turns(self, conversation: Conversation, text: Traced, open_turn: bool) -> tuple[Traced, list[_Turn]]:
+        """The assistant's turns, in order; and the text, changed only if the last turn was sampled and the template
+        would write it otherwise than it was sampled (DeepSeek's drops all reasoning)."""
+        turns = []
+        for i, message in enumerate(conversation.messages):
+            if message.role != "assistant" or (turn := self._turn(conversation, i, text)) is None:
+                continue
+            turns.append(turn)
+            if message.tokens is None:
+                continue
+            last = i == len(conversation.messages) - 1 and not open_turn
+            before = replace(conversation, messages=conversation.messages[:i])
+            sampled = message.tokens.ids
+            words = str.__str__(text)[turn.start : turn.end]
+            if last and not _says(message, *_parse_text(words)):
+                prompt = self._text(before, open_turn=True)
+                at, shift = len(prompt), len(prompt) + len(words) - turn.end
+                text = Traced.of((*prompt.parts, (words, Origin("assistant", i)), *parts_of(text[turn.end :])))
+                turn.start, turn.end, turn.close = at, turn.end + shift, turn.close + shift
+            self._check_evidence(message, i, sampled, _inside_reasoning(text[: turn.start]))
+            if last or _says(message, *_parse_text(words)):
+                turn.sampled = sampled
+        return text, turns
+
+    def _turn(self, conversation: Conversation, i: int, text: Traced) -> _Turn | None:
+        """Where message i stands in the text. It starts where the prompt before it ends, if the text begins with that."""
+        places = [(start, end) for start, end, origin in _places(text) if origin.message == i]
+        if not places:
+            return None
+        first, end = places[0][0], places[-1][1]
+        close = end
+        for start, stop, origin in _places(text):
+            if start >= end and origin == MARKUP:
+                end, close = self._end_of_turn(str.__str__(text)[start:stop], start, end)
+                break
+        weight = conversation.messages[i].weight
+        return _Turn(1 if weight is None else weight, self._prompt_end(conversation, i, text, first), end, close)
+
+    def _end_of_turn(self, markup: str, at: int, end: int) -> tuple[int, int]:
+        """(start, end) of the first stop token in the markup at `at`; (end, end) if it has none."""
+        for is_control, piece in self.tokenizer.split_markup(markup):
+            if is_control and self.tokenizer.control_id(piece) in self.stop_ids:
+                return at, at + len(piece)
+            at += len(piece)
+        return end, end
+
+    def _prompt_end(self, conversation: Conversation, i: int, text: Traced, first: int) -> int:
+        if self._opener and str.__str__(text)[:first].endswith(self._opener):
+            return first
+        try:
+            prompt = self._text(replace(conversation, messages=conversation.messages[:i]), open_turn=True)
+        except (ChatError, RequestError):  # a template may refuse the shorter conversation
+            return first
+        return len(prompt) if len(prompt) <= first and text.startswith(prompt) else first
+
+    def _check_evidence(self, message: Message, i: int, ids: tuple[int, ...], open_reasoning: bool) -> None:
+        """Sampled ids must say what the message says: text and tokens that disagree would train on one, show the other."""
+        stream = self.text_stream(open_reasoning=open_reasoning)
+        deltas = [*(stream.push(id) for id in ids), stream.finish()]
+        text, reasoning = "".join(d.text for d in deltas), "".join(d.reasoning for d in deltas)
+        if not _says(message, reasoning, text):
+            raise ChatError(
+                f"messages.{i}.tokens: the ids read {text[:80]!r}, the message says {message.text[:80]!r}. "
+                "Remove `tokens` to have the text tokenized, or keep the message as it was sampled."
+            )
+
+    def _tokenize(self, text: Traced, turns: list[_Turn]) -> "_Tokens":
+        out = _Tokens(self.tokenizer, text)
+        at = 0
+        for turn in turns:
+            out.write(at, turn.start)
+            at = turn.start
+            if turn.sampled is not None:
+                at = turn.close if turn.sampled[-1:] and turn.sampled[-1] in self.stop_ids else turn.end
+                out.put(turn.sampled, at, turn.weight)
+            out.write(at, turn.end, turn.weight)
+            out.write(max(at, turn.end), turn.close, turn.weight)
+            at = turn.close
+        out.write(at, len(text))
+        return out
+
+    def _probe(self) -> tuple[str, frozenset[int]]:
+        """What opens an assistant's turn, and what ends one, read off two small conversations. Empty where the template
+        refuses them or writes neither."""
+        ask = Conversation.ask("a")
+        try:
+            closed, opened = self._text(ask, False), self._text(ask, True)
+            answered = self._text(ask + Message("assistant", "b"), False)
+        except (ChatError, RequestError):
+            return "", frozenset()
+        opener = str.__str__(opened)[len(closed) :] if opened.startswith(closed) else ""
+        after = answered.parts[-1][0] if answered.parts[-1][1] == MARKUP else ""
+        controls = [
+            self.tokenizer.control_id(piece) for is_control, piece in self.tokenizer.split_markup(after) if is_control
+        ]
+        return opener, frozenset(controls[:1])
+
+
+class _Tokens:
+    """The tokens of a rendered text, written range by range. `ends`: the offset in the text after a token's last
+    character."""
+
+    def __init__(self, tokenizer: Tokenizer, text: Traced):
+        self.ids: list[int] = []
+        self.ends: list[int] = []
+        self.weights: list[int] = []
+        self._tokenizer = tokenizer
+        self._text = str.__str__(text)
+        self._places = _places(text)
+        self._after_control = False
+
+    def put(self, ids: Sequence[int], end: int, weight: int) -> None:
+        self.ids += ids
+        self.ends += [end] * len(ids)
+        self.weights += [weight] * len(ids)
+
+    def write(self, start: int, stop: int, weight: int = 0) -> None:
+        """Tokenize the text from start to stop: control tokens where they are markup, all between them in one go."""
+        plain = start
+        first = bisect_right(self._places, start, key=lambda place: place[1])
+        for low, high, origin in self._places[first:]:
+            if low >= stop:
+                break
+            if origin != MARKUP:
+                continue
+            at = max(low, start)
+            for is_control, piece in self._tokenizer.split_markup(self._text[at : min(high, stop)]):
+                if is_control:
+                    self._write_plain(plain, at, weight)
+                    plain = at + len(piece)
+                    self.put([self._tokenizer.control_id(piece)], plain, weight)
+                    self._after_control = True
+                at += len(piece)
+        self._write_plain(plain, stop, weight)
+
+    def _write_plain(self, start: int, stop: int, weight: int) -> None:
+        if start >= stop:
+            return
+        run = self._text[start:stop]
+        ids, ends = self._tokenizer.encode_run(run, starts=not self.ids, after_control=self._after_control)
+        self.ids += ids
+        self.ends += [start + max(end, 1) for end in ends]
+        self.weights += [weight] * len(ids)
+        self._after_control = False
+
+
+def _check(conversation: Conversation) -> None:
+    if not conversation.messages:
+        raise RequestError("messages is empty; there is nothing to answer", param="messages")
+    for i, message in enumerate(conversation.messages):
+        for j, part in enumerate(message.content if isinstance(message.content, tuple) else ()):
+            if isinstance(part, Image):
+                where = f"messages.{i}.content.{j}"
+                raise RequestError(f"{where} is an image, and this model reads text alone", param=where)
+        for name in ("text", "reasoning_content", "name", "tool_call_id"):
+            _check_unicode(getattr(message, name), f"messages.{i}.{'content' if name == 'text' else name}")
+
+
+def _check_unicode(text: str | None, where: str) -> None:
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as e:
+        raise RequestError(f"{where} is not valid Unicode at character {e.start}", param=where) from None
+
+
+def _message(message: Message, i: int, speaks_developer: bool) -> dict[str, Any]:
+    """The message as templates expect it. The role is one of five words, so it may be part of markup ('<|' + role + '|>');
+    everything else is the message's own."""
+    origin = Origin(message.role, i)
+    role = "system" if message.role == "developer" and not speaks_developer else message.role
+    row: dict[str, Any] = {"role": Traced(role, MARKUP), "content": Traced(message.text, origin)}
+    for name in ("reasoning_content", "name", "tool_call_id"):
+        if (value := getattr(message, name)) is not None:
+            row[name] = Traced(value, origin)
+    if message.tool_calls:
+        row["tool_calls"] = [_tool_call(call, origin) for call in message.tool_calls]
+    return row
+
+
+def _tool_call(call: ToolCall, origin: Origin) -> dict[str, Any]:
+    """Templates take the arguments as an object; what is no JSON object stays the text the model wrote."""
+    try:
+        parsed = json.loads(call.arguments)
+    except ValueError:
+        parsed = None
+    arguments: Any = Traced(call.arguments, origin)
+    if isinstance(parsed, dict):
+        arguments = _Arguments({key: _owned(value, origin) for key, value in parsed.items()})
+        arguments.origin = origin
+    function = {"name": Traced(call.name, origin), "arguments": arguments}
+    return {"id": Traced(call.id, origin), "type": "function", "function": function}
+
+
+def _owned(value: Any, origin: Origin) -> Any:
+    return Traced(value, origin) if isinstance(value, str) else value
+
+
+def _places(text: Traced) -> list[tuple[int, int, Origin]]:
+    """(start, end, origin) of every part of the text, in order."""
+    places, at = [], 0
+    for part, origin in text.parts:
+        places.append((at, at + len(part), origin))
+        at += len(part)
+    return places
+
+
+def _segments(text: Traced, ends: list[int]) -> tuple[Segment, ...]:
+    segments, first = [], 0
+    for start, end, origin in _places(text):
+        last = bisect_right(ends, end, lo=first)
+        if end > start:
+            segments.append(Segment(origin.kind, str.__str__(text)[start:end], first, last))
+            first = last
+    return tuple(segments)
+
+
+def _weigh_others(conversation: Conversation, text: Traced, tokens: _Tokens) -> list[int]:
+    """The weights, with 1 also on the words of messages that are not the assistant's and ask for it."""
+    weights = tokens.weights
+    asked = {i for i, m in enumerate(conversation.messages) if m.weight == 1 and m.role != "assistant"}
+    for start, end, origin in _places(text) if asked else ():
+        if origin.message in asked:
+            for i in range(bisect_right(tokens.ends, start), bisect_right(tokens.ends, end)):
+                weights[i] = 1
+    return weights
+
+
+def _inside_reasoning(text: Traced) -> bool:
+    """Whether the markup at the very end opens a reasoning block and leaves it open."""
+    markup = text.parts[-1][0] if text.parts and text.parts[-1][1] == MARKUP else ""
+    return markup.rfind(OPEN) > markup.rfind(CLOSE)
+
+
+def _parse_text(text: str) -> tuple[str, str]:
+    """(reasoning, text) of an answer as a template wrote it."""
+    pieces = Reasoning().push(text, last=True)
+    return "".join(t for inside, t in pieces if inside), "".join(t for inside, t in pieces if not inside)
+
+
+def _says(message: Message, reasoning: str, text: str) -> bool:
+    """Whether an answer reads as the message, but for white space around it; a message's calls follow its text."""
+    same = text.strip().startswith if message.tool_calls else text.strip().__eq__
+    return bool(same(message.text.strip())) and reasoning.strip() == (message.reasoning_content or "").strip()
