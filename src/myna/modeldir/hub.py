@@ -37,7 +37,7 @@ def fetch_file(source: HubFile, into: Path, nbytes: int) -> Path:
     """One file of a repository, below directory `into`; not yet hashed. Resumes. DownloadError, within seconds when
     there is no network."""
     hub = _package()
-    _knock(hub, f"{_endpoint()}/{source.repo}/resolve/{source.revision}/{source.file}")
+    _knock(f"{_endpoint()}/{source.repo}/resolve/{source.revision}/{source.file}")
     check_space(into, nbytes, source.file)
     with progress(f"Downloading {source.file}", nbytes) as advance:
         return _download(hub, source.repo, source.file, source.revision, into, advance)
@@ -51,7 +51,7 @@ def fetch_repository(repo: str, file: str | None, into: Path) -> Fetched:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise DownloadError(f"hub:{repo[:200]} is not hub:OWNER/REPO, as in hub:Qwen/Qwen3-0.6B.")
     hub = _package()
-    _knock(hub, f"{_endpoint()}/api/models/{repo}")
+    _knock(f"{_endpoint()}/api/models/{repo}")
     with _hub_errors(repo):
         info = hub.HfApi(endpoint=_endpoint()).model_info(repo, files_metadata=True, timeout=2 * PATIENCE)
     siblings = {s.rfilename: s for s in info.siblings or []}
@@ -100,18 +100,21 @@ def _package() -> ModuleType:
     return huggingface_hub
 
 
-def _knock(hub: ModuleType, url: str) -> None:
+def _knock(url: str) -> None:
     """Ask once, with a limit on the whole of it, so that a machine without network learns so in seconds.
 
     In a thread, because no timeout reaches into name resolution.
     """
+    from huggingface_hub.utils import build_hf_headers
+
     answer: list[str] = []
+    headers = build_hf_headers()
 
     def ask() -> None:
         import httpx  # here: 100 ms
 
         try:  # a stream, so that the body stays where it is
-            with httpx.stream("GET", url, headers=hub.utils.build_hf_headers(), timeout=PATIENCE) as response:
+            with httpx.stream("GET", url, headers=headers, timeout=PATIENCE) as response:
                 answer.append("" if response.status_code < 400 else f"it answers {response.status_code} for {url}")
         except httpx.HTTPError as e:
             answer.append(str(e) or type(e).__name__)
