@@ -44,14 +44,17 @@ def _halves(block: Tensor, start: int) -> Tensor:
 def _nibbles(packed: Tensor, groups: int) -> Tensor:
     """[n, groups * w] bytes -> uint8 [n, groups, 2, w]: of each group first the low halves, then the high ones."""
     packed = packed.reshape(len(packed), groups, -1)
-    return torch.stack((packed & 15, packed >> 4), dim=2)
+    out = packed.new_empty(len(packed), groups, 2, packed.shape[-1])
+    torch.bitwise_and(packed, 15, out=out[:, :, 0])
+    torch.bitwise_right_shift(packed, 4, out=out[:, :, 1])
+    return out
 
 
 def _bits(packed: Tensor, width: int, groups: int) -> Tensor:
     """[n, groups * w] bytes -> uint8 [n, groups, 8 / width, w]: of each group the lowest `width` bits first."""
     packed = packed.reshape(len(packed), groups, 1, -1)
     shifts = torch.arange(0, 8, width, dtype=torch.uint8).view(1, 1, -1, 1)
-    return (packed >> shifts) & ((1 << width) - 1)
+    return (packed >> shifts).bitwise_and_((1 << width) - 1)
 
 
 def _fifth_bits(packed: Tensor) -> Tensor:
@@ -114,13 +117,15 @@ def _q4_k(b: Tensor) -> Tensor:
 
 def _q5_k(b: Tensor) -> Tensor:
     scales, minima = _scales_6_bit(b[:, 4:16])
-    q = _nibbles(b[:, 48:], 4).view(-1, 8, 32) | (_bits(b[:, 16:48], 1, 1).view(-1, 8, 32) << 4)
+    q = _nibbles(b[:, 48:], 4).view(-1, 8, 32)
+    q |= _bits(b[:, 16:48], 1, 1).view(-1, 8, 32).bitwise_left_shift_(4)
     return q.float().mul_(_halves(b, 0) * scales).sub_(_halves(b, 2) * minima)
 
 
 def _q6_k(b: Tensor) -> Tensor:
     """16 signed scales of 8 bits; 6-bit numbers, 4 bits in one place and 2 in another, less 32."""
-    q = _nibbles(b[:, :128], 2).view(-1, 8, 32) | (_bits(b[:, 128:192], 2, 2).view(-1, 8, 32) << 4)
+    q = _nibbles(b[:, :128], 2).view(-1, 8, 32)
+    q |= _bits(b[:, 128:192], 2, 2).view(-1, 8, 32).bitwise_left_shift_(4)
     step = _halves(b, 208) * b[:, 192:208].contiguous().view(torch.int8).float().unsqueeze(2)
     return q.view(-1, 16, 16).float().sub_(32).mul_(step)
 

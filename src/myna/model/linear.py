@@ -88,15 +88,14 @@ class Int8Linear(nn.Module):
 
     @torch.no_grad()
     def fill(self, start: int, rows: Tensor) -> None:
-        """Quantize float32 rows [n, K] and write them from row `start` on."""
-        largest = rows.abs().amax(1)
+        """Quantize float32 rows [n, K], which are overwritten, and write them from row `start` on."""
+        largest = torch.maximum(rows.amax(1), -rows.amin(1))
         if not torch.isfinite(largest).all():
             raise ModelDirError("a weight is infinite or not a number, so it cannot be quantized; load it as float32.")
         # A row of zeros gets any scale: its numbers are 0 anyway.
         scale = torch.where(largest > 0, largest / 127, 1.0).bfloat16()
         self.scale[start : start + len(rows)] = scale
-        steps = (rows / scale.float().unsqueeze(1)).round_().clamp_(-127, 127)
-        self.weight[start : start + len(rows)] = steps
+        self.weight[start : start + len(rows)] = rows.div_(scale.float().unsqueeze(1)).round_().clamp_(-127, 127)
 
 
 # (columns, rows, bias=False) -> a linear layer

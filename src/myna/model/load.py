@@ -5,7 +5,8 @@ final precision, and the pages of the file are given back as they are read, so l
 little more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import torch
@@ -17,7 +18,7 @@ from myna.model.decoder import Decoder
 from myna.model.families import family, read_spec
 from myna.model.linear import Int8Linear, Linear, MakeLinear
 from myna.model.names import Part, check_names, parts
-from myna.model.read import read_rows, same_bytes
+from myna.model.read import chunks, read_rows, same_bytes
 from myna.model.rope import longest
 from myna.model.spec import Spec
 from myna.modeldir.directory import ModelDir
@@ -32,6 +33,7 @@ MAKE: dict[str, MakeLinear] = {
 HEAD = "lm_head.weight"
 
 
+@torch.inference_mode(False)  # the weights stay trainable, whoever asks for them
 def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None) -> Decoder:
     """The decoder of a model directory, without gradients, ready to answer.
 
@@ -47,8 +49,7 @@ def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None
         decoder = Decoder(spec, make, max_len)
     # What Decoder computes itself (rotary tables) is real already; the weights get memory, which is touched when filled.
     decoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)
-    for part in _parts(spec):
-        _fill(decoder, part, stored[part.name])
+    _in_parallel(job for part in _parts(spec) for job in _jobs(decoder, part, stored[part.name]))
     return decoder.requires_grad_(False).eval()
 
 
@@ -113,18 +114,37 @@ def _with_own_head(spec: Spec, stored: dict[str, Stored]) -> tuple[Spec, dict[st
     return spec.untied(), stored
 
 
-def _fill(decoder: Decoder, part: Part, stored: Stored) -> None:
-    """Read one tensor from disk into its rows of the decoder's."""
+def _jobs(decoder: Decoder, part: Part, stored: Stored) -> Iterator[Callable[[], object]]:
+    """The pieces of work, none larger than a chunk of rows, that read one tensor into its rows of the decoder's."""
     if len(part.shape) == 1:
-        (values,) = (rows for _, rows in read_rows(stored))
-        target = decoder.get_parameter(part.path).data
-        target[part.start : part.start + len(values)] = values
+        vector = decoder.get_parameter(part.path).data[part.start : part.start + part.shape[0]]
+        yield lambda: vector.copy_(read_rows(stored, slice(0, 1)))
         return
     module = decoder.get_submodule(part.path.removesuffix(".weight"))
     assert isinstance(module, Linear | Int8Linear), part.path
     # The disk may hold columns by rows (GPT-2), and GGUF may have turned that round again.
     if part.turned != (stored.adjust == "transpose"):
-        module.fill(part.start, torch.cat([rows for _, rows in read_rows(stored)]).T)
+        yield lambda: module.fill(part.start, read_rows(stored, slice(None)).T.contiguous())
         return
-    for start, rows in read_rows(stored):
-        module.fill(part.start + start, rows)
+    for rows in chunks(stored):
+        yield partial(_fill, module, part.start, stored, rows)
+
+
+def _fill(module: Linear | Int8Linear, start: int, stored: Stored, rows: slice) -> None:
+    module.fill(start + rows.start, read_rows(stored, rows))
+
+
+def _in_parallel(jobs: Iterable[Callable[[], object]]) -> None:
+    """Do the jobs on as many threads as torch has, each job on one.
+
+    A chunk is a dozen operations of some 100 microseconds. Splitting each of them over two threads makes them wait for each
+    other a dozen times a chunk, and where somebody else uses a core that took 60 s for a 1.5B model instead of 6.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the default that new threads start with
+    try:
+        with ThreadPoolExecutor(threads, thread_name_prefix="myna-load") as pool:
+            for _ in pool.map(lambda job: job(), jobs):
+                pass
+    finally:
+        torch.set_num_threads(threads)

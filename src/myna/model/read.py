@@ -10,37 +10,42 @@ from torch import Tensor
 from myna.model.blocks import decode
 from myna.modeldir.stored import Stored
 
-# Numbers in a chunk: the few float32 copies that decoding makes of 4 MiB stay in the second-level cache.
-CHUNK = 1 << 20
+# Numbers in a chunk: the few float32 copies that decoding makes of 2 MiB stay in the second-level cache.
+CHUNK = 1 << 19
 
 
-def read_rows(stored: Stored) -> Iterator[tuple[int, Tensor]]:
-    """(first row, float32 [n, K]) for chunks of a matrix's rows; for a vector once, (0, float32 [N])."""
-    for start, raw in _chunks(stored):
-        rows = decode(stored.kind, raw)
-        if stored.adjust == "minus_one":
-            rows = rows - 1
-        yield start, rows if len(stored.shape) > 1 else rows.flatten()
+def read_rows(stored: Stored, rows: slice) -> Tensor:
+    """These rows of a matrix, float32 [n, K], in Hugging Face's order; of a vector, which has one, float32 [N].
+
+    The result is the caller's to overwrite."""
+    values = decode(stored.kind, _raw(stored, rows))
+    if stored.adjust == "minus_one":
+        values = values - 1
+    return values if len(stored.shape) > 1 else values.flatten()
+
+
+def chunks(stored: Stored) -> Iterator[slice]:
+    """The rows of a tensor as it lies on disk, in chunks of about CHUNK numbers."""
+    total = len(stored.raw) if len(stored.shape) > 1 else 1
+    count = max(1, CHUNK * total // max(1, math.prod(stored.shape)))
+    for start in range(0, total, count):
+        yield slice(start, min(start + count, total))
 
 
 def same_bytes(a: Stored, b: Stored) -> bool:
     """Do two tensors hold the same numbers in the same form?"""
     if (a.kind, a.shape, a.adjust) != (b.kind, b.shape, b.adjust):
         return False
-    return all(np.array_equal(x, y) for (_, x), (_, y) in zip(_chunks(a), _chunks(b), strict=True))
+    return all(np.array_equal(_raw(a, rows), _raw(b, rows)) for rows in chunks(a))
 
 
-def _chunks(stored: Stored) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, uint8 [n, bytes], a copy) in Hugging Face's row order."""
+def _raw(stored: Stored, rows: slice) -> np.ndarray:
+    """uint8 [n, bytes], a copy, so that the file's pages can go."""
     if len(stored.shape) < 2:
-        yield 0, stored.data.reshape(1, -1).copy()
-        return
-    total = len(stored.raw)
-    count = max(1, CHUNK * total // max(1, math.prod(stored.shape)))
-    for start in range(0, total, count):
-        rows = slice(start, start + count) if stored.order is None else stored.order[start : start + count]
-        yield start, np.array(stored.raw[rows])
-        _give_back(stored.raw)
+        return stored.data.reshape(1, -1).copy()
+    taken = np.array(stored.raw[rows if stored.order is None else stored.order[rows]])
+    _give_back(stored.raw)
+    return taken
 
 
 def _give_back(raw: np.ndarray) -> None:
