@@ -1,0 +1,72 @@
+// The server's API: models, and an answer as it is made.
+
+import { t } from "./words.js";
+
+export async function models() {
+  const response = await request("/v1/models", {});
+  return (await response.json()).data;
+}
+
+/** Yields the stream's chunks. Throws an Error whose message is for the reader; AbortError when stopped. */
+export async function* answer(body, signal) {
+  const response = await request("/v1/chat/completions", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
+    signal,
+  });
+  for await (const data of events(response.body.getReader())) {
+    if (data === "[DONE]") return;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new Error(chunk.error.message);
+    yield chunk;
+  }
+  throw new Error(t("cutNote"));
+}
+
+async function request(url, options) {
+  let response;
+  try {
+    response = await fetch(url, options);
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Error(t("unreachable"));
+  }
+  if (!response.ok) throw new Error(await complaint(response));
+  return response;
+}
+
+async function complaint(response) {
+  try {
+    return (await response.json()).error.message;
+  } catch {
+    return t("failed", response.status);
+  }
+}
+
+/** Server-sent events, whatever way the bytes are cut. Our server ends lines with \n. */
+async function* events(reader) {
+  const decoder = new TextDecoder();
+  let buffer = "";
+  try {
+    for (;;) {
+      const { done, value } = await read(reader);
+      if (done) return;
+      buffer += decoder.decode(value, { stream: true });
+      const whole = buffer.split("\n\n");
+      buffer = whole.pop();
+      for (const event of whole) {
+        if (event.startsWith("data: ")) yield event.slice(6);
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+async function read(reader) {
+  try {
+    return await reader.read();
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Error(t("cutNote"));
+  }
+}
