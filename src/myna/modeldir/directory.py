@@ -93,14 +93,9 @@ def _read_shards(path: Path) -> dict[str, Stored]:
     index = read_json(path, _INDEX).get("weight_map")
     if not isinstance(index, dict) or not index or not all(isinstance(file, str) for file in index.values()):
         raise ModelDirError(f"{path / _INDEX}: weight_map should name a file for every tensor.")
+    files = {file: _shard(path, file) for file in sorted(set(index.values()))}
     found: dict[str, Stored] = {}
-    for file in sorted(set(index.values())):
-        if is_pickle(file):
-            raise ModelDirError(f"{path / _INDEX} names {file}: {NO_PICKLE}")
-        if not file.endswith(".safetensors"):
-            raise ModelDirError(f"{path / _INDEX} names {file[:200]!r}, which is not a safetensors file.")
-        if not (shard := inside(path, file)).is_file():
-            raise ModelDirError(f"{path} lacks {file}, which {_INDEX} names. Pull the model again.")
+    for file, shard in files.items():
         for name, stored in read_safetensors(shard).items():
             if index.get(name) != file:
                 raise ModelDirError(f"{path / file} holds {name!r}, which {_INDEX} puts in {index.get(name)}.")
@@ -108,6 +103,17 @@ def _read_shards(path: Path) -> dict[str, Stored]:
     if missing := sorted(set(index) - set(found)):
         raise ModelDirError(f"{path / str(index[missing[0]])} lacks tensor {missing[0]!r}, which {_INDEX} puts there.")
     return found
+
+
+def _shard(path: Path, file: str) -> Path:
+    """The real path of a file that the index names."""
+    if is_pickle(file):
+        raise ModelDirError(f"{path / _INDEX} names {file}: {NO_PICKLE}")
+    if not file.endswith(".safetensors"):
+        raise ModelDirError(f"{path / _INDEX} names {file[:200]!r}, which is not a safetensors file.")
+    if not (shard := inside(path, file)).is_file():
+        raise ModelDirError(f"{path} lacks {file}, which {_INDEX} names. Pull the model again.")
+    return shard
 
 
 def check_weights(path: Path, config: Json, weights: Weights) -> None:

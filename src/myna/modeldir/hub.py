@@ -148,7 +148,7 @@ def _hub_errors(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as e:
-        said = (str(e).strip() or type(e).__name__).splitlines()[0]
+        said = " ".join(str(e).split())[:300] or type(e).__name__
         raise DownloadError(f"{what}: {said} Run the command again to go on from where it stopped.") from e
 
 

