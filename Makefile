@@ -13,7 +13,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 .PHONY: serve test test-all check bench clean
 
 serve: $(SETUP)
-	@$(BIN)/myna pull --if-missing $(MODEL)
+	@$(BIN)/myna pull $(MODEL) >/dev/null
 	@exec $(BIN)/myna serve $(MODEL) --port $(PORT)
 
 test: $(DEV)

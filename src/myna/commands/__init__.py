@@ -3,7 +3,7 @@
 import os
 import sys
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from myna import __version__
 from myna.records import MynaError
@@ -19,7 +19,12 @@ VERBS = {
     "bench": "How fast a model runs here, beside what the machine allows.",
 }
 
-app = App(name="myna", help="A language model of your own, from first token to finished answer.", version=__version__)
+app = App(
+    name="myna",
+    help="A language model of your own, from first token to finished answer.",
+    version=__version__,
+    default_parameter=Parameter(negative_iterable=()),
+)
 for verb, line in VERBS.items():
     app.command(f"myna.commands.{verb}:run", name=verb, help=line)
 

@@ -32,24 +32,37 @@ def read_bandwidth(size: int = 1 << 30, rounds: int = 5) -> float:
     return size / min(_seconds(block.sum) for _ in range(rounds))
 
 
-def measure(engine: Engine, weight_bytes: int, kv_bytes_per_token: int, *, answer: int = 32) -> Iterator[Speed | float]:
+def measure(engine: Engine, weight_bytes: int, kv_bytes_per_token: int, *, steps: int = 24) -> Iterator[Speed | float]:
     """First the bandwidth in bytes/s, then one Speed after another. Runs on an engine that nobody else is using."""
     yield (bandwidth := read_bandwidth())
-    _run(engine, 1, 8, 4)  # warm up
-    rates = [PROMPT / _seconds(lambda k=k: _run(engine, 1, PROMPT, 1, salt=k)) for k in range(3)]
-    yield Speed("prefill", 1, median(rates))
+    _decode(engine, 1, 8, 2)  # warm up
+    yield Speed("prefill", 1, median(PROMPT / sum(_prefill(engine, 1, PROMPT, salt)) for salt in range(3)))
     for batch in (b for b in BATCHES if b <= engine.scheduler.max_running):
-        first = _seconds(lambda batch=batch: _run(engine, batch, CONTEXT, 1, salt=10 + batch))
-        whole = _seconds(lambda batch=batch: _run(engine, batch, CONTEXT, 1 + answer, salt=100 + batch))
-        step = (whole - first) / answer
-        read = weight_bytes + batch * (CONTEXT + answer // 2) * kv_bytes_per_token
+        step = median(_decode(engine, batch, CONTEXT, steps))
+        read = weight_bytes + batch * (CONTEXT + steps // 2) * kv_bytes_per_token
         yield Speed("decode", batch, batch / step, read, read / step / bandwidth)
 
 
-def _run(engine: Engine, batch: int, prompt: int, answer: int, salt: int = 0) -> None:
-    """Greedy answers of exactly `answer` tokens. Prompts differ in their first token, so the prefix cache finds nothing."""
-    prompts = [[(7 * k + 31 * salt + i) % (engine.vocab - 1) + 1 for i in range(prompt)] for k in range(batch)]
-    engine.generate(prompts, Sampling(temperature=0.0, max_tokens=answer, ignore_eos=True))
+def _prefill(engine: Engine, batch: int, length: int, salt: int, answer: int = 1) -> list[float]:
+    """Seconds of each step until every prompt is computed. Salted, so that the prefix cache finds nothing."""
+    sampling = Sampling(temperature=0.0, max_tokens=answer, ignore_eos=True)
+    heard: set[int] = set()
+    for k in range(batch):
+        prompt = [(7 * k + i) % (engine.vocab - 1) + 1 for i in range(length)]
+        engine.submit(prompt, sampling, lambda _, k=k: bool(heard.add(k)), salt=f"{batch}/{salt}")  # type: ignore[misc]
+    seconds = []
+    while len(heard) < batch:
+        seconds.append(_seconds(engine.step))
+    return seconds
+
+
+def _decode(engine: Engine, batch: int, length: int, steps: int) -> list[float]:
+    """Seconds of each of `steps` steps in which every sequence of the batch gets one token."""
+    _prefill(engine, batch, length, salt=-1, answer=10 * steps)
+    seconds = [_seconds(engine.step) for _ in range(steps)]
+    for sequence in [*engine.scheduler.running]:
+        engine.cancel(sequence.request.id)
+    return seconds
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -72,7 +72,8 @@ class _Answer:
         n = sampling.n or 1
         self.tokenizer = chat.tokenizer
         self.texts: list[TextStream] = [
-            chat.text_stream(sampling.stop or (), open_reasoning=rendered.open_reasoning) for _ in range(n)
+            chat.text_stream(sampling.stop or (), open_reasoning=rendered.open_reasoning, continues=rendered.continues)
+            for _ in range(n)
         ]
         self.stopped = [False] * n
         self.running = n
@@ -146,7 +147,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     decoder = load_model(directory, how.precision, how.max_len)
     kv_tokens = int(how.kv_gb * 2**30 / decoder.kv_bytes_per_token)
     engine = engine_for(decoder, kv_tokens=kv_tokens, max_running=how.max_running, prefix_cache=how.prefix_cache)
-    details = {"family": directory.config.get("model_type"), "precision": decoder.precision}
+    details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}
     return Local(
         Loop(engine), chat, name=name or directory.name, defaults=_sampling(directory.generation), details=details
     )

@@ -1,7 +1,7 @@
 """What a provider answers: a stream of deltas, and the reply they fold into."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from myna.records.conversation import Candidate, Message, Tokens, ToolCall
 
@@ -52,8 +52,8 @@ class Reply:
 
     @property
     def message(self) -> Message:
-        """The first candidate's message, ready to append to the conversation."""
-        return self.candidates[0].messages[-1]
+        """The first candidate's message with the tokens it was sampled as, ready to append to the conversation."""
+        return replace(self.candidates[0].messages[-1], tokens=self.candidates[0].tokens)
 
     @property
     def text(self) -> str:
@@ -82,7 +82,6 @@ def _candidate(deltas: list[Delta], sampled: tuple[Sampled, ...]) -> Candidate:
         "".join(delta.text for delta in deltas),
         reasoning_content="".join(delta.reasoning for delta in deltas) or None,
         tool_calls=tuple(call for delta in deltas for call in delta.tool_calls),
-        tokens=tokens,
     )
     finish = next((delta.finish_reason for delta in deltas if delta.finish_reason), None)
     return Candidate((message,), tokens=tokens, finish_reason=finish)
