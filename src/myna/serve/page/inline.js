@@ -65,8 +65,7 @@ function trailingSpaces(scan) {
 
 function codeSpan(scan) {
   const { text, at } = scan;
-  let ticks = 1;
-  while (text[at + ticks] === "`") ticks++;
+  const ticks = runLength(text, at);
   let end = scan.hopeless.has(ticks) ? -1 : closingTicks(text, at + ticks, ticks);
   if (end < 0) {
     scan.hopeless.add(ticks);
@@ -126,20 +125,28 @@ function closingMark(text, from, mark) {
   for (let i = from; i < text.length; i++) {
     if (text[i] === "\\") i++;
     else if (text[i] === "`") {
-      let ticks = 1;
-      while (text[i + ticks] === "`") ticks++;
+      const ticks = runLength(text, i);
       const end = closingTicks(text, i + ticks, ticks);
       i = (end < 0 ? i : end) + ticks - 1;
-    } else if (text.startsWith(mark, i) && i > from && !/\s/.test(text[i - 1])) {
-      let run = mark.length;
-      while (text[i + run] === mark[0]) run++;
-      // "**" inside "*a **b** c*" is not the end of "*".
-      if (mark.length === 1 && run === 2) i += 1;
-      else if (mark[0] === "_" && WORD.test(text[i + run] ?? "")) i += run - 1;
-      else return i + (run - mark.length);
+    } else if (text[i] === mark[0]) {
+      const run = runLength(text, i);
+      if (i > from && closes(text, i, run, mark)) return i + run - mark.length;
+      i += run - 1;
     }
   }
   return -1;
+}
+
+function closes(text, at, run, mark) {
+  if (run < mark.length || /\s/.test(text[at - 1])) return false;
+  if (mark.length === 1 && run === 2) return false; // the "**" in "*a **b** c*"
+  return mark[0] !== "_" || !WORD.test(text[at + run] ?? "");
+}
+
+function runLength(text, at) {
+  let end = at + 1;
+  while (text[end] === text[at]) end++;
+  return end - at;
 }
 
 /** [text](url) and, `skip` past its mark, ![alt](url): an image is shown as a link, so that nothing is fetched. */
@@ -170,7 +177,7 @@ function closingBracket(text, from, opening, closing) {
 function address(scan, pattern) {
   pattern.lastIndex = scan.at;
   const match = pattern.exec(scan.text);
-  if (!match || (pattern === BARE_URL && WORD.test(scan.text[scan.at - 1] ?? ""))) return null;
+  if (!match || (pattern === BARE_URL && /\w/.test(scan.text[scan.at - 1] ?? ""))) return null;
   let found = match[0];
   if (pattern === BARE_URL) {
     found = found.replace(/[.,;:!?*_~\])}]+$/, tail => (tail === ")" && match[0].includes("(") ? tail : ""));

@@ -1,0 +1,147 @@
+"""The chat page in a real browser, over a scripted model."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import CHROMIUM, Browser
+from live_server import Live, eventually
+
+from myna.provider import Scripted
+from myna.records import Conversation, Message, ProviderError, RequestError, Sampling
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+Start = Callable[..., Live]
+Chat = Callable[..., Browser]
+LAST = "document.querySelector('article.assistant:last-of-type > .text')"
+IDLE = "!document.body.classList.contains('busy')"
+
+
+@pytest.fixture
+def chat(live: Start, tmp_path: Path) -> Iterator[Chat]:
+    """`chat(script)` opens the page of a server over it, ready to type."""
+    browsers: list[Browser] = []
+
+    def start(provider: Any, locale: str = "en-US") -> Browser:
+        browser = Browser(tmp_path, locale)
+        browsers.append(browser)
+        browser.open(live(provider).url)
+        browser.until("document.querySelector('#model')?.options.length > 0")
+        return browser
+
+    yield start
+    for browser in browsers:
+        browser.__exit__()
+
+
+def say(browser: Browser, text: str) -> None:
+    browser.evaluate("document.querySelector('#input').focus()")
+    browser.type(text)
+    browser.press("Enter")
+
+
+def ask(browser: Browser, text: str) -> str:
+    count = browser.evaluate("document.querySelectorAll('article.assistant').length")
+    say(browser, text)
+    browser.until(f"document.querySelectorAll('article.assistant').length > {count} && {IDLE}")
+    answer: str = browser.evaluate(f"{LAST}.innerText")
+    return answer
+
+
+def test_an_answer_streams_in_and_no_policy_is_broken(chat: Chat) -> None:
+    provider = Scripted(["**Hello**, `世界`!\n\n```py\nprint(1)\n```"])
+    browser = chat(provider)
+    assert "print(1)" in ask(browser, "Hi")
+    assert (
+        browser.evaluate(f"{LAST}.querySelector('strong').textContent + {LAST}.querySelector('code').textContent")
+        == "Hello世界"
+    )
+    assert provider.requests[0].what == Conversation.ask("Hi")
+    assert "tokens/s" in browser.evaluate("document.querySelector('.stats').textContent")
+    assert browser.evaluate("violations") == browser.complaints == []
+
+
+def test_the_conversation_the_settings_and_the_seed_are_sent_and_survive_a_reload(chat: Chat) -> None:
+    provider = Scripted(["One.", "Two."])
+    browser = chat(provider)
+    browser.evaluate("document.querySelector('#open-settings').click()")
+    for selector, text in [("#system", "Be brief."), ("input[name=temperature]", "0.5"), ("input[name=seed]", "7")]:
+        browser.evaluate(f"document.querySelector('{selector}').focus()")
+        browser.type(text)
+    ask(browser, "First")
+    browser.call("Page.reload")
+    browser.until(f"document.querySelector('#model')?.options.length > 0 && {LAST}?.innerText === 'One.'")
+    ask(browser, "Second")
+    seen = provider.requests[1]
+    assert seen.sampling == Sampling(temperature=0.5, seed=7)
+    assert seen.what == Conversation.of(
+        ("system", "Be brief."), ("user", "First"), ("assistant", "One."), ("user", "Second")
+    )
+
+
+def test_escape_stops_and_what_came_stays(chat: Chat) -> None:
+    provider = Scripted(["word " * 10_000], delay=0.002)
+    browser = chat(provider)
+    say(browser, "Go on")
+    browser.until(f"{LAST}?.innerText.length > 20")
+    browser.press("Escape")
+    browser.until(IDLE)
+    eventually(lambda: provider.requests[0].outcome == "closed")
+    assert browser.evaluate(f"{LAST}.innerText").startswith("word word")
+
+
+def test_enter_in_an_input_method_does_not_send(chat: Chat) -> None:
+    provider = Scripted(["ok"])
+    browser = chat(provider)
+    browser.evaluate("document.querySelector('#input').focus()")
+    browser.call("Input.imeSetComposition", text="nihao", selectionStart=5, selectionEnd=5)
+    browser.press("Enter", windowsVirtualKeyCode=229)
+    assert provider.requests == []
+    assert browser.evaluate(IDLE)
+
+
+@pytest.mark.parametrize(
+    "turn", [RequestError("The prompt is too long."), ("Half", ProviderError("The prompt is too long."))]
+)
+def test_an_error_shows_the_servers_words_and_can_be_tried_again(chat: Chat, turn: Any) -> None:
+    browser = chat(Scripted([turn, "Better."]))
+    ask(browser, "Hi")
+    assert browser.evaluate("document.querySelector('.error p').textContent") == "The prompt is too long."
+    browser.evaluate("document.querySelector('.error button').click()")
+    browser.until(f"{LAST}?.innerText === 'Better.'")
+    assert browser.evaluate("document.querySelectorAll('article').length") == 2
+
+
+def test_editing_a_message_answers_anew_from_there(chat: Chat) -> None:
+    provider = Scripted(["One.", "Two.", "Three."])
+    browser = chat(provider)
+    ask(browser, "First")
+    ask(browser, "Second")
+    browser.evaluate("document.querySelector('article.user .actions button').click()")
+    browser.evaluate("document.querySelector('.editing textarea').select()")
+    browser.type("Changed")
+    browser.press("Enter")
+    browser.until(f"{LAST}?.innerText === 'Three.' && document.querySelectorAll('article').length === 2")
+    assert provider.requests[2].what == Conversation.ask("Changed")
+
+
+def test_reasoning_is_folded_away(chat: Chat) -> None:
+    browser = chat([Message("assistant", "5", reasoning_content="2 + 3")])
+    assert ask(browser, "?") == "5"
+    assert browser.evaluate("document.querySelector('.reasoning').open") is False
+    assert browser.evaluate("document.querySelector('.reasoning .text').textContent") == "2 + 3"
+
+
+def test_hostile_markdown_runs_nothing(chat: Chat) -> None:
+    hostile = "<img src=x onerror='window.hit=1'> <script>window.hit=1</script> [x](javascript:window.hit=1) ![y](https://x.example/y.png)"
+    browser = chat([hostile])
+    assert "<img src=x" in ask(browser, "?")
+    assert browser.evaluate("window.hit") is None
+    assert browser.evaluate(f"{LAST}.querySelectorAll('img, script').length") == 0
+
+
+def test_a_chinese_browser_reads_chinese(chat: Chat) -> None:
+    browser = chat([], locale="zh-CN")
+    shown = browser.evaluate("[document.documentElement.lang, document.querySelector('#send').textContent]")
+    assert shown == (["zh-CN", "发送"] if browser.evaluate("navigator.language").startswith("zh") else ["en", "Send"])
