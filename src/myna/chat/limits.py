@@ -28,15 +28,14 @@ class LimitError(TemplateRuntimeError):
 class Budget:
     """The allowance of one rendering whose input has `size` characters. Used by one thread."""
 
-    def __init__(self, size: int, seconds: float = SECONDS):
+    def __init__(self, size: int):
         self.most = BASE + 4 * size
         self.left = 32 * self.most
-        self.seconds = seconds
-        self.deadline = time.thread_time() + seconds
+        self.deadline = time.thread_time() + SECONDS
 
     def tick(self) -> None:
         if time.thread_time() > self.deadline:
-            raise LimitError(f"it ran for more than {self.seconds:g} s; does it loop for ever?")
+            raise LimitError(f"it ran for more than {SECONDS:g} s; does it loop for ever?")
 
     def allow(self, size: int) -> None:
         """A value of this size is about to be made."""

@@ -61,6 +61,7 @@ class _Arguments(dict[str, Any]):
 class _Turn:
     """An assistant's turn in the rendered text. The model writes start to end, then the token that ends at `close`.
 
+    `aligned`: the text up to `start` is the very prompt the turn answers; otherwise the template rewrites it later.
     `sampled` are the ids to use in place of that text; they run to `close` when they end with a stop token.
     """
 
@@ -68,6 +69,7 @@ class _Turn:
     start: int
     end: int
     close: int
+    aligned: bool
     sampled: tuple[int, ...] | None = None
 
 
@@ -153,7 +155,8 @@ class Chat:
 
     def _turns(self, conversation: Conversation, text: Traced, open_turn: bool) -> tuple[Traced, list[_Turn]]:
         """The assistant's turns, in order; and the text, changed only if the last turn was sampled and the template
-        would write it otherwise than it was sampled (DeepSeek's drops all reasoning)."""
+        would write it otherwise than it was sampled (DeepSeek's drops all reasoning). Earlier turns that the template
+        rewrites stay rewritten: that is what the next prompt showed."""
         turns = []
         for i, message in enumerate(conversation.messages):
             if message.role != "assistant" or (turn := self._turn(conversation, i, text)) is None:
@@ -162,18 +165,22 @@ class Chat:
             if message.tokens is None:
                 continue
             last = i == len(conversation.messages) - 1 and not open_turn
-            before = replace(conversation, messages=conversation.messages[:i])
-            sampled = message.tokens.ids
-            words = str.__str__(text)[turn.start : turn.end]
-            if last and not _says(message, *_parse_text(words)):
-                prompt = self._text(before, open_turn=True)
-                at, shift = len(prompt), len(prompt) + len(words) - turn.end
-                text = Traced.of((*prompt.parts, (words, Origin("assistant", i)), *parts_of(text[turn.end :])))
-                turn.start, turn.end, turn.close = at, turn.end + shift, turn.close + shift
-            self._check_evidence(message, i, sampled, _inside_reasoning(text[: turn.start]))
-            if last or _says(message, *_parse_text(words)):
-                turn.sampled = sampled
+            faithful = turn.aligned and _says(message, *_parse_text(str.__str__(text)[turn.start : turn.end]))
+            if last and not faithful:
+                text = self._as_asked(conversation, i, text, turn)
+            if last or faithful:
+                self._check_evidence(message, i, _inside_reasoning(text[: turn.start]))
+                turn.sampled = message.tokens.ids
         return text, turns
+
+    def _as_asked(self, conversation: Conversation, i: int, text: Traced, turn: _Turn) -> Traced:
+        """The text with the prompt that turn i answered in place of what precedes the turn now. Moves the turn."""
+        prompt = self._text(replace(conversation, messages=conversation.messages[:i]), open_turn=True)
+        shift = len(prompt) - turn.start
+        words = (str.__str__(text)[turn.start : turn.end], Origin("assistant", i))
+        after = parts_of(text[turn.end :])
+        turn.start, turn.end, turn.close = turn.start + shift, turn.end + shift, turn.close + shift
+        return Traced.of((*prompt.parts, words, *after))
 
     def _turn(self, conversation: Conversation, i: int, text: Traced) -> _Turn | None:
         """Where message i stands in the text. It starts where the prompt before it ends, if the text begins with that."""
@@ -187,7 +194,9 @@ class Chat:
                 end, close = self._end_of_turn(str.__str__(text)[start:stop], start, end)
                 break
         weight = conversation.messages[i].weight
-        return _Turn(1 if weight is None else weight, self._prompt_end(conversation, i, text, first), end, close)
+        opens = self._prompt_end(conversation, i, text, first)
+        at = first if opens is None else opens
+        return _Turn(1 if weight is None else weight, at, end, close, aligned=opens is not None)
 
     def _end_of_turn(self, markup: str, at: int, end: int) -> tuple[int, int]:
         """(start, end) of the first stop token in the markup at `at`; (end, end) if it has none."""
@@ -197,18 +206,20 @@ class Chat:
             at += len(piece)
         return end, end
 
-    def _prompt_end(self, conversation: Conversation, i: int, text: Traced, first: int) -> int:
+    def _prompt_end(self, conversation: Conversation, i: int, text: Traced, first: int) -> int | None:
+        """Where the prompt of turn i ends, whose first words are at `first`; None if the text does not begin with it."""
         if self._opener and str.__str__(text)[:first].endswith(self._opener):
             return first
         try:
             prompt = self._text(replace(conversation, messages=conversation.messages[:i]), open_turn=True)
         except (ChatError, RequestError):  # a template may refuse the shorter conversation
-            return first
-        return len(prompt) if len(prompt) <= first and text.startswith(prompt) else first
+            return None
+        return len(prompt) if len(prompt) <= first and text.startswith(prompt) else None
 
-    def _check_evidence(self, message: Message, i: int, ids: tuple[int, ...], open_reasoning: bool) -> None:
+    def _check_evidence(self, message: Message, i: int, open_reasoning: bool) -> None:
         """Sampled ids must say what the message says: text and tokens that disagree would train on one, show the other."""
         stream = self.text_stream(open_reasoning=open_reasoning)
+        ids = message.tokens.ids if message.tokens else ()
         deltas = [*(stream.push(id) for id in ids), stream.finish()]
         text, reasoning = "".join(d.text for d in deltas), "".join(d.reasoning for d in deltas)
         if not _says(message, reasoning, text):
@@ -380,7 +391,8 @@ def _weigh_others(conversation: Conversation, text: Traced, tokens: _Tokens) -> 
 
 def _inside_reasoning(text: Traced) -> bool:
     """Whether the markup at the very end opens a reasoning block and leaves it open."""
-    markup = text.parts[-1][0] if text.parts and text.parts[-1][1] == MARKUP else ""
+    end = next((part for part in reversed(text.parts) if part[0]), ("", MARKUP))
+    markup = end[0] if end[1] == MARKUP else ""
     return markup.rfind(OPEN) > markup.rfind(CLOSE)
 
 

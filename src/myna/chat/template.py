@@ -320,8 +320,11 @@ def _counted(function: Callable[..., Any], name: str) -> Callable[..., Any]:
             check_string_call(name, texts[0], tuple(texts[1:]))
         if name == "join":
             _check_join(args, kwargs)
-        if name == "round" and any(isinstance(x, int) and abs(x) > 20 for x in [*args[1:2], *kwargs.values()]):
+        numbers = [x for x in (*args[1:], *kwargs.values()) if not isinstance(x, str)]
+        if name == "round" and any(isinstance(x, int) and abs(x) > 20 for x in numbers):
             raise LimitError("round takes a precision of at most 20")
+        if name == "sum" and any(isinstance(x, list | tuple) for x in numbers):
+            raise LimitError("sum adds numbers; adding up lists takes quadratic time")
         return budget().spend(function(*args, **kwargs))
 
     return counted

@@ -281,8 +281,16 @@ def _controls(spec: dict[str, Any], named: set[str], template: str) -> tuple[_Co
 def _library(spec: dict[str, Any], control: dict[str, int]) -> _Library:
     """The library's tokenizer for plain text: without control tokens, prefix, post-processing, padding or cutting."""
     added = [token for token in spec["added_tokens"] if token["content"] not in control]
-    plain = {**spec, "added_tokens": added, "post_processor": None, "padding": None, "truncation": None}
-    return _Library.from_str(orjson.dumps(plain).decode())
+    model = spec["model"]
+    if added and isinstance(model["vocab"], dict):  # else the library would number the added tokens anew
+        model = {**model, "vocab": model["vocab"] | {token["content"]: token["id"] for token in added}}
+    plain = {"model": model, "added_tokens": added, "post_processor": None, "padding": None, "truncation": None}
+    library = _Library.from_str(orjson.dumps({**spec, **plain}).decode())
+    if moved := [token["content"] for token in added if library.token_to_id(token["content"]) != token["id"]]:
+        raise ChatError(
+            f"tokenizer.json: the added token {moved[0]!r} cannot keep its id; this layout is not supported"
+        )
+    return library
 
 
 def _take_prefix(spec: dict[str, Any]) -> _Prefix:

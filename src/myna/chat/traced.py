@@ -8,6 +8,8 @@ template a control token, never give one to a user.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from string import Formatter
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -22,6 +24,7 @@ class Origin(NamedTuple):
 MARKUP = Origin("markup")
 TEXT = Origin("text")
 Part = tuple[str, Origin]
+MANY = 10_000  # pieces of one string, beyond which its origins are given up rather than followed one by one
 
 
 class Traced(str):
@@ -41,11 +44,13 @@ class Traced(str):
     @classmethod
     def of(cls, parts: Iterable[Part]) -> "Traced":
         merged: list[Part] = []
-        for text, origin in parts:
-            if merged and merged[-1][1] == origin:
-                merged[-1] = (merged[-1][0] + text, origin)
-            elif text or origin.message is not None:
-                merged.append((text, origin))
+        for origin, group in groupby(parts, key=itemgetter(1)):
+            text = "".join([text for text, _ in group])
+            if not text and origin.message is None:
+                continue
+            if merged and merged[-1][1] == origin:  # an empty part stood between
+                text = merged.pop()[0] + text
+            merged.append((text, origin))
         self = str.__new__(cls, "".join([text for text, _ in merged]))
         self.parts = tuple(merged)
         return self
@@ -60,6 +65,8 @@ class Traced(str):
         return Traced.of((*parts_of(other), *self.parts)) if isinstance(other, str) else NotImplemented
 
     def __mul__(self, times: SupportsIndex) -> "Traced":
+        if len(self.parts) == 1:
+            return Traced(super().__mul__(times), self.parts[0][1])
         return Traced.of(self.parts * times.__index__())
 
     __rmul__ = __mul__
@@ -120,8 +127,11 @@ class Traced(str):
     def replace(self, old: str, new: str, count: SupportsIndex = -1) -> "Traced":
         if not old:
             return Traced(super().replace(old, new, count), self._only_origin())
+        pieces = self.split(old, count)
+        if len(pieces) > MANY:
+            return Traced(super().replace(old, new, count))
         parts: list[Part] = []
-        for i, piece in enumerate(self.split(old, count)):
+        for i, piece in enumerate(pieces):
             parts += [*(parts_of(new) if i else ()), *parts_of(piece)]
         return Traced.of(parts)
 
@@ -178,6 +188,10 @@ class Traced(str):
     def _locate(self, pieces: list[str], gap: int | None = 0) -> list[str]:
         """The same pieces with their origins. They follow each other in self, `gap` characters apart; None: apart by
         characters that are in no piece."""
+        if len(self.parts) == 1:
+            return [Traced(piece, self.parts[0][1]) for piece in pieces]
+        if len(pieces) * len(self.parts) > MANY:
+            return pieces
         found: list[str] = []
         at = 0
         for piece in pieces:

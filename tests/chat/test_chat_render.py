@@ -1,0 +1,256 @@
+"""The one renderer: what the trainer trains on is what the server asks and the model answers, and nobody types markup."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from chat_tiny import CONTROL, TEMPLATES, write_model
+from hypothesis import given, settings
+
+from myna.chat import Chat, Rendered
+from myna.records import ChatError, Conversation, Document, Image, Message, RequestError, Text, Tokens, ToolCall
+
+FAMILIES = {
+    "chatml": "byte_level",
+    "llama3": "byte_level",
+    "llama2": "metaspace_legacy",
+    "mistral": "metaspace_first",
+    "gemma": "metaspace_never",
+    "phi3": "metaspace_legacy",
+    "qwen3": "byte_level",
+    "r1": "byte_level",
+}
+TALK = Conversation.of(
+    ("user", "Hello, how are you?"), ("assistant", "Fine."), ("user", "今天天气很好吗？"), ("assistant", "很好。 Yes")
+)
+TOOL = {"type": "function", "function": {"name": "weather", "description": "天气", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def path(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp(family), FAMILIES[family], family)
+
+
+@pytest.fixture(scope="session")
+def chat(path: Path) -> Chat:
+    return Chat.load(path)
+
+
+@pytest.fixture(scope="session")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Chat:
+    return Chat.load(write_model(tmp_path_factory.mktemp("qwen3"), "byte_level", "qwen3"))
+
+
+@cache
+def oracle(path: Path):
+    return pytest.importorskip("transformers").PreTrainedTokenizerFast.from_pretrained(path)
+
+
+def words(chat: Chat, r: Rendered, weight: int = 1) -> str:
+    """What the tokens of this weight read, control tokens included."""
+    return b"".join(chat.tokenizer.piece(id) for id, w in zip(r.ids, r.weights, strict=True) if w == weight).decode()
+
+
+def prompts(c: Conversation) -> list[Conversation]:
+    """The conversation as it stood before each of the assistant's turns."""
+    return [replace(c, messages=c.messages[:i]) for i, m in enumerate(c.messages) if m.role == "assistant"]
+
+
+@pytest.mark.parametrize("open_turn", [True, False])
+@pytest.mark.parametrize("turns", [1, 3, 4])
+def test_ids_are_transformers_own(chat: Chat, path: Path, open_turn: bool, turns: int) -> None:
+    c = replace(TALK, messages=TALK.messages[:turns])
+    rows = [{"role": m.role, "content": m.text} for m in c.messages]
+    want = oracle(path).apply_chat_template(rows, add_generation_prompt=open_turn, return_dict=False)
+    assert list(chat.render(c, open_turn=open_turn).ids) == list(want)
+
+
+def test_a_prompt_begins_what_is_trained_on(chat: Chat, family: str) -> None:
+    whole = chat.render(TALK, open_turn=False).ids
+    for before in prompts(TALK)[: 1 if family in ("qwen3", "r1") else None]:  # these two rewrite history, see below
+        ids = chat.render(before).ids
+        if family == "r1":  # its prompt opens <think>, which its history never shows
+            ids = ids[: ids.index(chat.tokenizer.special["<think>"])]
+        assert whole[: len(ids)] == ids
+
+
+def test_training_ids_are_prompt_plus_sampled_plus_end(chat: Chat) -> None:
+    """Turn by turn; the sampled ids are cut as no tokenizer would, and must come back as they are."""
+    c = Conversation.of(("user", "Hello"))
+    for question in ("再来一次", "Once more"):
+        prompt = chat.render(c)
+        text = "</think>Fine 好." if prompt.open_reasoning else "Fine 好."
+        ids = tuple(id for char in text for id in chat.tokenizer.encode_run(char).ids)
+        c += Message("assistant", "Fine 好.", tokens=Tokens(ids))
+        whole = chat.render(c, open_turn=False)
+        assert whole.ids[: len(prompt.ids) + len(ids)] == prompt.ids + ids
+        assert whole.ids[len(prompt.ids) + len(ids)] in chat.stop_ids
+        c += Message("user", question)
+
+
+def test_a_sampled_stop_token_ends_the_turn_once(chat: Chat) -> None:
+    c = Conversation.of(("user", "Hello"))
+    prompt = chat.render(c)
+    start = chat.tokenizer.encode_run("</think>").ids if prompt.open_reasoning else []
+    ids = (*start, *chat.tokenizer.encode_run("Fine").ids, min(chat.stop_ids))
+    whole = chat.render(c + Message("assistant", "Fine", tokens=Tokens(ids)), open_turn=False)
+    assert whole.ids[: len(prompt.ids) + len(ids)] == prompt.ids + ids
+    assert sum(whole.weights) == len(ids)
+
+
+def test_weights_mark_the_answer_and_its_end(chat: Chat, family: str) -> None:
+    r = chat.render(replace(TALK, messages=TALK.messages[:2]), open_turn=False)
+    end = TEMPLATES[family][2]
+    want = {"qwen3": "<think>\n\n</think>\n\nFine." + end, "llama2": "Fine. " + end}.get(family, "Fine." + end)
+    assert words(chat, r).lstrip(" ") == want
+
+
+def test_a_message_can_be_left_out_of_training(chat: Chat) -> None:
+    first, answer, *rest = TALK.messages
+    r = chat.render(replace(TALK, messages=(first, replace(answer, weight=0), *rest)), open_turn=False)
+    assert "Fine" not in words(chat, r)
+    assert "Yes" in words(chat, r)
+
+
+def test_segments_cover_the_ids_and_the_text(chat: Chat) -> None:
+    r = chat.render(TALK, open_turn=False)
+    assert [s.start for s in r.segments] + [len(r.ids)] == [0] + [s.end for s in r.segments]
+    assert [s.text.strip() for s in r.segments if s.kind in ("user", "assistant")] == [m.text for m in TALK.messages]
+
+
+def specials(chat: Chat, r: Rendered) -> list[int]:
+    return [id for id in r.ids if id in set(chat.tokenizer.special.values())]
+
+
+def roles(chat: Chat, family: str) -> list[str]:
+    return ["user", "assistant", "user"] if family in ("llama2", "mistral") else ["system", "user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("typed", CONTROL)
+def test_typed_control_tokens_never_become_special(chat: Chat, family: str, typed: str) -> None:
+    harmless = Conversation.of(*((role, "x Q x") for role in roles(chat, family)))
+    hostile = Conversation.of(*((role, f"x {typed} x{typed}") for role in roles(chat, family)))
+    assert specials(chat, chat.render(hostile)) == specials(chat, chat.render(harmless))
+
+
+texts = st.lists(st.sampled_from([*CONTROL, *(c[1:] for c in CONTROL), "<", "<|", " ", "\n", "好"]), max_size=4).map(
+    "".join
+)
+
+
+@given(st.lists(texts, min_size=9, max_size=9))
+@settings(max_examples=100, deadline=None)
+def test_no_field_of_a_conversation_can_type_markup(qwen3: Chat, t: list[str]) -> None:
+    def build(t: list[str]) -> Conversation:
+        call = ToolCall(t[0], t[1], json.dumps({"city": t[2]}))
+        tool = {"type": "function", "function": {"name": t[3], "description": t[4], t[5]: [t[6]]}}
+        return Conversation(
+            (
+                Message("system", t[7]),
+                Message("user", t[8]),
+                Message("assistant", "", tool_calls=(call,), name=t[0]),
+                Message("tool", t[6], tool_call_id=t[1], name=t[2]),
+                Message("user", t[5]),
+            ),
+            tools=(tool,),
+        )
+
+    assert specials(qwen3, qwen3.render(build(t))) == specials(qwen3, qwen3.render(build(["x"] * 9)))
+
+
+def test_reasoning_and_calls_go_where_the_template_puts_them(qwen3: Chat) -> None:
+    call = ToolCall("c1", "weather", '{"city": "北京"}')
+    answer = Message("assistant", "Let me see.", reasoning_content="hm", tool_calls=(call,))
+    r = qwen3.render(Conversation((Message("user", "weather?"), answer), tools=(TOOL,)), open_turn=False)
+    assert words(qwen3, r) == (
+        "<think>\nhm\n</think>\n\nLet me see.\n"
+        '<tool_call>\n{"name": "weather", "arguments": {"city": "北京"}}\n</tool_call><|im_end|>'
+    )
+
+
+def test_history_a_template_rewrites_is_rewritten(qwen3: Chat) -> None:
+    """Qwen3 drops earlier reasoning: the next prompt shows the answer alone, sampled ids or not."""
+    said = qwen3.tokenizer.encode_markup("<think>\nhm\n</think>\n\nYes.")
+    answer = Message("assistant", "Yes.", reasoning_content="hm", tokens=Tokens(tuple(said)))
+    c = Conversation((Message("user", "a"), answer))
+    assert tuple(said) == chat_tail(qwen3.render(c, open_turn=False), qwen3.render(prompts(c)[0]), len(said))
+    assert "hm" not in qwen3.tokenizer.decode(qwen3.render(c + Message("user", "b")).ids)
+
+
+def chat_tail(whole: Rendered, prompt: Rendered, n: int) -> tuple[int, ...]:
+    return whole.ids[len(prompt.ids) : len(prompt.ids) + n]
+
+
+def test_tokens_that_disagree_with_their_text_are_refused(chat: Chat) -> None:
+    ids = tuple(chat.tokenizer.encode("Hello"))
+    c = Conversation((Message("user", "a"), Message("assistant", "Goodbye", tokens=Tokens(ids))))
+    with pytest.raises(ChatError, match=r"messages\.1\.tokens"):
+        chat.render(c, open_turn=False)
+
+
+def test_an_open_reasoning_block_is_noticed(chat: Chat, family: str) -> None:
+    assert chat.render(Conversation.ask("Hello")).open_reasoning == (family == "r1")
+
+
+def test_a_typed_think_does_not_open_reasoning(chat: Chat) -> None:
+    assert not chat.render(Conversation.ask("<think>"), open_turn=False).open_reasoning
+
+
+def test_the_streams_text_is_the_message(chat: Chat) -> None:
+    ids = chat.tokenizer.encode_run(" Hello 世界 🙂").ids
+    stream = chat.text_stream()
+    said = "".join([stream.push(id).text for id in ids] + [stream.finish().text])
+    assert said == ("Hello 世界 🙂" if chat.tokenizer.strips_blank else " Hello 世界 🙂")
+
+
+def test_a_base_model_says_so_and_still_continues(tmp_path: Path) -> None:
+    chat = Chat.load(write_model(tmp_path, "byte_level"))
+    with pytest.raises(ChatError, match="no chat template"):
+        chat.render(Conversation.ask("Hello"))
+    assert chat.prompt(Document("Hello")).ids == tuple(chat.tokenizer.encode("Hello"))
+
+
+def test_a_documents_own_ids_are_the_prompt(chat: Chat) -> None:
+    assert chat.prompt(Document("Hello", tokens=Tokens((5, 6)))).ids == (5, 6)
+
+
+def test_tools_are_never_dropped(chat: Chat, family: str) -> None:
+    c = Conversation.ask("Hello", tools=(TOOL,))
+    if family == "qwen3":
+        assert "weather" in chat.tokenizer.decode(chat.render(c).ids)
+    else:
+        with pytest.raises(ChatError, match="tools"):
+            chat.render(c)
+
+
+def test_an_image_is_refused_by_its_place(chat: Chat) -> None:
+    c = Conversation((Message("user", (Text("see"), Image("data:,"))),))
+    with pytest.raises(RequestError) as e:
+        chat.render(c)
+    assert e.value.param == "messages.0.content.1"
+
+
+def test_what_a_template_refuses_is_the_requests_fault(tmp_path: Path) -> None:
+    chat = Chat.load(write_model(tmp_path, "metaspace_legacy", "llama2"))
+    with pytest.raises(RequestError, match="must alternate"):
+        chat.render(Conversation.of(("user", "a"), ("user", "b")))
+
+
+def test_a_template_can_be_given(tmp_path: Path) -> None:
+    chat = Chat.load(write_model(tmp_path, "byte_level"), template="Q: {{ messages[0].content }}\nA:")
+    assert chat.tokenizer.decode(chat.render(Conversation.ask("why")).ids) == "Q: why\nA:"
+
+
+def test_the_real_model_renders_as_transformers_does(smollm2: Path) -> None:
+    chat = Chat.load(smollm2)
+    rows = [{"role": m.role, "content": m.text} for m in TALK.messages]
+    want = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(smollm2).apply_chat_template(rows)
+    assert list(chat.render(TALK, open_turn=False).ids) == want["input_ids"]
