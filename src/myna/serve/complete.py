@@ -121,15 +121,15 @@ async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     """The body, refused as soon as it is known to be too large."""
     announced = headers.get("content-length", "")
     size = int(announced) if announced.isascii() and announced.isdigit() else 0
-    chunks: list[bytes] = []
+    body = bytearray()
     while size <= limit:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-        size = max(size, sum(map(len, chunks)))
+        body += message.get("body", b"")
+        size = max(size, len(body))
+        if not message.get("more_body", False) and size <= limit:
+            return bytes(body)
     raise RequestError(f"The body is larger than {limit:,} bytes.", code="request_too_large")
 
 
