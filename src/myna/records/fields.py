@@ -43,8 +43,10 @@ class Fields:
         return tuple(read(item, f"{self.at(name)}.{i}") for i, item in enumerate(items))
 
     def rest(self) -> dict[str, Any]:
-        """What nobody took, merged under the explicit `meta` object: nothing a user wrote is lost."""
+        """What nobody took, merged with the explicit `meta` object: nothing a user wrote is lost."""
         meta = self.take("meta", dict, default={})
+        if both := sorted(meta.keys() & self._left.keys()):
+            raise DataError(f"{self.at('meta')}.{both[0]}: also given beside meta; keep one of them")
         return {**self._left, **meta}
 
 
