@@ -28,14 +28,14 @@ WATCH = (
 
 
 class Browser:
-    """One page. `complaints` are what it wrote to its console as errors, and exceptions nobody caught."""
+    """One page at a time. `complaints` are what it wrote to its console as errors, and exceptions nobody caught."""
 
-    def __init__(self, profile: Path, locale: str = "en-US"):
+    def __init__(self, profile: Path):
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (theirs_in, theirs_out)]
         self._process = subprocess.Popen(
-            [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", f"--lang={locale}", "about:blank"],
+            [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             preexec_fn=lambda: (os.dup2(high[0], 3), os.dup2(high[1], 4)),  # the pipe is file descriptors 3 and 4
             pass_fds=(3, 4),
             stdout=subprocess.DEVNULL,
@@ -57,12 +57,16 @@ class Browser:
         self._in.close()
         self._out.close()
 
-    def open(self, url: str) -> None:
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+    def open(self, url: str, locale: str = "en-US") -> None:
+        """A new page that shares nothing with the one before: its own storage, its own language."""
+        self._session, self.complaints = None, []
+        context = self.call("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
         self.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
+        self.call("Emulation.setUserAgentOverride", userAgent="test", acceptLanguage=locale)
         self.call("Page.navigate", url=url)
 
     def call(self, method: str, **params: Any) -> Any:

@@ -49,7 +49,6 @@ SHOWN = {
     "list": ("- a\n- b\n  - c\n- d", "<ul><li>a</li><li>b<ul><li>c</li></ul></li><li>d</li></ul>"),
     "ordered": ("3. a\n4. b\n   - c", '<ol start="3"><li>a</li><li>b<ul><li>c</li></ul></li></ol>'),
     "loose list": ("- a\n\n- b", "<ul><li><p>a</p></li><li><p>b</p></li></ul>"),
-    "code in a list": ("1. a\n   ```\n   x\n     y\n   ```\n2. b", None),
     "list after text": ("Things:\n- a\n- b", "<p>Things:</p><ul><li>a</li><li>b</li></ul>"),
     "table": ("| a | b |\n|---|--:|\n| 1 | `x|y` |", '<div class="table"><table><thead><tr><th>a</th><th class="right">b</th></tr>'
               '</thead><tbody><tr><td>1</td><td class="right"><code>x|y</code></td></tr></tbody></table></div>'),
@@ -61,11 +60,9 @@ SHOWN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SHOWN)
-def test_markdown_is_shown_as_it_is_meant(name: str) -> None:
-    text, expected = SHOWN[name]
-    if expected is not None:
-        assert html(text) == expected
+def test_markdown_is_shown_as_it_is_meant() -> None:
+    shown = render(*((text, {}) for text, _ in SHOWN.values()))
+    assert dict(zip(SHOWN, shown, strict=True)) == {name: expected for name, (_, expected) in SHOWN.items()}
 
 
 def test_code_in_a_list_keeps_its_indent() -> None:
@@ -102,15 +99,22 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_nothing_a_model_writes_becomes_markup(text: str) -> None:
-    shown = html(text) + html(text, streaming=True)
+def test_nothing_a_model_writes_becomes_markup() -> None:
+    for text, shown in zip(
+        HOSTILE * 2, render(*((t, {"streaming": s}) for s in (False, True) for t in HOSTILE)), strict=True
+    ):
+        check_harmless(text, shown)
+
+
+def check_harmless(text: str, shown: str) -> None:
     tags = re.findall(r"<(\w+)((?: [\w-]+=\"[^\"]*\")*)>", shown)
-    assert {name for name, _ in tags} <= TAGS
-    assert len(tags) == len(re.findall(r"<\w", shown))  # no tag with anything but plain attributes
-    attributes = [pair for _, text in tags for pair in re.findall(r" ([\w-]+)=\"([^\"]*)\"", text)]
-    assert {name for name, _ in attributes} <= {"href", "rel", "target", "class", "type", "start"}
-    assert all(value.startswith(("http://", "https://", "mailto:")) for name, value in attributes if name == "href")
+    assert {name for name, _ in tags} <= TAGS, text
+    assert len(tags) == len(re.findall(r"<\w", shown)), text  # no tag with anything but plain attributes
+    attributes = [pair for _, given in tags for pair in re.findall(r" ([\w-]+)=\"([^\"]*)\"", given)]
+    assert {name for name, _ in attributes} <= {"href", "rel", "target", "class", "type", "start"}, text
+    assert all(value.startswith(("http://", "https://", "mailto:")) for name, value in attributes if name == "href"), (
+        text
+    )
 
 
 STREAMED = """Intro **bold** and `code`:
@@ -163,10 +167,10 @@ def test_a_table_is_a_table_from_its_first_bar() -> None:
     assert all(shown.startswith('<div class="table">') for shown in render(*((p, {"streaming": True}) for p in parts)))
 
 
-@pytest.mark.parametrize("mark", ["[", "*", "**", "_", "`", "> ", "- ", "|", "![", "a](", "<", "~~", "\\"])
-def test_ten_thousand_marks_are_shown_in_no_time(mark: str) -> None:
-    """The time limit is render's own: a renderer that is quadratic with a large factor freezes the page."""
-    assert html(mark * 10_000)
+def test_ten_thousand_marks_are_shown_before_the_harness_gives_up() -> None:
+    """Its limit is a minute; a renderer that searches to the end from every mark would freeze the page."""
+    marks = ["[", "*", "**", "_", "`", "> ", "- ", "|", "![", "a](", "<", "~~", "\\", "*a ", "_a b", "`` `"]
+    assert all(render(*((mark * 10_000, {}) for mark in marks)))
 
 
 def test_a_block_that_did_not_change_is_not_built_again() -> None:
