@@ -34,8 +34,8 @@ def run(
         Show token ids.
     """
     chat = Chat.load(find(model))
-    turns = ([("system", system)] if system else []) + [("user", message)]
-    rendered = chat.render(Conversation.of(*turns))  # type: ignore[arg-type]
+    turns = Conversation.of(("system", system), ("user", message)) if system else Conversation.ask(message)
+    rendered = chat.render(turns)
     table = Table("part", "tokens", "text", *(["ids"] if ids else []), box=None, header_style="bold", pad_edge=False)
     for segment in rendered.segments:
         numbers = [" ".join(map(str, rendered.ids[segment.start : segment.end]))] if ids else []

@@ -42,7 +42,7 @@ def run(
     text = sys.stdin.read() if prompt is None else prompt
     if not text.strip():
         raise DataError("The prompt is empty. Give it as an argument or on standard input.")
-    turns = Conversation.of(*([("system", system)] if system else []), ("user", text))
+    turns = Conversation.of(("system", system), ("user", text)) if system else Conversation.ask(text)
     provider = load(model, loading)
 
     async def answer() -> None:

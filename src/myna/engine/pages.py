@@ -62,8 +62,8 @@ class StepMemory:
             batch, length = group.slots.shape
             rows = q[group.rows].unflatten(0, (batch, -1))
             flat = group.slots.flatten()
-            gathered = [x.index_select(0, flat).unflatten(0, (batch, length)) for x in (keys, values)]
-            out[group.rows] = _attend(rows, *gathered, _mask(group, rule.window), rule).flatten(0, 1)
+            k, v = (x.index_select(0, flat).unflatten(0, (batch, length)) for x in (keys, values))
+            out[group.rows] = _attend(rows, k, v, _mask(group, rule.window), rule).flatten(0, 1)
         return out
 
 

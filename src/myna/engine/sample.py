@@ -66,10 +66,10 @@ def edit_logits(logits: Tensor, sequence: Sequence) -> Tensor:
     if sampling.logit_bias:
         tokens, biases = zip(*sampling.logit_bias, strict=True)
         logits.index_add_(0, torch.tensor(tokens), torch.tensor(biases, dtype=logits.dtype))
-    if sampling.repetition_penalty != 1:
+    if (penalty := sampling.repetition_penalty or 1) != 1:
         seen = torch.tensor(sequence.tokens).unique()
         value = logits[seen]
-        logits[seen] = torch.where(value > 0, value / sampling.repetition_penalty, value * sampling.repetition_penalty)
+        logits[seen] = torch.where(value > 0, value / penalty, value * penalty)
     if (sampling.presence_penalty or sampling.frequency_penalty) and sequence.generated:
         said, counts = torch.tensor(sequence.tokens[prompt:]).unique(return_counts=True)
         logits[said] -= sampling.presence_penalty + sampling.frequency_penalty * counts
@@ -81,6 +81,7 @@ def distribution(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
 
     In order of id and not of probability, so that a rounding difference between near-equal tokens cannot swap them.
     """
+    assert sampling.temperature, "greedy draws nothing"
     logits = logits / sampling.temperature
     values, ids = logits, None
     if sampling.top_k and sampling.top_k < len(logits):

@@ -1,7 +1,9 @@
 """One decoder for every family, its memories, and loading it from a model directory."""
 
 from myna.model.decoder import Decoder
+from myna.model.fit import Estimate, estimate
 from myna.model.load import describe, hf_state, load_model
+from myna.model.machine import available_memory
 from myna.model.memory import Cache, Causal, Memory, visible, weigh
 from myna.model.spec import AttentionRule, MoE, Norm, Rope, Spec
 
@@ -10,12 +12,15 @@ __all__ = [
     "Cache",
     "Causal",
     "Decoder",
+    "Estimate",
     "Memory",
     "MoE",
     "Norm",
     "Rope",
     "Spec",
+    "available_memory",
     "describe",
+    "estimate",
     "hf_state",
     "load_model",
     "visible",

@@ -49,6 +49,21 @@ class Decoder(nn.Module):
         self.norm = make_norm(spec.norm, spec.width)
         self.head = None if spec.tied else linear(spec.width, spec.vocab)
 
+    @property
+    def precision(self) -> str:
+        """What its projections hold: float32, bfloat16 or int8."""
+        return str(self.embed.weight.dtype).removeprefix("torch.")
+
+    @property
+    def kv_dtype(self) -> torch.dtype:
+        """What keys and values are kept in: float32 beside float32 weights, bfloat16 otherwise."""
+        return torch.float32 if self.precision == "float32" else torch.bfloat16
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that the keys and values of one token take, over all layers."""
+        return self.spec.kv_numbers * self.kv_dtype.itemsize
+
     def forward(self, ids: Tensor, positions: Tensor, memory: Memory) -> Tensor:
         """Long [...], Long [...] -> hidden float32 [..., C], normalised and ready for `logits`."""
         x = self.embed.rows(ids) * self.spec.embed_scale
@@ -59,11 +74,6 @@ class Decoder(nn.Module):
         for layer, block in enumerate(self.layers):
             x = block(x, positions, local if self.spec.local(layer) else angles, memory)
         return self.norm(x)
-
-    @property
-    def kv_dtype(self) -> torch.dtype:
-        """What keys and values are kept in: float32 beside float32 weights, bfloat16 otherwise."""
-        return torch.float32 if self.embed.weight.dtype == torch.float32 else torch.bfloat16
 
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 [..., C] -> float32 [..., V]"""

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from myna.chat import Chat, Rendered, TextDelta, TextStream
-from myna.records import Conversation, Delta, Document, ProviderError, Sampled, Sampling, Usage
+from myna.records import Conversation, Delta, Document, ModelDirError, ProviderError, Sampled, Sampling, Usage
 
 if TYPE_CHECKING:
     from myna.engine.engine import Update
     from myna.engine.loop import Loop
+    from myna.modeldir import ModelDir
 
 
 class Local:
@@ -143,14 +144,29 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     from myna.modeldir import ModelDir, find
 
     directory = ModelDir.open(find(model))
+    kv_tokens = _check_memory(directory, how)
     chat = Chat.load(directory.path)
     decoder = load_model(directory, how.precision, how.max_len)
-    kv_tokens = int(how.kv_gb * 2**30 / decoder.kv_bytes_per_token)
     engine = engine_for(decoder, kv_tokens=kv_tokens, max_running=how.max_running, prefix_cache=how.prefix_cache)
     details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}
     return Local(
         Loop(engine), chat, name=name or directory.name, defaults=_sampling(directory.generation), details=details
     )
+
+
+def _check_memory(directory: "ModelDir", how: Loading) -> int:
+    """How many tokens of keys and values `kv_gb` holds; ModelDirError when all of it together does not fit here."""
+    from myna.model import available_memory, estimate
+
+    kv_tokens = int(how.kv_gb * 2**30 / estimate(directory, how.precision).kv_per_token)
+    needs, free = estimate(directory, how.precision, kv_tokens=kv_tokens, max_len=how.max_len), available_memory()
+    if needs.total > free:
+        raise ModelDirError(
+            f"{directory.name} as {needs.precision} needs {needs.total / 1e9:.1f} GB ({needs.weights / 1e9:.1f} weights, "
+            f"{needs.kv / 1e9:.1f} keys and values, {(needs.activations + needs.runtime) / 1e9:.1f} to work with) and "
+            f"{free / 1e9:.1f} GB of memory is free. Try a smaller --kv-gb, --precision int8, or a smaller model."
+        )
+    return kv_tokens
 
 
 def _sampling(generation: dict[str, Any]) -> Sampling:
