@@ -6,8 +6,10 @@ from typing import Any
 import httpx
 import pytest
 from live_server import Live
+from starlette.datastructures import Headers
 
 from myna.provider import Scripted
+from myna.records import RequestError
 from myna.serve.guard import Guard
 
 Start = Callable[..., Live]
@@ -57,7 +59,10 @@ def test_an_allowed_origin_may_call_and_read(live: Start) -> None:
 
 def test_on_every_interface_addresses_are_ours_and_names_are_not() -> None:
     guard = Guard.of("0.0.0.0", ["my-box"])
-    assert [guard._is_ours(host) for host in ("192.168.1.5:8000", "my-box", "evil.example")] == [True, True, False]
+    for host in ("192.168.1.5:8000", "[fe80::1]", "my-box", "localhost"):
+        guard.check(Headers({"host": host}))
+    with pytest.raises(RequestError, match="--allow-host"):
+        guard.check(Headers({"host": "evil.example"}))
 
 
 def test_the_page_comes_with_a_policy_that_allows_only_itself(live: Start) -> None:
