@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from myna.chat import TextStream
 from myna.chat.stream import TextDelta
@@ -32,6 +32,17 @@ def joined(deltas: list[TextDelta]) -> tuple[str, str, bool]:
 @given(text, cuts, stops, st.booleans())
 def test_the_outcome_does_not_depend_on_the_cuts(text: str, at: list[int], stop: tuple[str, ...], inside: bool) -> None:
     assert joined(play(text.encode(), at, stop, inside)) == joined(play(text.encode(), [], stop, inside))
+
+
+@given(text, cuts, stops)
+@example("aaab", [1, 2, 3], ("aab",))
+@example("<<think>a", [1, 2, 3], ())
+def test_a_stop_string_only_cuts_text_off(text: str, at: list[int], stop: tuple[str, ...]) -> None:
+    whole, _, _ = joined(play(text.encode(), [], (), False))
+    shown, _, stopped = joined(play(text.encode(), at, stop, False))
+    assert whole.startswith(shown)
+    assert stopped or whole == shown
+    assert not any(s in shown for s in stop)
 
 
 @given(text, cuts, stops, st.booleans())

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from myna.chat import ChatTemplate, limits
-from myna.chat.traced import MARKUP, Origin, Traced
+from myna.chat.traced import MARKUP, TEXT, Origin, Traced
 from myna.records import ChatError, MynaError, RequestError
 
 USER = Origin("user", 0)
@@ -19,12 +19,13 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(source: str, content: str = "hello", **more: object) -> Traced:
-    message = {"role": Traced("user", MARKUP), "content": Traced(content, USER)}
+    message = {"role": Traced("user", MARKUP), "content": Traced(content, USER), "extra": "plain"}
     return ChatTemplate(source, lambda: datetime(2024, 7, 26)).render({"messages": [message], **more}, len(content))
 
 
 # Each asks for endless time, endless memory, or both.
 RUNAWAYS = [
+    "{% set r = range(99999) %}{% for a in r %}{% for b in r %}{% for c in r %}{% endfor %}{% endfor %}{% endfor %}",
     "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}",
     "{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}",
     "{% for a in range(99999) recursive %}{{ loop(range(99999)) }}{% endfor %}",
@@ -154,7 +155,7 @@ def test_limits_hold_on_many_threads_at_once() -> None:
         except ChatError:
             outcomes.append("stopped")
 
-    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    loop = "{% set r = range(99999) %}{% for a in r %}{% for b in r %}{% endfor %}{% endfor %}"
     threads = [threading.Thread(target=attempt, args=(s,)) for s in (loop, "{{ messages[0].content }}", loop)]
     for thread in threads:
         thread.start()
@@ -192,6 +193,11 @@ ORIGINS = [
     ("{{ ['<s>', messages[0].content] | join('|') }}", [("<s>|", MARKUP), ("hello", USER)]),
     ("{{ 'a@b'.replace('@', messages[0].content) }}", [("a", MARKUP), ("hello", USER), ("b", MARKUP)]),
     ("{{ messages[0].content.replace('ell', '<s>') }}", [("h", USER), ("<s>", MARKUP), ("o", USER)]),
+    ("{{ '<s>' + (messages[0].content | title) }}", [("<s>", MARKUP), ("Hello", TEXT)]),
+    ("{{ '<s>' + messages[0].extra }}", [("<s>", MARKUP), ("plain", TEXT)]),
+    ("{{ '<s>' ~ messages[0].extra ~ [1] }}", [("<s>", MARKUP), ("plain[1]", TEXT)]),
+    ("{{ ['<s>', messages[0].extra] | join }}", [("<s>", MARKUP), ("plain", TEXT)]),
+    ("{{ messages[0].extra + '<s>' }}", [("plain", TEXT), ("<s>", MARKUP)]),
     ("{% filter upper %}a{{ messages[0].content }}{% endfilter %}", [("A", MARKUP), ("HELLO", USER)]),
     ("{% generation %}{{ messages[0].content }}{% endgeneration %}", [("hello", USER)]),
 ]

@@ -101,6 +101,7 @@ def test_white_space_and_html_stay_typeable(tmp_path: Path) -> None:
     library = Library.from_file(str(model / "tokenizer.json"))
     library.add_tokens(["\n\n", "    ", "<h1>"])
     library.save(str(model / "tokenizer.json"))
+    (model / "chat_template.jinja").write_text("{{ 'a    b\n\n' }}\n\n")
     ids = Tokenizer.load(model).encode("\n\n<h1>    ")
     assert ids == [library.token_to_id(t) for t in ("\n\n", "<h1>", "    ")]
 

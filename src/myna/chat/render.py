@@ -9,7 +9,7 @@ sampling takes over: the server cannot know how a token would have merged with w
 """
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +19,7 @@ from typing import Any
 from myna.chat.stream import CLOSE, OPEN, Reasoning, TextStream
 from myna.chat.template import ChatTemplate
 from myna.chat.tokenizer import Tokenizer, read_json, read_template
-from myna.chat.traced import MARKUP, TEXT, Origin, Traced, parts_of
+from myna.chat.traced import MARKUP, TEXT, Origin, Place, Traced, parts_of
 from myna.records import ChatError, Conversation, Document, Image, Message, RequestError, ToolCall
 
 
@@ -158,9 +158,12 @@ class Chat:
         would write it otherwise than it was sampled (DeepSeek's drops all reasoning). Earlier turns that the template
         rewrites stay rewritten: that is what the next prompt showed."""
         turns = []
+        places = text.places
+        reach = _reach(places)
         for i, message in enumerate(conversation.messages):
-            if message.role != "assistant" or (turn := self._turn(conversation, i, text)) is None:
+            if message.role != "assistant" or i not in reach:
                 continue
+            turn = self._turn(conversation, i, text, places, reach[i])
             turns.append(turn)
             if message.tokens is None:
                 continue
@@ -182,15 +185,15 @@ class Chat:
         turn.start, turn.end, turn.close = turn.start + shift, turn.end + shift, turn.close + shift
         return Traced.of((*prompt.parts, words, *after))
 
-    def _turn(self, conversation: Conversation, i: int, text: Traced) -> _Turn | None:
+    def _turn(
+        self, conversation: Conversation, i: int, text: Traced, places: list[Place], reach: tuple[int, int]
+    ) -> _Turn:
         """Where message i stands in the text. It starts where the prompt before it ends, if the text begins with that."""
-        places = [(start, end) for start, end, origin in _places(text) if origin.message == i]
-        if not places:
-            return None
-        first, end = places[0][0], places[-1][1]
+        first, end = reach
         close = end
-        for start, stop, origin in _places(text):
-            if start >= end and origin == MARKUP:
+        after = bisect_left(places, end, key=lambda place: place[0])
+        for start, stop, origin in places[after : after + 2]:
+            if origin == MARKUP:
                 end, close = self._end_of_turn(str.__str__(text)[start:stop], start, end)
                 break
         weight = conversation.messages[i].weight
@@ -270,7 +273,7 @@ class _Tokens:
         self.weights: list[int] = []
         self._tokenizer = tokenizer
         self._text = str.__str__(text)
-        self._places = _places(text)
+        self._places = text.places
         self._after_control = False
 
     def put(self, ids: Sequence[int], end: int, weight: int) -> None:
@@ -359,18 +362,18 @@ def _owned(value: Any, origin: Origin) -> Any:
     return Traced(value, origin) if isinstance(value, str) else value
 
 
-def _places(text: Traced) -> list[tuple[int, int, Origin]]:
-    """(start, end, origin) of every part of the text, in order."""
-    places, at = [], 0
-    for part, origin in text.parts:
-        places.append((at, at + len(part), origin))
-        at += len(part)
-    return places
+def _reach(places: list[Place]) -> dict[int, tuple[int, int]]:
+    """Where each message's own words begin and end."""
+    reach: dict[int, tuple[int, int]] = {}
+    for start, end, origin in places:
+        if origin.message is not None:
+            reach[origin.message] = (reach.get(origin.message, (start,))[0], end)
+    return reach
 
 
 def _segments(text: Traced, ends: list[int]) -> tuple[Segment, ...]:
     segments, first = [], 0
-    for start, end, origin in _places(text):
+    for start, end, origin in text.places:
         last = bisect_right(ends, end, lo=first)
         if end > start:
             segments.append(Segment(origin.kind, str.__str__(text)[start:end], first, last))
@@ -382,7 +385,7 @@ def _weigh_others(conversation: Conversation, text: Traced, tokens: _Tokens) -> 
     """The weights, with 1 also on the words of messages that are not the assistant's and ask for it."""
     weights = tokens.weights
     asked = {i for i, m in enumerate(conversation.messages) if m.weight == 1 and m.role != "assistant"}
-    for start, end, origin in _places(text) if asked else ():
+    for start, end, origin in text.places if asked else ():
         if origin.message in asked:
             for i in range(bisect_right(tokens.ends, start), bisect_right(tokens.ends, end)):
                 weights[i] = 1

@@ -15,10 +15,10 @@ from datetime import datetime
 from functools import wraps
 from typing import Any, cast
 
-from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes, pass_context
+from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes, pass_context, pass_environment
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension, loopcontrols
-from jinja2.filters import FILTERS
+from jinja2.filters import FILTERS, make_attrgetter
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -318,8 +318,6 @@ def _counted(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         texts = [x for x in args if isinstance(x, str)]
         if len(texts) > 1 and name in ("replace", "trim", "in"):
             check_string_call(name, texts[0], tuple(texts[1:]))
-        if name == "join":
-            _check_join(args, kwargs)
         numbers = [x for x in (*args[1:], *kwargs.values()) if not isinstance(x, str)]
         if name == "round" and any(isinstance(x, int) and abs(x) > 20 for x in numbers):
             raise LimitError("round takes a precision of at most 20")
@@ -330,10 +328,15 @@ def _counted(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     return counted
 
 
-def _check_join(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """The arguments of the join filter: (evaluation context, items, separator, attribute)."""
-    glue = kwargs.get("d", args[2] if len(args) > 2 else "")
-    check_string_call("join", str(glue), args[1:2])
+@pass_environment
+def _join(env: "_Environment", items: Iterable[Any], d: str = "", attribute: str | int | None = None) -> Traced:
+    """Jinja's join, keeping origins."""
+    if attribute is not None:
+        items = map(make_attrgetter(env, attribute), items)
+    texts = [_finalize(None, item) for item in items]
+    glue = _finalize(None, d)
+    check_string_call("join", glue, (texts,))
+    return glue.join(texts)
 
 
 def _tojson(
@@ -370,6 +373,7 @@ def _escape(text: Any) -> Traced:
 
 
 _OWN_FILTERS: dict[str, Callable[..., Any]] = {
+    "join": _join,
     "tojson": _tojson,
     "indent": _indent,
     "escape": _escape,

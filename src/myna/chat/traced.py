@@ -8,7 +8,7 @@ template a control token, never give one to a user.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 from string import Formatter
 from typing import Any, NamedTuple, SupportsIndex
@@ -24,6 +24,7 @@ class Origin(NamedTuple):
 MARKUP = Origin("markup")
 TEXT = Origin("text")
 Part = tuple[str, Origin]
+Place = tuple[int, int, Origin]  # start, end and origin of a part within its text
 MANY = 10_000  # pieces of one string, beyond which its origins are given up rather than followed one by one
 
 
@@ -54,6 +55,12 @@ class Traced(str):
         self = str.__new__(cls, "".join([text for text, _ in merged]))
         self.parts = tuple(merged)
         return self
+
+    @property
+    def places(self) -> list[Place]:
+        """Where every part stands, in order."""
+        ends = list(accumulate(len(text) for text, _ in self.parts))
+        return [(end - len(text), end, origin) for end, (text, origin) in zip(ends, self.parts, strict=True)]
 
     def __str__(self) -> "Traced":
         return self
