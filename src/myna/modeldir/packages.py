@@ -112,11 +112,18 @@ def _watch(pip: "subprocess.Popen[str]", into: Path, advance: Advance) -> int:
     told = 0
     while pip.poll() is None:
         time.sleep(0.1)
-        size = max((file.stat().st_size for file in into.rglob("*.whl")), default=0)
-        if size > told:
+        if (size := _largest_wheel(into)) > told:
             advance(size - told)
             told = size
     return told
+
+
+def _largest_wheel(into: Path) -> int:
+    """Bytes of what pip has written so far; 0 while it moves files about."""
+    try:
+        return max((file.stat().st_size for file in into.rglob("*.whl")), default=0)
+    except FileNotFoundError:
+        return 0
 
 
 def _append(wheel: Path, part: Part, joined: Path, room: int) -> int:

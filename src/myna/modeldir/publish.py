@@ -67,13 +67,14 @@ def publish(
 
 
 def settle(path: Path) -> None:
-    """Finish what a crash interrupted: bring back NAME.old when NAME is gone."""
+    """Finish what a crash interrupted: bring back NAME.old when NAME is gone. Leaves a living publisher alone."""
     old = path.with_name(path.name + OLD)
-    if old.is_dir():
-        if path.exists():
-            shutil.rmtree(old)
-        else:
-            old.rename(path)
+    if not old.is_dir() or _is_held(path.with_name(path.name + PARTIAL)) or _is_held(path):
+        return
+    if path.exists():
+        shutil.rmtree(old)
+    else:
+        old.rename(path)
 
 
 def verify(path: str | Path) -> None:
@@ -123,6 +124,21 @@ def _partial(path: Path) -> Iterator[Path]:
         yield partial
     finally:
         os.close(held)
+
+
+def _is_held(directory: Path) -> bool:
+    """Whether a living process is publishing it. The lock goes with the directory when it is renamed."""
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _clear(directory: Path) -> None:

@@ -40,8 +40,7 @@ def pull(what: str, name: str | None = None, *, file: str | None = None, replace
         return _make(what, name or _name_of(repo), replace, lambda job: _pull_repository(repo, file, job))
     source = Path(what).expanduser().absolute()
     if source.exists():
-        stem = source.stem if source.is_file() else source.name
-        return _make(str(source), name or _name_of(stem), replace, lambda job: _pull_path(source, job))
+        return _make(str(source), name or _name_of(_stem(source)), replace, lambda job: _pull_path(source, job))
     raise DownloadError(
         f"no file {what!r} and no such name in the catalogue, which has: {', '.join(CATALOGUE)}. "
         "Pull NAME, hub:OWNER/REPO, or the PATH of a .gguf file or a Hugging Face directory."
@@ -67,6 +66,7 @@ def _make(what: str, name: str, replace: bool, make: Callable[[Job], Path]) -> P
     with _alone(name) as downloads:
         settle(place)
         if place.is_dir() and not replace:
+            shutil.rmtree(downloads)  # what a run that was killed after publishing left
             if (asked := read_json(place, "lineage.json").get("asked", what)) != what:
                 raise ModelDirError(
                     f"{name} is already the name of a model pulled from {asked}. Give this one another name."
@@ -94,6 +94,13 @@ def _alone(name: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         downloads.mkdir(exist_ok=True)  # the one we waited for removed it
         yield downloads
+
+
+def _stem(source: Path) -> str:
+    """What a path is called: a file's stem, a directory's name, a hub cache snapshot's repository."""
+    if source.parent.name == "snapshots":
+        return source.parent.parent.name.rpartition("--")[2]
+    return source.stem if source.is_file() else source.name
 
 
 def _name_of(text: str) -> str:
