@@ -67,8 +67,8 @@ def ask(n: int = 3) -> Ask:
 
 def over_the_wire(writer: ChatWriter | CompletionWriter, deltas: list[Delta]) -> list[Delta]:
     reader = ChunkReader()
-    rows = [*writer.opening(), *(writer.chunk(delta) for delta in deltas)]
-    return [delta for row in rows if row for delta in reader.read(orjson.loads(orjson.dumps(row)))]
+    rows = [*writer.opening(), *(row for delta in deltas for row in writer.chunks(delta))]
+    return [delta for row in rows for delta in reader.read(orjson.loads(orjson.dumps(row)))]
 
 
 @given(st.lists(chat_deltas), st.lists(calls, max_size=3), usages)
@@ -333,6 +333,5 @@ def test_an_endless_line_is_refused() -> None:
 def test_offsets_count_characters_though_a_token_holds_half_of_one() -> None:
     halves = "好".encode()
     writer = CompletionWriter(replace(ask(1), prompts=(Document(""),)), "m")
-    row = writer.chunk(Delta(tokens=tuple(Sampled(1, p, -1.0) for p in (b"ab", halves[:2], halves[2:], b"c"))))
-    assert row
+    (row,) = writer.chunks(Delta(tokens=tuple(Sampled(1, p, -1.0) for p in (b"ab", halves[:2], halves[2:], b"c"))))
     assert row["choices"][0]["logprobs"]["text_offset"] == [0, 2, 2, 3]

@@ -19,6 +19,7 @@ from myna.records import (
     Candidate,
     ChatError,
     Conversation,
+    Delta,
     Document,
     Message,
     ProviderError,
@@ -201,6 +202,27 @@ def test_one_refused_prompt_refuses_them_all_and_leaves_none_running(live: Start
     response = post(live(provider), "/v1/completions", json={"prompt": ["a", "b", "c"]})
     assert error_of(response) == (400, "invalid_value")
     assert sorted(str(seen.outcome) for seen in provider.requests) == ["closed", "closed", "failed"]
+
+
+class Ending(Scripted):
+    """Says the last word, the finish_reason and the usage in one delta, as our engine does."""
+
+    async def stream(self, what: Any, sampling: Sampling = Sampling()) -> Any:
+        yield Delta()
+        yield Delta(text="all at once", finish_reason="stop", usage=Usage(3, 2, 1))
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_an_end_that_comes_in_one_piece_is_told_whole(live: Start, path: str) -> None:
+    body = (CHAT if "chat" in path else {"prompt": "Hi"}) | {"stream": True, "stream_options": {"include_usage": True}}
+    *_, end, usage, done = lines(post(live(Ending()), path, json=body))
+    choice = json.loads(end.removeprefix("data: "))["choices"][0]
+    assert (choice.get("delta", {}).get("content") or choice["text"], choice["finish_reason"]) == (
+        "all at once",
+        "stop",
+    )
+    assert json.loads(usage.removeprefix("data: "))["usage"]["total_tokens"] == 5
+    assert done == "data: [DONE]"
 
 
 class Stopping(Scripted):

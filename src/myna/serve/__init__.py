@@ -5,6 +5,7 @@ serve(app, port=8000)             run it until Ctrl-C: the first one drains, the
 """
 
 from myna.serve.app import create_app
+from myna.serve.guard import Guard
 from myna.serve.run import serve
 
-__all__ = ["create_app", "serve"]
+__all__ = ["Guard", "create_app", "serve"]

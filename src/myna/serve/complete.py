@@ -59,7 +59,8 @@ class Completions:
             async for delta in _with_pauses(feed, self.desk.keepalive):
                 if delta is None:
                     yield KEEPALIVE
-                elif (chunk := writer.chunk(delta)) is not None:
+                    continue
+                for chunk in writer.chunks(delta):
                     yield write_event(chunk)
         except Exception as error:
             if not isinstance(error, MynaError):

@@ -55,10 +55,9 @@ class Feed:
                 self._running -= 1
             elif isinstance(item, Exception):
                 raise item
-            elif item.usage:
-                self._usage = _sum(self._usage, item.usage)
             else:
-                return item
+                self._usage = _sum(self._usage, item.usage)
+                return replace(item, usage=None)
         if self._usage is None:
             raise StopAsyncIteration
         usage, self._usage = self._usage, None
@@ -89,9 +88,9 @@ class Feed:
             raise ProviderError(f"{self._provider.name} stopped before the answer was finished.")
 
 
-def _sum(total: Usage | None, more: Usage) -> Usage:
-    if total is None:
-        return more
+def _sum(total: Usage | None, more: Usage | None) -> Usage | None:
+    if total is None or more is None:
+        return total or more
     return Usage(
         total.prompt_tokens + more.prompt_tokens,
         total.completion_tokens + more.completion_tokens,

@@ -20,7 +20,7 @@ class Writer(Protocol):
     """Writes one request's answer. Choice i of a chunk is candidate i of the deltas."""
 
     def opening(self) -> list[Json]: ...
-    def chunk(self, delta: Delta) -> Json | None: ...
+    def chunks(self, delta: Delta) -> Iterator[Json]: ...
     def whole(self, reply: Reply) -> Json: ...
 
 
@@ -56,21 +56,19 @@ class ChatWriter:
             for i in range(self._ask.choices)
         ]
 
-    def chunk(self, delta: Delta) -> Json | None:
-        """None when the delta holds nothing that a client would see."""
-        if delta.usage and self._ask.include_usage:
-            return self._envelope.write([], kind="chat.completion.chunk", usage=delta.usage)
+    def chunks(self, delta: Delta) -> Iterator[Json]:
+        """None, when the delta holds nothing that a client would see. The usage has a chunk of its own."""
         said: Json = {"content": delta.text} if delta.text else {}
         if delta.reasoning:
             said |= {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning}
         if delta.tool_calls:
             said["tool_calls"] = self._number(delta)
         logprobs = self._logprobs(delta.tokens)
-        if not (said or logprobs or delta.finish_reason):
-            return None
-        return self._chunk(
-            {"index": delta.candidate, "delta": said, "logprobs": logprobs, "finish_reason": delta.finish_reason}
-        )
+        if said or logprobs or delta.finish_reason:
+            finish = delta.finish_reason
+            yield self._chunk({"index": delta.candidate, "delta": said, "logprobs": logprobs, "finish_reason": finish})
+        if delta.usage and self._ask.include_usage:
+            yield self._envelope.write([], kind="chat.completion.chunk", usage=delta.usage)
 
     def whole(self, reply: Reply) -> Json:
         pairs = zip(reply.candidates, reply.sampled, strict=True)
@@ -116,15 +114,14 @@ class CompletionWriter:
             self._envelope.write([self._choice(i, self._echo(i))]) for i in range(self._ask.choices) if self._echo(i)
         ]
 
-    def chunk(self, delta: Delta) -> Json | None:
-        if delta.usage and self._ask.include_usage:
-            return self._envelope.write([], usage=delta.usage)
+    def chunks(self, delta: Delta) -> Iterator[Json]:
         logprobs = self._logprobs(delta.candidate, delta.tokens)
         # Completions have no field for reasoning; in a raw continuation it is text like any other.
         text = delta.reasoning + delta.text
-        if not (text or logprobs or delta.finish_reason):
-            return None
-        return self._envelope.write([self._choice(delta.candidate, text, delta.finish_reason, logprobs)])
+        if text or logprobs or delta.finish_reason:
+            yield self._envelope.write([self._choice(delta.candidate, text, delta.finish_reason, logprobs)])
+        if delta.usage and self._ask.include_usage:
+            yield self._envelope.write([], usage=delta.usage)
 
     def whole(self, reply: Reply) -> Json:
         choices = []
