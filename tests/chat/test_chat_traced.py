@@ -55,15 +55,16 @@ def flat(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-@given(mixed, mixed, mixed, st.sampled_from(OPERATIONS))
-def test_an_operation_gives_what_str_gives(s: Traced, a: Traced, b: Traced, operation) -> None:
+@given(mixed, mixed, mixed)
+def test_an_operation_gives_what_str_gives(s: Traced, a: Traced, b: Traced) -> None:
     plain = [str.__str__(x) for x in (s, a, b)]
-    assert operation(s, a, b) == operation(*plain)
+    for operation in OPERATIONS:
+        assert operation(s, a, b) == operation(*plain)
 
 
-@given(mixed, mixed, mixed, st.sampled_from(OPERATIONS))
-def test_no_operation_makes_typed_text_trusted(s: Traced, a: Traced, b: Traced, operation) -> None:
-    for value in flat(operation(s, a, b)):
+@given(mixed, mixed, mixed)
+def test_no_operation_makes_typed_text_trusted(s: Traced, a: Traced, b: Traced) -> None:
+    for value in (v for operation in OPERATIONS for v in flat(operation(s, a, b))):
         for text, origin in getattr(value, "parts", ()):
             assert origin != MARKUP or set(text) <= set(TRUSTED), value.parts
 
