@@ -106,3 +106,11 @@ def test_only_the_27b_gemma2_scales_by_width_per_head(layers: int, scalar: int, 
 
 def test_epsilon_is_written_as_it_was_meant(tmp_path: Path) -> None:
     assert config_of(tmp_path / "m.gguf", "qwen2")["rms_norm_eps"] == 1e-6
+
+
+def test_one_part_of_a_split_model_says_how_to_join_it(tmp_path: Path) -> None:
+    config_of(tmp_path / "m.gguf", "qwen2")
+    file = GGUF(tmp_path / "m.gguf")
+    file.metadata["split.count"] = 3
+    with pytest.raises(ModelDirError, match=r"one of 3 parts.*llama-gguf-split --merge"):
+        config_from_gguf(file)

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,3 +194,12 @@ def test_a_file_on_the_hub_with_another_hash_is_refused(
     monkeypatch.setitem(CATALOGUE, "tiny", entry)
     with pytest.raises(DownloadError, match=r"sha256 is .*expected 111.*refused"):
         pull("tiny")
+
+
+def test_without_the_hub_package_the_error_says_which_extra_to_install(
+    server: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(DownloadError, match=r"pip install 'myna\[hub\]'"):
+        pull("hub:owner/tiny")
+    assert server.asked == []

@@ -98,6 +98,21 @@ def test_odd_names_are_refused(name: str, tiny_gguf: Path) -> None:
         pull(str(tiny_gguf), name or " ")
 
 
+def test_a_hub_cache_snapshot_is_copied_through_its_links_and_named_by_its_repository(
+    hf_directory: Path, tmp_path: Path
+) -> None:
+    repo = tmp_path / "hub" / "models--Owner--Nice-Model"
+    snapshot = repo / "snapshots" / ("c" * 40)
+    snapshot.mkdir(parents=True)
+    (repo / "blobs").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(hf_directory / name, repo / "blobs" / f"hash-of-{name}")
+        (snapshot / name).symlink_to(Path("..", "..", "blobs", f"hash-of-{name}"))
+    place = pull(str(snapshot))
+    assert place.name == "nice-model"
+    assert not any(file.is_symlink() for file in place.iterdir())
+
+
 def test_pickles_are_refused_with_what_to_do(hf_directory: Path) -> None:
     with pytest.raises(ModelDirError, match=r"a pickle.*never reads one.*safetensors"):
         pull(str(hf_directory / "pytorch_model.bin"))

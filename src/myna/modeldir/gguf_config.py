@@ -27,6 +27,8 @@ def config_from_gguf(gguf: GGUF) -> Config:
             f"{gguf.path}: architecture {arch!r} is not supported. These are: {', '.join(ARCHITECTURES)}. "
             f"The closest is {close}."
         )
+    if (parts := gguf.get("split.count", int, 1)) > 1:
+        raise ModelDirError(f"{gguf.path} is one of {parts} parts. Join them first: llama-gguf-split --merge FIRST OUT")
     config = ARCHITECTURES[arch](Keys(gguf, arch))
     for key in ("bos", "eos", "padding"):
         if (token := gguf.metadata.get(f"tokenizer.ggml.{key}_token_id")) is not None:
