@@ -20,6 +20,8 @@ from myna.records import ModelDirError
 #   17920x1536   M=4 1.0/8.2      M=16 2.9/14      M=24 14/21       M=32 17/19       M=64 38/32
 #   151936x1536  M=1 9.1/36       M=16 33/45       M=32 112/64                       M=64 228/115
 PACKED_ROWS = 24
+# torch's packed kernel takes 16 columns at a time and reads past the end of a row of any other length.
+PACKED_COLUMNS = 16
 # The converted block of a large weight: 8 Mi elements are 16 MiB of bfloat16, reused by every layer.
 BLOCK_ELEMENTS = 8 << 20
 
@@ -67,7 +69,7 @@ class Int8Linear(nn.Module):
         flat = x.reshape(-1, x.shape[-1]).bfloat16()
         if torch.is_grad_enabled() and x.requires_grad:
             y = F.linear(flat, self.weight.bfloat16()).float() * self.scale.float()
-        elif len(flat) <= PACKED_ROWS:
+        elif len(flat) <= PACKED_ROWS and flat.shape[1] % PACKED_COLUMNS == 0:
             y = torch.ops.aten._weight_int8pack_mm(flat, self.weight, self.scale).float()
         else:
             y = self._converted(flat)
@@ -108,7 +110,8 @@ def _bfloat16_blocks(weight: Tensor) -> Iterator[tuple[int, Tensor]]:
     """(first row, bfloat16 rows) over an int8 weight; the rows live in a scratch that the next block overwrites."""
     count = max(1, BLOCK_ELEMENTS // weight.shape[1])
     if getattr(_local, "scratch", None) is None:
-        _local.scratch = torch.empty(BLOCK_ELEMENTS, dtype=torch.bfloat16)
+        with torch.inference_mode(False):  # it outlives the caller's mode, and training may be next
+            _local.scratch = torch.empty(BLOCK_ELEMENTS, dtype=torch.bfloat16)
     for start in range(0, len(weight), count):
         rows = weight[start : start + count]
         block = _local.scratch[: rows.numel()].view(rows.shape) if rows.numel() <= BLOCK_ELEMENTS else rows.bfloat16()

@@ -21,8 +21,7 @@ from myna.model.names import Part, check_names, parts
 from myna.model.read import chunks, read_rows, same_bytes
 from myna.model.rope import longest
 from myna.model.spec import Spec
-from myna.modeldir.directory import ModelDir
-from myna.modeldir.stored import Stored
+from myna.modeldir import ModelDir, Stored
 from myna.records import ModelDirError
 
 MAKE: dict[str, MakeLinear] = {

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from myna.model.blocks import decode
-from myna.modeldir.stored import Stored
+from myna.modeldir import Stored
 
 # Numbers in a chunk: the few float32 copies that decoding makes of 2 MiB stay in the second-level cache.
 CHUNK = 1 << 19

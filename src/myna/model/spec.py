@@ -130,6 +130,11 @@ class Spec:
     def untied(self) -> "Spec":
         return replace(self, tied=False)
 
+    @property
+    def kv_numbers(self) -> int:
+        """How many numbers the keys and values of one token are, over all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
     def sparse(self, layer: int) -> bool:
         """Is this layer's MLP a mixture of experts?"""
         return self.moe is not None and layer not in self.moe.dense

@@ -1,0 +1,78 @@
+"""Will it fit? What a model will take in memory, said before anything is loaded."""
+
+from dataclasses import dataclass
+from math import prod
+
+from myna.model.linear import BLOCK_ELEMENTS
+from myna.model.load import describe, pick_length, pick_precision
+from myna.model.spec import Slot, Spec
+from myna.modeldir import ModelDir
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+# Resident before any weight: Python, torch and its kernels once they have run (235 + 60 MiB, CPU build of torch 2.13),
+# and the libraries of the tokenizer and the server (40 MiB).
+RUNTIME = 335 << 20
+# The tokenizer's tables: 60 MiB for a vocabulary of 49,152, 165 MiB for one of 151,936.
+TOKENIZER_PER_TOKEN = 1200
+# Kept float32 in every precision (moe.py says why; learned positions are added, never multiplied).
+ALWAYS_FLOAT32 = ("places.weight", ".router.weight", ".shared_gate.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes. `activations` is what one step computes with, `runtime` what is there before any weight."""
+
+    precision: str
+    weights: int
+    kv_per_token: int
+    kv: int
+    activations: int
+    runtime: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv + self.activations + self.runtime
+
+
+def estimate(
+    directory: ModelDir, precision: str = "auto", *, kv_tokens: int = 0, max_len: int | None = None, step: int = 512
+) -> Estimate:
+    """Peak memory of loading the model and answering with it: `kv_tokens` kept positions, `step` tokens computed at once.
+
+    Raises ModelDirError as `load_model` does, after the same checks, and like it reads no weight for them.
+    """
+    spec, stored = describe(directory)
+    precision = pick_precision(stored, precision)
+    kv_per_token = spec.kv_numbers * (4 if precision == "float32" else 2)
+    return Estimate(
+        precision=precision,
+        weights=weight_bytes(spec, precision, pick_length(spec, max_len)),
+        kv_per_token=kv_per_token,
+        kv=kv_per_token * kv_tokens,
+        activations=_activation_bytes(spec, precision, step),
+        runtime=RUNTIME + TOKENIZER_PER_TOKEN * spec.vocab,
+    )
+
+
+def weight_bytes(spec: Spec, precision: str, max_len: int) -> int:
+    """What the decoder's tensors take, rotary tables included; exact."""
+    ropes = [rope for rope in (spec.rope, spec.local_rope) if rope]
+    return sum(_slot_bytes(path, slot, precision) for path, slot in spec.slots()) + sum(
+        4 * max_len * rope.dim for rope in ropes
+    )
+
+
+def _slot_bytes(path: str, slot: Slot, precision: str) -> int:
+    if slot.columns is None or path.endswith(ALWAYS_FLOAT32):
+        return 4 * prod(slot.shape)
+    scales = 2 * slot.shape[0] if precision == "int8" else 0
+    return ITEM_BYTES[precision] * prod(slot.shape) + scales
+
+
+def _activation_bytes(spec: Spec, precision: str, step: int) -> int:
+    """The widest moment of a step is the gated MLP: gate and up, act(gate), their product, its copy in bfloat16, and
+    about eight rows of the model's width; then one row of logits and what sampling makes of it."""
+    hidden = max(spec.hidden, spec.moe.shared, spec.moe.hidden) if spec.moe else spec.hidden
+    wide = 4 * (4 if spec.gated else 2) * hidden + (0 if precision == "float32" else 2 * hidden)
+    scratch = 2 * BLOCK_ELEMENTS if precision == "int8" else 0
+    return step * (wide + 4 * 8 * spec.width) + scratch + 3 * 4 * spec.vocab

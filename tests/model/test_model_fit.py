@@ -1,0 +1,97 @@
+"""What `estimate` says before loading is what loading and answering take."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from myna.model import Decoder, Spec, estimate
+from myna.model.config import Config
+from myna.model.families import read_spec
+from myna.model.fit import weight_bytes
+from myna.model.load import MAKE
+from myna.modeldir import ModelDir
+
+LLAMA = {
+    "model_type": "llama", "vocab_size": 97, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
+    "num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 64,
+}  # fmt: skip
+GPT2 = {"model_type": "gpt2", "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 32, "vocab_size": 97}
+CONFIGS = {
+    "llama": LLAMA,
+    "tied": LLAMA | {"tie_word_embeddings": True, "attention_bias": True},
+    "qwen2_moe": LLAMA
+    | {"model_type": "qwen2_moe", "num_experts": 4, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 40},
+    "gemma3": LLAMA | {"model_type": "gemma3_text", "head_dim": 16},
+    "gpt2": GPT2,
+}
+
+
+def spec_of(config: dict) -> Spec:
+    return read_spec(Config(config))
+
+
+@pytest.mark.parametrize("precision", MAKE)
+@pytest.mark.parametrize("config", CONFIGS)
+def test_weight_bytes_are_exactly_the_decoders(config: str, precision: str) -> None:
+    spec = spec_of(CONFIGS[config])
+    decoder = Decoder(spec, MAKE[precision], 32)
+    held = {t.data_ptr(): t.nbytes for t in [*decoder.parameters(), *decoder.buffers()]}
+    assert weight_bytes(spec, precision, 32) == sum(held.values())
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_parameters_are_counted_from_the_spec_alone(config: str) -> None:
+    spec = spec_of(CONFIGS[config])
+    assert spec.parameters() == sum(p.numel() for p in Decoder(spec).parameters())
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_spec_lists_exactly_the_decoders_tensors(config: str) -> None:
+    spec = spec_of(CONFIGS[config])
+    built = {name: tuple(p.shape) for name, p in Decoder(spec).named_parameters()}
+    assert {path: slot.shape for path, slot in spec.slots()} == built
+
+
+# Everything a chat needs in one process: tokenizer, weights, a full pool of keys and values, a prefill and some decoding.
+PEAK = """
+import resource, sys, torch
+from myna.chat import Chat
+from myna.model import Cache, load_model
+from myna.modeldir import ModelDir
+path, kv_tokens = sys.argv[1], int(sys.argv[2])
+chat = Chat.load(path)
+decoder = load_model(ModelDir.open(path), max_len=4096)
+cache = Cache(decoder.spec, 1, kv_tokens, decoder.kv_dtype)
+cache.keys.fill_(0), cache.values.fill_(0)
+with torch.inference_mode():
+    hidden = decoder(torch.arange(512)[None], torch.arange(512)[None], cache)
+    for at in range(512, 520):
+        ids = decoder.logits(hidden[:, -1:]).argmax(-1)
+        hidden = decoder(ids, torch.tensor([[at]]), cache)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def peak_is_as_said(path: Path, kv_tokens: int) -> None:
+    said = estimate(ModelDir.open(path), kv_tokens=kv_tokens, max_len=4096)
+    run = [sys.executable, "-c", PEAK, str(path), str(kv_tokens)]
+    taken = int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    print(f"{path.name}: said {said.total >> 20} MiB, took {taken >> 20} MiB")
+    assert abs(said.total - taken) < 0.15 * taken, said
+
+
+def test_peak_memory_of_the_small_model_is_as_said(smollm2: Path) -> None:
+    peak_is_as_said(smollm2, 4096)
+
+
+@pytest.mark.slow
+def test_peak_memory_of_the_default_model_is_as_said(qwen_coder: Path) -> None:
+    peak_is_as_said(qwen_coder, 4096)
+
+
+def test_a_quantized_file_is_loaded_as_int8_unless_asked_otherwise(smollm2: Path) -> None:
+    directory = ModelDir.open(smollm2)
+    assert estimate(directory).precision == "int8"
+    assert estimate(directory, "float32").weights > 3 * estimate(directory).weights
