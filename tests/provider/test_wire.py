@@ -84,6 +84,13 @@ def test_completion_deltas_survive_the_wire(deltas: list[Delta], usage: Usage) -
     assert over_the_wire(CompletionWriter(ask(), "m"), sent) == [d for d in sent if d != Delta(d.candidate)]
 
 
+@pytest.mark.parametrize("writer", [ChatWriter, CompletionWriter])
+def test_an_end_in_one_delta_is_written_whole(writer: type[ChatWriter | CompletionWriter]) -> None:
+    end = Delta(1, text="last", finish_reason="stop")
+    sent = [replace(end, usage=Usage(3, 2, 1))]
+    assert over_the_wire(writer(ask(), "m"), sent) == [end, Delta(usage=Usage(3, 2, 1))]
+
+
 CONVERSATIONS = [
     HI,
     Conversation.of(("system", "Be brief."), ("user", "你好"), ("assistant", "好"), ("user", "?")),
