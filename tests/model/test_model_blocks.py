@@ -62,6 +62,19 @@ def test_chunks_cover_every_row_once(columns: int) -> None:
     assert torch.equal(whole, torch.from_numpy(x[order]))
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc to count resident pages")
+def test_pages_of_the_file_are_given_back_as_they_are_read(tmp_path: Path) -> None:
+    """Else a 70 GB file counts as 70 GB of this process while it loads."""
+    file = tmp_path / "weights.bin"
+    file.write_bytes(bytes(16 << 20))
+    stored = Stored("w", (4096, 1024), "F32", np.memmap(file, np.uint8, "r").reshape(4096, -1).view(np.ndarray))
+    for rows in chunks(stored):
+        read_rows(stored, rows)
+    smaps = Path("/proc/self/smaps").read_text().split(str(file))[1]
+    resident = next(int(line.split()[1]) for line in smaps.splitlines() if line.startswith("Rss:"))
+    assert resident < 1024, f"{resident} kB of 16384 still mapped"
+
+
 def assert_same_bits(ours: torch.Tensor, theirs: np.ndarray) -> None:
     assert ours.shape == theirs.shape
     assert ours.dtype == torch.float32

@@ -102,3 +102,12 @@ def test_a_row_of_zeros_stays_zero() -> None:
 def test_weights_that_are_no_numbers_are_refused(bad: float) -> None:
     with pytest.raises(ModelDirError, match="not a number"):
         Int8Linear(8, 2).fill(0, torch.full((1, 8), bad))
+
+
+def test_a_layer_used_in_inference_mode_can_be_trained_through_later() -> None:
+    """The scratch of converted weights outlives the mode it was first needed in."""
+    layer, x = filled(64, 40)[0], torch.randn(PACKED_ROWS + 1, 64)
+    module._local.__dict__.clear()
+    with torch.inference_mode():
+        first = layer(x)
+    assert torch.equal(layer(x), first)
