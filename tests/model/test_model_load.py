@@ -68,6 +68,8 @@ def test_a_wrong_tensor_is_named(changes: dict, words: str) -> None:
         ({"rms_norm_eps": "small"}, "rms_norm_eps"),
         ({"rope_scaling": {"rope_type": "mrope"}}, "rope type 'mrope' is not supported; these are: default, linear"),
         ({"rope_scaling": {"rope_type": "linear"}}, "rope_scaling: factor is missing"),
+        ({"rope_theta": 1.0, "rope_scaling": {"type": "yarn", "factor": 4.0}}, "theta 1, length 32 has no yarn"),
+        ({"head_dim": 2, "rope_scaling": {"type": "dynamic", "factor": 4.0}}, "rope of 2 channels.* has no dynamic"),
         ({"rope_scaling": [1]}, "rope_scaling.*must be an object"),
         (
             {"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}},

@@ -41,6 +41,10 @@ def read_rope(config: Config, head_dim: int, theta: float = 10_000.0, layer_type
     # Phi-3 keeps the trained length beside the rope fields, and it wins there.
     trained = fields.integer("original_max_position_embeddings", stated, most="length")
     trained = config.integer("original_max_position_embeddings", trained, most="length")
+    if theta <= 1 or dim < 4 or trained < 2:  # yarn and longrope divide by their logarithms, dynamic by dim - 2
+        raise ModelDirError(
+            f"{fields.where}: a rope of {dim} channels, theta {theta:g}, length {trained} has no {kind}."
+        )
     rope = Rope(dim=dim, theta=theta, kind=kind, stated=stated, trained=trained)
     return _READ[kind](fields, rope)
 
