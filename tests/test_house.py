@@ -18,7 +18,7 @@ ARROWS: dict[str, set[str]] = {
     "chat": {"records", "modeldir"},
     "model": {"records", "modeldir"},
     "engine": {"records", "modeldir", "chat", "model"},
-    "provider": {"records", "modeldir", "chat", "engine"},
+    "provider": {"records", "modeldir", "chat", "model", "engine"},
     "serve": {"records", "modeldir", "provider"},
     "commands": {"records", "modeldir", "chat", "model", "engine", "provider", "serve"},
 }

@@ -7,7 +7,9 @@ sequences of similar length are decoded together so that padding stays under hal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,15 +23,21 @@ class Pages:
 
     def __init__(self, spec: Spec, blocks: int, dtype: torch.dtype):
         shape = (spec.layers, blocks * BLOCK, spec.kv_heads, spec.head_dim)
-        # Zeros and not empty: a masked slot still meets a weight of 0 in the sum, and 0 * NaN is NaN.
-        self.keys = torch.zeros(shape, dtype=dtype)
-        self.values = torch.zeros(shape, dtype=dtype)
+        self.keys, self.values = _zeros(shape, dtype), _zeros(shape, dtype)
 
     def clear(self, blocks: list[int]) -> None:
         """Wipe blocks whose owner computed NaN, so that the next owner's padding does not read it."""
         for block in blocks:
             self.keys[:, block * BLOCK : (block + 1) * BLOCK] = 0
             self.values[:, block * BLOCK : (block + 1) * BLOCK] = 0
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros that take no memory until they are written to: numpy maps them lazily, torch.zeros writes them.
+
+    Zeros and not empty: a masked slot still meets a weight of 0 in the sum, and 0 * NaN is NaN.
+    """
+    return torch.from_numpy(np.zeros(prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 @dataclass(slots=True)
