@@ -31,6 +31,9 @@ for verb, line in VERBS.items():
 
 def main() -> None:
     """Run the command line. An error of the user's is one line on stderr and exit 2; Ctrl-C is exit 130."""
+    # Torch's OpenMP threads spin while they wait. When another program wants a core, a spinning thread keeps the one that
+    # has the work off it: 20 tokens took 9.9 s instead of 0.5. A short spin costs 7% on an idle machine (docs/log.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         app()
     except MynaError as e:
