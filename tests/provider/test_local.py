@@ -148,7 +148,10 @@ def test_a_document_is_continued_and_its_ids_are_used_as_they_are(local: Local) 
 def test_too_long_a_prompt_is_refused_with_the_numbers(local: Local) -> None:
     with pytest.raises(RequestError, match=rf"tokens and this server holds {local.max_len}") as e:
         asyncio.run(complete(local, Conversation.ask("word " * 20_000)))
-    assert e.value.code == "context_length_exceeded"
+    assert (e.value.code, e.value.param) == ("context_length_exceeded", "messages")
+    with pytest.raises(RequestError) as e:
+        asyncio.run(complete(local, Document("word " * 20_000)))
+    assert e.value.param == "prompt"
 
 
 def test_typed_control_tokens_stay_text_all_the_way(local: Local) -> None:

@@ -99,7 +99,7 @@ def resolve_max_tokens(prompt: int, asked: int | None, limit: int) -> int:
         raise RequestError(
             f"The prompt has {prompt} tokens and this server holds {limit} (prompt and answer together). "
             "Shorten the prompt, or serve with a larger --max-len.",
-            param="messages",
+            param="prompt",
             code="context_length_exceeded",
         )
     if asked is not None and prompt + asked > limit:

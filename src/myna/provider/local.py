@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from myna.chat import Chat, Rendered, TextDelta, TextStream
-from myna.records import Conversation, Delta, Document, ModelDirError, ProviderError, Sampled, Sampling, Usage
+from myna.records import Conversation, Delta, Document, ModelDirError, ProviderError, RequestError, Sampled, Sampling, Usage
 
 if TYPE_CHECKING:
     from myna.engine.engine import Update
@@ -48,7 +48,12 @@ class Local:
                     events.call_soon_threadsafe(deltas.put_nowait, delta)
             return answer.stopped[update.candidate]
 
-        ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=self.chat.stop_ids)
+        try:
+            ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=self.chat.stop_ids)
+        except RequestError as e:
+            if e.param == "prompt" and isinstance(what, Conversation):
+                e.param = "messages"  # the engine knows prompts, the request has messages
+            raise
         try:
             yield Delta()
             while True:
