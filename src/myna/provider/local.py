@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from myna.chat import Chat, Rendered, TextDelta, TextStream
-from myna.records import Conversation, Delta, Document, ModelDirError, ProviderError, RequestError, Sampled, Sampling, Usage
+from myna.records import (
+    Conversation,
+    Delta,
+    Document,
+    ModelDirError,
+    ProviderError,
+    RequestError,
+    Sampled,
+    Sampling,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from myna.engine.engine import Update
