@@ -147,7 +147,7 @@ texts = st.lists(st.sampled_from([*CONTROL, *(c[1:] for c in CONTROL), "<", "<|"
 
 
 @given(st.lists(texts, min_size=9, max_size=9))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_field_of_a_conversation_can_type_markup(qwen3: Chat, t: list[str]) -> None:
     def build(t: list[str]) -> Conversation:
         call = ToolCall(t[0], t[1], json.dumps({"city": t[2]}))

@@ -114,7 +114,7 @@ def test_noise_depends_on_seed_candidate_and_position_alone(seed: int, candidate
 
 
 @given(st.integers(0, 2**32), st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_row_is_chosen_the_same_alone_and_in_company(seed: int, place: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, V, generator=generator)

@@ -68,7 +68,7 @@ def test_a_file_cut_anywhere_is_refused(good: Path, tmp_path: Path) -> None:
             GGUF(cut)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 2600), value=st.integers(0, 255), run=st.integers(1, 8))
 def test_a_damaged_header_is_read_or_refused_but_never_crashes(
     good: Path, tmp_path: Path, at: int, value: int, run: int
