@@ -71,6 +71,13 @@ FEATURES = {
     "cache off": {"kv_tokens": 4000, "prefix_cache": False},
     "preempted": {"kv_tokens": 160, "max_running": 8},
     "preempted, cache off": {"kv_tokens": 160, "max_running": 8, "prefix_cache": False},
+    "guessing": {"kv_tokens": 4000, "draft_rows": 16, "max_running": 4},
+    "guessing, preempted": {"kv_tokens": 160, "max_running": 8, "draft_rows": 32},
+    "guessing, reference": {
+        "kv_tokens": 4000,
+        "draft_rows": 16,
+        "runner": lambda model, blocks: ReferenceRunner(model),
+    },
     "reference": {"kv_tokens": 4000, "runner": lambda model, blocks: ReferenceRunner(model)},
 }
 
@@ -135,6 +142,40 @@ def test_a_seeded_answer_does_not_depend_on_company_order_or_preemption(
     line = [prompts[7], *others] if company == "after" else [*others, prompts[7]]
     engine = engine_for(model, kv_tokens=200 if company == "preempting" else 4000, max_running=8)
     assert answers(engine, line, seeded)[line.index(prompts[7])] == truth
+
+
+def test_guessing_changes_neither_seeded_nor_greedy_answers_and_is_right_sometimes(model: Decoder) -> None:
+    """A prompt that repeats itself, and a temperature at which the model mostly does too."""
+    prompt = [5, 6, 7, 8, 9, 10] * 6
+    loops = Sampling(temperature=0.4, seed=1, max_tokens=80, logit_bias=tuple((t, 12.0) for t in range(5, 11)))
+    for sampling in (loops, replace(loops, temperature=0.0)):
+        plain, guessing = (engine_for(model, kv_tokens=4000, draft_rows=rows) for rows in (0, 8))
+        steps = 0
+        said: list[int] = []
+        guessing.submit(prompt, sampling, collect(said))
+        while not guessing.idle:
+            guessing.step()
+            steps += 1
+        assert [said] == answers(plain, [prompt], sampling)
+        assert steps < 70, "no guess was ever right, so nothing was tested"
+
+
+def test_guesses_stay_inside_the_models_reach(model: Decoder) -> None:
+    prompt = ([5, 6, 7, 8, 9, 10] * 40)[:230]
+    sampling = Sampling(temperature=0.0, max_tokens=26, logit_bias=tuple((t, 12.0) for t in range(5, 11)))
+    plain, guessing = (engine_for(model, kv_tokens=4000, draft_rows=rows) for rows in (0, 32))
+    assert answers(guessing, [prompt], sampling) == answers(plain, [prompt], sampling)
+
+
+def test_a_listener_that_heard_enough_hears_no_other_token_of_the_step(model: Decoder) -> None:
+    engine = engine_for(model, kv_tokens=4000, draft_rows=16)
+    sampling = Sampling(temperature=0.0, max_tokens=80, logit_bias=tuple((t, 12.0) for t in range(5, 11)))
+    for enough in range(20, 40):
+        heard: list[Update] = []
+        engine.submit([5, 6, 7, 8, 9, 10] * 6, sampling, lambda u, h=heard, n=enough: bool(h.append(u)) or len(h) == n)
+        while not engine.idle:
+            engine.step()
+        assert len(heard) == enough
 
 
 def test_seeds_differ_and_no_seed_draws_a_new_one(model: Decoder, prompts: list[list[int]]) -> None:

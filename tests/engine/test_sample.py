@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from myna.engine.request import Request, Sequence
+from myna.engine.request import Request, Sequence, Slice
 from myna.engine.sample import BrokenLogits, Choice, choose, derive_seed, distribution, edit_logits, uniform
 from myna.records import DEFAULTS, Sampling
 
@@ -21,6 +21,11 @@ def sequence(
     prompt = prompt or [1]
     request = Request(0, tuple(prompt), sampling.resolve(DEFAULTS))
     return Sequence(request, candidate, prompt + (answer or []))
+
+
+def next_token(seq: Sequence, draft: tuple[int, ...] = ()) -> Slice:
+    """The slice that computes the sequence's last token, and guesses."""
+    return Slice(seq, len(seq.tokens) - 1, len(seq.tokens) + len(draft), draft)
 
 
 def transformers_distribution(logits: torch.Tensor, s: Sampling, tokens: list[int]) -> torch.Tensor:
@@ -63,7 +68,7 @@ def test_the_distribution_is_the_one_transformers_samples_from(sampling: Samplin
     for _ in range(5):
         logits = torch.randn(V, generator=generator) * spread
         seq = sequence(sampling, [3, 4, 5], [5, 6])
-        ids, weights = distribution(edit_logits(logits, seq), seq.request.sampling)
+        ids, weights = distribution(edit_logits(logits, seq.request, seq.tokens), seq.request.sampling)
         ours = torch.zeros(V, dtype=torch.double).scatter(0, ids, weights / weights.sum())
         torch.testing.assert_close(
             ours.float(), transformers_distribution(logits, sampling, seq.tokens), atol=2e-6, rtol=2e-4
@@ -72,14 +77,14 @@ def test_the_distribution_is_the_one_transformers_samples_from(sampling: Samplin
 
 def test_penalties_count_the_answer_and_bias_is_added_first() -> None:
     sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25, logit_bias=((7, 2.0),), repetition_penalty=2.0)
-    edited = edit_logits(torch.ones(10), sequence(sampling, [1, 2], [7, 7, 3]))
+    edited = edit_logits(torch.ones(10), sequence(sampling, [1, 2]).request, [1, 2, 7, 7, 3])
     expected = [1, 0.5, 0.5, 0.5 - 0.75, 1, 1, 1, 3 / 2 - 1.0, 1, 1]
     assert edited.tolist() == pytest.approx(expected)
 
 
 def test_greedy_takes_the_lowest_of_equals() -> None:
     logits = torch.tensor([[0.0, 3.0, 3.0, 1.0]])
-    assert choose(logits, [sequence(Sampling(temperature=0.0))]) == [Choice(1)]
+    assert choose(logits, [next_token(sequence(Sampling(temperature=0.0)))]) == [[Choice(1)]]
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -88,9 +93,9 @@ def test_draws_follow_the_distribution() -> None:
     seq = sequence(Sampling(temperature=1.0, seed=9))
     counts: Counter[int] = Counter()
     for _ in range(20_000):
-        (choice,) = choose(logits[None], [seq])
-        assert isinstance(choice, Choice)
-        counts[choice.id] += 1
+        (choices,) = choose(logits[None], [next_token(seq)])
+        assert not isinstance(choices, BrokenLogits)
+        counts[choices[0].id] += 1
         seq.tokens.append(0)
     expected = [20_000 * k / 55 for k in range(1, 11)]
     assert sum((counts[i] - e) ** 2 / e for i, e in enumerate(expected)) < 27.9
@@ -119,7 +124,7 @@ def test_a_row_is_chosen_the_same_alone_and_in_company(seed: int, place: int) ->
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, V, generator=generator)
     warm = Sampling(temperature=1.1, top_p=0.9, logprobs=2)
-    rows = [sequence(replace(warm, seed=seed + k)) for k in range(6)]
+    rows = [next_token(sequence(replace(warm, seed=seed + k))) for k in range(6)]
     assert choose(logits, rows)[place] == choose(logits[place : place + 1], rows[place : place + 1])[0]
 
 
@@ -129,6 +134,22 @@ def test_one_broken_row_is_reported_and_the_others_are_not_touched() -> None:
     logits[2, 3] = torch.inf
     logits[3] = -torch.inf
     logits[0, 5] = 1.0
-    choices = choose(logits, [sequence(Sampling(temperature=0.0)) for _ in range(4)])
-    assert choices[0] == Choice(5)
+    choices = choose(logits, [next_token(sequence(Sampling(temperature=0.0))) for _ in range(4)])
+    assert choices[0] == [Choice(5)]
     assert [isinstance(c, BrokenLogits) for c in choices] == [False, True, True, True]
+
+
+def test_guesses_are_followed_up_to_the_first_wrong_one_and_draw_what_would_have_been_drawn() -> None:
+    generator = torch.Generator().manual_seed(8)
+    logits = torch.randn(5, V, generator=generator)
+    warm = Sampling(temperature=1.2, top_k=30, seed=3, frequency_penalty=1.0, logprobs=1)
+    seq, one_by_one = sequence(warm), []
+    for row in logits:
+        (choices,) = choose(row[None], [next_token(seq)])
+        assert not isinstance(choices, BrokenLogits)
+        one_by_one += choices
+        seq.tokens.append(choices[0].id)
+    right = tuple(c.id for c in one_by_one)
+    assert choose(logits, [next_token(sequence(warm), right[:4])]) == [one_by_one]
+    wrong = (*right[:2], (right[2] + 1) % V, right[3])
+    assert choose(logits, [next_token(sequence(warm), wrong)]) == [one_by_one[:3]]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from myna.engine.blocks import BLOCK, Blocks, blocks_for, extend_digests
-from myna.engine.request import Plan, Request, Sequence, resolve_max_tokens
+from myna.engine.request import Plan, Request, Sequence, Slice, resolve_max_tokens
 from myna.engine.schedule import Scheduler
 from myna.records import DEFAULTS, RequestError, Sampling
 
@@ -28,19 +28,27 @@ class PretendModel:
     def __init__(self) -> None:
         self.slots: dict[tuple[int, int], int] = {}
 
-    def run(self, plan: Plan) -> list[int]:
+    def run(self, plan: Plan) -> list[list[int]]:
         for piece in plan.slices:
             s = piece.sequence
-            for i in range(piece.start, piece.stop):
-                self.slots[s.blocks[i // BLOCK], i % BLOCK] = s.tokens[i]
-        return [
-            self.answer([self.slots[p.sequence.blocks[i // BLOCK], i % BLOCK] for i in range(p.stop)])
-            for p in plan.sampling
-        ]
+            for i, token in zip(range(piece.start, piece.stop), piece.ids, strict=True):
+                self.slots[s.blocks[i // BLOCK], i % BLOCK] = token
+        return [self.follow(piece) for piece in plan.sampling]
+
+    def follow(self, piece: Slice) -> list[int]:
+        """What is sampled after the last known token, and after each right guess."""
+        blocks, sampled = piece.sequence.blocks, []
+        for last, guess in zip(range(piece.stop - len(piece.draft), piece.stop + 1), [*piece.draft, None], strict=True):
+            sampled.append(self.answer([self.slots[blocks[i // BLOCK], i % BLOCK] for i in range(last)]))
+            if sampled[-1] != guess:
+                break
+        return sampled
 
     @staticmethod
     def answer(context: list[int]) -> int:
-        return 1 + hash(tuple(context)) % 1000
+        """Repeats itself often, so that guesses are right sometimes, and depends on every token, so that none may be lost."""
+        whole = hash(tuple(context))
+        return 1 + (hash(tuple(context[-2:])) % 3 if whole % 6 else whole % 1000)
 
 
 def play(scheduler: Scheduler, model: PretendModel | None = None, steps: int = 10_000) -> None:
@@ -72,7 +80,7 @@ def test_a_prompt_is_computed_in_chunks_within_the_budget_and_then_decoded() -> 
     model = PretendModel()
     while not scheduler.idle:
         plan = scheduler.plan()
-        spans += [(p.start, p.stop, p.samples) for p in plan.slices]
+        spans += [(p.start, p.stop, bool(p.answers)) for p in plan.slices]
         scheduler.settle(plan, model.run(plan))
     assert spans == [(0, 8, False), (8, 16, False), (16, 20, True), (20, 21, True)]
     assert sequence.finish_reason == "length"
@@ -94,7 +102,11 @@ def test_answers_do_not_depend_on_company_chunks_cache_or_preemption(seed: int, 
     rng = random.Random(seed)
     pool = rng.choice([6, 9, 14, 50])
     scheduler = Scheduler(
-        Blocks(pool), budget=rng.choice([5, 16, 64]), max_running=rng.choice([2, 5]), prefix_cache=prefix_cache
+        Blocks(pool),
+        budget=rng.choice([5, 16, 64]),
+        max_running=rng.choice([2, 5]),
+        prefix_cache=prefix_cache,
+        draft_rows=rng.choice([0, 8, 20]),
     )
     shared = [rng.randrange(1, 1000) for _ in range(40)]
     sequences, model = [], PretendModel()
@@ -110,6 +122,41 @@ def test_answers_do_not_depend_on_company_chunks_cache_or_preemption(seed: int, 
     for s in sequences:
         assert s.tokens == alone(list(s.request.ids), s.request.max_tokens)
     assert scheduler.blocks.free == pool
+
+
+def test_right_guesses_save_steps_and_wrong_ones_cost_none() -> None:
+    """Guards the test above: guesses must really be made and be right now and then."""
+    steps = {}
+    for rows in (0, 8):
+        scheduler, model = Scheduler(Blocks(50), draft_rows=rows), PretendModel()
+        (sequence,) = scheduler.add(request(0, [1, 2, 3] * 5, max_tokens=300))
+        steps[rows] = 0
+        while not scheduler.idle:
+            scheduler.settle(plan := scheduler.plan(), model.run(plan))
+            steps[rows] += 1
+            assert sequence.pending <= 1, "what a right guess computed is computed"
+        assert sequence.tokens == alone([1, 2, 3] * 5, 300)
+    assert steps[0] == 300
+    assert steps[8] < 250
+
+
+def test_nothing_follows_a_stop_token_even_if_it_was_guessed_right() -> None:
+    scheduler = Scheduler(Blocks(8), draft_rows=8)
+    (sequence,) = scheduler.add(request(0, [5], max_tokens=9))
+    scheduler.settle(scheduler.plan(), [[7]])
+    plan = Plan((Slice(sequence, 1, 5, (8, STOP, 9)),))
+    sequence.blocks += scheduler.blocks.take(0)
+    events = scheduler.settle(plan, [[8, STOP, 9, 4]])
+    assert [(e.token, e.finish_reason) for e in events] == [(8, None), (STOP, "stop")]
+    assert sequence.tokens == [5, 7, 8, STOP]
+    scheduler.check()
+
+
+def test_guesses_never_preempt_and_stay_in_the_budget() -> None:
+    scheduler, model = Scheduler(Blocks(4), budget=3, max_running=2, draft_rows=20), PretendModel()
+    sequences = [s for id in range(2) for s in scheduler.add(request(id, [1, 2, 3, 1, 2, 3], max_tokens=20))]
+    play(scheduler, model)
+    assert [s.preemptions for s in sequences] == [0, 0]
 
 
 def test_a_small_pool_does_preempt() -> None:
@@ -129,7 +176,8 @@ def test_a_small_pool_does_preempt() -> None:
 def test_after_any_trace_with_cancels_every_block_is_free_or_owned_and_nothing_leaks(
     actions: list[tuple[str, int]],
 ) -> None:
-    scheduler, model, sequences = Scheduler(Blocks(12), budget=20, max_running=4), PretendModel(), []
+    scheduler = Scheduler(Blocks(12), budget=20, max_running=4, draft_rows=9)
+    model, sequences = PretendModel(), []
     for action, x in actions:
         if action == "add":
             sequences += scheduler.add(
@@ -216,12 +264,12 @@ def test_a_large_request_is_not_overtaken_for_ever() -> None:
 def test_a_stop_token_ends_an_answer_and_ignore_eos_does_not() -> None:
     scheduler = Scheduler(Blocks(8))
     (sequence,) = scheduler.add(request(0, [5], max_tokens=4))
-    events = scheduler.settle(scheduler.plan(), [STOP])
+    events = scheduler.settle(scheduler.plan(), [[STOP]])
     assert [(e.token, e.finish_reason) for e in events] == [(STOP, "stop")]
     assert sequence.tokens == [5, STOP]
     stubborn = Request(1, (5,), Sampling(max_tokens=4, ignore_eos=True).resolve(DEFAULTS), frozenset({STOP}))
     scheduler.add(stubborn)
-    assert scheduler.settle(scheduler.plan(), [STOP])[0].finish_reason is None
+    assert scheduler.settle(scheduler.plan(), [[STOP]])[0].finish_reason is None
 
 
 @pytest.mark.parametrize(("prompt", "asked", "words"), [

@@ -87,6 +87,22 @@ def test_a_stop_string_ends_the_answer_and_is_never_shown(local: Local) -> None:
     assert idle_blocks(local)
 
 
+def test_what_only_looked_like_a_stop_string_is_shown_in_the_end(local: Local) -> None:
+    whole = asyncio.run(complete(local, PARIS, GREEDY)).text
+    held_back = replace(GREEDY, stop=(whole[-6:] + " And",))
+    assert asyncio.run(complete(local, PARIS, held_back)).text == whole
+
+
+def test_a_stopped_candidate_computes_nothing_more_while_others_go_on(local: Local) -> None:
+    several = Sampling(n=4, seed=2, temperature=1.0, stop=("a",), max_tokens=60, ignore_eos=True)
+    finished: set[int] = set()
+    for delta in asyncio.run(collect(local.stream(PARIS, several))):
+        assert delta.candidate not in finished
+        if delta.finish_reason:
+            finished.add(delta.candidate)
+    assert finished == {0, 1, 2, 3}
+
+
 def test_leaving_a_stream_frees_its_blocks(local: Local) -> None:
     async def leave_early() -> None:
         async with aclosing(local.stream(PARIS, Sampling(max_tokens=2000, ignore_eos=True, n=3))) as stream:

@@ -101,7 +101,7 @@ class Engine:
     def _compute(self, plan: Plan) -> None:
         try:
             logits = self.runner.run(plan)
-            choices = choose(logits, [piece.sequence for piece in plan.sampling])
+            choices = choose(logits, plan.sampling)
         except Exception as e:
             # Out of memory, most likely. Whoever was in this step learns of it; the engine lives on.
             log.exception("a step failed; its %d sequences end with an error", len(plan.slices))
@@ -111,16 +111,21 @@ class Engine:
         for sequence, choice in chosen.items():
             if isinstance(choice, BrokenLogits):
                 self._break(sequence, str(choice))
-        events = self.scheduler.settle(plan, [c.id if isinstance(c, Choice) else 0 for c in choices])
+        sampled = [[] if isinstance(found, BrokenLogits) else found for found in choices]
+        events = self.scheduler.settle(plan, [[choice.id for choice in found] for found in sampled])
+        following = {sequence: iter(found) for sequence, found in zip(chosen, sampled, strict=True)}
+        enough: set[Sequence] = set()
         for event in events:
-            sequence, choice = event.sequence, chosen[event.sequence]
-            assert isinstance(choice, Choice), "a sequence with broken logits has ended"
-            self._tell(sequence, Update(sequence.candidate, choice, event.finish_reason, cached=sequence.cached))
+            sequence, choice = event.sequence, next(following[event.sequence])
+            update = Update(sequence.candidate, choice, event.finish_reason, cached=sequence.cached)
+            if sequence not in enough and self._tell(sequence, update):
+                enough.add(sequence)
 
-    def _tell(self, sequence: Sequence, update: Update) -> None:
+    def _tell(self, sequence: Sequence, update: Update) -> bool:
+        """Whether its listener has heard enough: then the sequence ends, and hears of no other token of this step."""
         listen, _ = self._live.get(sequence.request.id, (None, []))
         if listen is None:
-            return  # cancelled by a listener earlier in this step
+            return True  # cancelled by a listener earlier in this step
         try:
             enough = listen(update)
         except Exception:
@@ -128,6 +133,7 @@ class Engine:
             enough = True
         if enough:
             self.scheduler.finish(sequence, "stop")
+        return enough
 
     def _forget_finished(self, sequences: Iterable[Sequence]) -> None:
         for id in {sequence.request.id for sequence in sequences}:
@@ -183,6 +189,7 @@ def engine_for(
     budget: int = 512,
     max_running: int = 64,
     prefix_cache: bool = True,
+    draft_rows: int = 0,
     runner: Callable[[Decoder, int], Runner] = PagedRunner,
 ) -> Engine:
     """An engine over a loaded model, with room for the keys and values of `kv_tokens` tokens.
@@ -190,6 +197,8 @@ def engine_for(
     budget 512: one step of prefill is then short enough that running answers do not stall (notes in docs/log.md).
     """
     blocks = Blocks(blocks_for(kv_tokens))
-    scheduler = Scheduler(blocks, budget=budget, max_running=max_running, prefix_cache=prefix_cache)
+    scheduler = Scheduler(
+        blocks, budget=budget, max_running=max_running, prefix_cache=prefix_cache, draft_rows=draft_rows
+    )
     limit = min(max_len or model.max_len, model.max_len, blocks.count * BLOCK)
     return Engine(runner(model, blocks.count), scheduler, max_len=limit, vocab=model.spec.vocab)

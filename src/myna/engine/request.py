@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from myna.engine.speculate import Guesses
 from myna.records import RequestError, Sampling
 
 
@@ -41,6 +42,7 @@ class Sequence:
     cached: int = 0  # prompt tokens that were found in the prefix cache when it was first admitted
     preemptions: int = 0
     finish_reason: str | None = None
+    guesses: Guesses = field(default_factory=Guesses)
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -59,15 +61,26 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """tokens[start:stop] of one sequence, computed in one step. It yields a next token if it reaches the end."""
+    """Positions start to stop of one sequence, computed in one step. It yields a next token if it reaches the end.
+
+    `draft` guesses what comes after the sequence's last token; then the last 1 + len(draft) positions each yield a token,
+    and those up to the first wrong guess count.
+    """
 
     sequence: Sequence
     start: int
     stop: int
+    draft: tuple[int, ...] = ()
 
     @property
-    def samples(self) -> bool:
-        return self.stop == len(self.sequence.tokens)
+    def ids(self) -> list[int]:
+        """The tokens at these positions."""
+        return [*self.sequence.tokens[self.start : self.stop], *self.draft]
+
+    @property
+    def answers(self) -> int:
+        """How many of its last positions yield a token; 0 for a chunk of prefill that does not reach the end."""
+        return 1 + len(self.draft) if self.stop == len(self.sequence.tokens) + len(self.draft) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +91,8 @@ class Plan:
 
     @property
     def sampling(self) -> tuple[Slice, ...]:
-        """The slices that yield a token; the runner answers them in this order."""
-        return tuple(s for s in self.slices if s.samples)
+        """The slices that yield tokens; the runner answers them in this order."""
+        return tuple(s for s in self.slices if s.answers)
 
 
 @dataclass(frozen=True, slots=True)

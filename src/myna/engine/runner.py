@@ -11,7 +11,7 @@ from myna.model import Causal, Decoder
 
 
 class Runner(Protocol):
-    """Computes a plan's slices and returns logits [len(plan.sampling), V] float32, in that order."""
+    """Computes a plan's slices and returns logits [rows, V] float32: the answers of each of plan.sampling, in that order."""
 
     def run(self, plan: Plan) -> Tensor: ...
 
@@ -30,14 +30,14 @@ class PagedRunner:
     @torch.inference_mode()
     def run(self, plan: Plan) -> Tensor:
         slices = order(plan)
-        ids = [token for piece in slices for token in piece.sequence.tokens[piece.start : piece.stop]]
+        ids = [token for piece in slices for token in piece.ids]
         positions = [i for piece in slices for i in range(piece.start, piece.stop)]
         hidden = self.model(torch.tensor(ids), torch.tensor(positions), StepMemory(self.pages, slices))
-        row, last = -1, {}
+        row, rows = 0, {}
         for piece in slices:
             row += piece.stop - piece.start
-            last[piece] = row
-        return self.model.logits(hidden[[last[piece] for piece in plan.sampling]])
+            rows[piece] = range(row - piece.answers, row)
+        return self.model.logits(hidden[[row for piece in plan.sampling for row in rows[piece]]])
 
 
 class ReferenceRunner:
@@ -50,9 +50,9 @@ class ReferenceRunner:
     def run(self, plan: Plan) -> Tensor:
         rows = [torch.empty(0, self.model.spec.vocab)]
         for piece in plan.sampling:
-            ids = torch.tensor([piece.sequence.tokens])
+            ids = torch.tensor([[*piece.sequence.tokens, *piece.draft]])
             hidden = self.model(ids, torch.arange(ids.shape[1])[None], Causal())
-            rows.append(self.model.logits(hidden[0, -1:]))
+            rows.append(self.model.logits(hidden[0, -piece.answers :]))
         return torch.cat(rows)
 
     def clear(self, blocks: list[int]) -> None:

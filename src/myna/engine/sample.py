@@ -4,12 +4,13 @@ The noise of a draw depends on (seed, candidate, position) alone, so batch-mates
 change a seeded answer.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from myna.engine.request import Sequence
+from myna.engine.request import Request, Sequence, Slice
 from myna.records import Sampling
 
 MASK64 = 2**64 - 1
@@ -29,49 +30,63 @@ class BrokenLogits(Exception):
     """The model gave NaN or no finite logit for this sequence. It ends; its batch-mates do not notice."""
 
 
-def choose(logits: Tensor, sequences: list[Sequence]) -> list[Choice | BrokenLogits]:
-    """One choice per row of logits [R, V] float32, row i being the next token of sequences[i]."""
+def choose(logits: Tensor, slices: Iterable[Slice]) -> list[list[Choice] | BrokenLogits]:
+    """The next tokens of each slice, from logits [sum of answers, V] float32: one, and one more for each right guess."""
     # max is NaN if anything in the row is, +inf if anything is, -inf if nothing is possible.
     sound = torch.isfinite(logits.amax(dim=-1)).tolist()
     greedy = logits.argmax(dim=-1).tolist()  # ties go to the lowest id
-    choices: list[Choice | BrokenLogits] = []
-    for row, sequence, token, ok in zip(logits, sequences, greedy, sound, strict=True):
+    answers: list[list[Choice] | BrokenLogits] = []
+    first = 0
+    for piece in slices:
+        rows = range(first, first + piece.answers)
+        first = rows.stop
+        answers.append(_follow(piece, [(logits[row], greedy[row], sound[row]) for row in rows]))
+    return answers
+
+
+def _follow(piece: Slice, rows: list[tuple[Tensor, int, bool]]) -> list[Choice] | BrokenLogits:
+    """Choose row after row for as long as the guesses are right."""
+    sampling, tokens = piece.sequence.request.sampling, [*piece.sequence.tokens]
+    plain = sampling.temperature == 0 and not _edits_logits(sampling)
+    choices: list[Choice] = []
+    for (row, likeliest, ok), guess in zip(rows, [*piece.draft, None], strict=True):
         if not ok:
-            choices.append(BrokenLogits("the model's output is not a number"))
-            continue
-        sampling = sequence.request.sampling
-        if sampling.temperature != 0 or _edits_logits(sampling):
-            token = draw(row, sequence)
+            return BrokenLogits("the model's output is not a number")
+        token = likeliest if plain else draw(row, piece.sequence, tokens)
         choices.append(_with_logprobs(row, token, sampling.logprobs))
+        tokens.append(token)
+        if token != guess:
+            break
     return choices
 
 
-def draw(logits: Tensor, sequence: Sequence) -> int:
-    """Sample one token from logits [V]."""
+def draw(logits: Tensor, sequence: Sequence, tokens: list[int]) -> int:
+    """Sample the token that follows `tokens` from logits [V]."""
     sampling = sequence.request.sampling
-    logits = edit_logits(logits, sequence) if _edits_logits(sampling) else logits
+    logits = edit_logits(logits, sequence.request, tokens) if _edits_logits(sampling) else logits
     if sampling.temperature == 0:
         return int(logits.argmax())
     ids, probabilities = distribution(logits, sampling)
-    u = uniform(derive_seed(sampling.seed or 0, sequence.candidate), len(sequence.tokens))
+    u = uniform(derive_seed(sampling.seed or 0, sequence.candidate), len(tokens))
     reached = probabilities.cumsum(0)
     index = int(torch.searchsorted(reached, u * reached[-1], right=True))
     return int(ids[min(index, len(ids) - 1)])
 
 
-def edit_logits(logits: Tensor, sequence: Sequence) -> Tensor:
-    """logit_bias, then the repetition, presence and frequency penalties, on a copy of logits [V]."""
-    sampling, prompt = sequence.request.sampling, len(sequence.request.ids)
+def edit_logits(logits: Tensor, request: Request, tokens: list[int]) -> Tensor:
+    """logit_bias, then the repetition, presence and frequency penalties, on a copy of logits [V]. `tokens` is the prompt
+    and the answer so far."""
+    sampling, prompt = request.sampling, len(request.ids)
     logits = logits.clone()
     if sampling.logit_bias:
-        tokens, biases = zip(*sampling.logit_bias, strict=True)
-        logits.index_add_(0, torch.tensor(tokens), torch.tensor(biases, dtype=logits.dtype))
+        ids, biases = zip(*sampling.logit_bias, strict=True)
+        logits.index_add_(0, torch.tensor(ids), torch.tensor(biases, dtype=logits.dtype))
     if (penalty := sampling.repetition_penalty or 1) != 1:
-        seen = torch.tensor(sequence.tokens).unique()
+        seen = torch.tensor(tokens).unique()
         value = logits[seen]
         logits[seen] = torch.where(value > 0, value / penalty, value * penalty)
-    if (sampling.presence_penalty or sampling.frequency_penalty) and sequence.generated:
-        said, counts = torch.tensor(sequence.tokens[prompt:]).unique(return_counts=True)
+    if (sampling.presence_penalty or sampling.frequency_penalty) and len(tokens) > prompt:
+        said, counts = torch.tensor(tokens[prompt:]).unique(return_counts=True)
         logits[said] -= sampling.presence_penalty + sampling.frequency_penalty * counts
     return logits
 

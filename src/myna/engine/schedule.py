@@ -21,14 +21,25 @@ class Scheduler:
     budget        most tokens computed in one step
     max_running   most sequences decoded at once
     prefix_cache  whether blocks computed for one sequence may serve another
+    draft_rows    rows that decodes and their guesses may have together; up to this many, a step costs little more than one
+                  of a single row. 0: no guessing
     """
 
-    def __init__(self, blocks: Blocks, *, budget: int = 512, max_running: int = 64, prefix_cache: bool = True):
+    def __init__(
+        self,
+        blocks: Blocks,
+        *,
+        budget: int = 512,
+        max_running: int = 64,
+        prefix_cache: bool = True,
+        draft_rows: int = 0,
+    ):
         assert budget >= max_running >= 1, "a step must be able to decode every running sequence"
         self.blocks = blocks
         self.budget = budget
         self.max_running = max_running
         self.prefix_cache = prefix_cache
+        self.draft_rows = draft_rows
         self.waiting: list[Sequence] = []  # both lists are kept in order of (priority, arrival, candidate)
         self.running: list[Sequence] = []
         self._leaders: dict[int, Sequence] = {}  # request id -> its candidate 0, while that one is alive
@@ -64,6 +75,9 @@ class Scheduler:
         prefilling = [s for s in self.running if s.pending > 1]
         for sequence in decoding + prefilling:
             self._advance(sequence, slices)
+        # Guesses come after every decode has its token, and before prefill: they never take what a sequence needs.
+        for sequence in decoding:
+            self._guess(sequence, slices, self.draft_rows // len(decoding) - 1)
         for sequence in [*self.waiting]:
             if len(self.running) >= self.max_running or self._left(slices) == 0:
                 break
@@ -80,25 +94,43 @@ class Scheduler:
         if sequence in self.running and stop > sequence.computed and self._make_room(sequence, stop, slices):
             slices[sequence] = Slice(sequence, sequence.computed, stop)
 
+    def _guess(self, sequence: Sequence, slices: dict[Sequence, Slice], most: int) -> None:
+        """Add guesses to the sequence's decode slice, as far as budget, free blocks and max_tokens go."""
+        if sequence not in slices or most < 1:
+            return
+        wanted = sequence.request.max_tokens - sequence.generated - 1
+        room = (len(sequence.blocks) + self.blocks.free) * BLOCK - len(sequence.tokens)
+        most = min(most, wanted, room, self._left(slices))
+        draft = sequence.guesses.draft(sequence.tokens, most) if most > 0 else ()
+        if draft:
+            stop = len(sequence.tokens) + len(draft)
+            sequence.blocks += self.blocks.take(max(blocks_for(stop) - len(sequence.blocks), 0))
+            slices[sequence] = Slice(sequence, sequence.computed, stop, draft)
+
     def _left(self, slices: dict[Sequence, Slice]) -> int:
         return self.budget - sum(s.stop - s.start for s in slices.values())
 
-    def settle(self, plan: Plan, tokens: list[int]) -> list[Event]:
-        """Record what a step computed. `tokens` answers `plan.sampling`, in order."""
-        events = []
+    def settle(self, plan: Plan, tokens: list[list[int]]) -> list[Event]:
+        """Record what a step computed. `tokens` answers `plan.sampling`, in order: what was sampled after the last known
+        token, and after each right guess."""
+        events: list[Event] = []
         answers = iter(tokens)
         for piece in plan.slices:
-            sequence, token = piece.sequence, next(answers) if piece.samples else None
+            sequence, sampled = piece.sequence, next(answers) if piece.answers else []
             if sequence.finish_reason is not None:
                 continue  # cancelled while the step was running; its blocks are already back
-            sequence.computed = piece.stop
-            self._remember(piece)
-            if token is not None:
+            right = max(len(sampled) - 1, 0)
+            sequence.guesses.learn(len(piece.draft), right)
+            sequence.computed = piece.stop - len(piece.draft) + right
+            for token in sampled:
                 sequence.tokens.append(token)
                 reason = _finish_reason(sequence, token)
                 events.append(Event(sequence, token, reason))
                 if reason is not None:
-                    self.finish(sequence, reason)
+                    break
+            self._remember(piece)
+            if sampled and reason is not None:
+                self.finish(sequence, reason)
         return events
 
     def _waits_for_leader(self, sequence: Sequence) -> bool:
@@ -154,7 +186,7 @@ class Scheduler:
             return
         sequence = piece.sequence
         extend_digests(sequence.digests, sequence.tokens, sequence.request.salt)
-        for index in range(piece.start // BLOCK, piece.stop // BLOCK):
+        for index in range(piece.start // BLOCK, min(sequence.computed, len(sequence.tokens)) // BLOCK):
             self.blocks.remember(sequence.blocks[index], sequence.digests[index])
 
     def check(self) -> None:
