@@ -134,7 +134,7 @@ def test_right_guesses_save_steps_and_wrong_ones_cost_none() -> None:
         while not scheduler.idle:
             scheduler.settle(plan := scheduler.plan(), model.run(plan))
             steps[rows] += 1
-            assert sequence.pending <= 1, "what a right guess computed is computed"
+            assert sequence.finish_reason or sequence.pending == 1, "what a right guess computed is computed"
         assert sequence.tokens == alone([1, 2, 3] * 5, 300)
     assert steps[0] == 300
     assert steps[8] < 250

@@ -116,8 +116,8 @@ class Engine:
         following = {sequence: iter(found) for sequence, found in zip(chosen, sampled, strict=True)}
         enough: set[Sequence] = set()
         for event in events:
-            sequence, choice = event.sequence, next(following[event.sequence])
-            update = Update(sequence.candidate, choice, event.finish_reason, cached=sequence.cached)
+            sequence, token = event.sequence, next(following[event.sequence])
+            update = Update(sequence.candidate, token, event.finish_reason, cached=sequence.cached)
             if sequence not in enough and self._tell(sequence, update):
                 enough.add(sequence)
 
