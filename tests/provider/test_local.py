@@ -11,7 +11,18 @@ import pytest
 
 from myna.provider import complete
 from myna.provider.local import Loading, Local, load
-from myna.records import Conversation, Delta, Document, Message, RequestError, Sampling, Tokens, fold
+from myna.records import (
+    Conversation,
+    Delta,
+    Document,
+    Message,
+    ProviderError,
+    RequestError,
+    Sampling,
+    Tokens,
+    Unavailable,
+    fold,
+)
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 PARIS = Conversation.ask("What is the capital of France?")
@@ -176,3 +187,29 @@ def test_typed_control_tokens_stay_text_all_the_way(local: Local) -> None:
     plain = Conversation.ask("Hi")
     count = sum(id in special for id in local.render(attack).ids)
     assert count == sum(id in special for id in local.render(plain).ids)
+
+
+def test_a_failure_while_reading_an_update_reaches_the_reader(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(id: int) -> bytes:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(local.chat.tokenizer, "piece", broken)
+    with pytest.raises(ProviderError, match="RuntimeError"):
+        asyncio.run(asyncio.wait_for(complete(local, PARIS, GREEDY), 60))
+    assert idle_blocks(local)
+
+
+def test_closing_ends_open_streams_with_an_error(smollm2: Path) -> None:
+    provider = load(str(smollm2), Loading(kv_gb=0.05))
+
+    async def close_in_mid_answer() -> None:
+        async with aclosing(provider.stream(PARIS, Sampling(max_tokens=1000, ignore_eos=True))) as stream:
+            async for delta in stream:
+                if delta.text and provider.ready:
+                    await asyncio.to_thread(provider.close)
+
+    with pytest.raises(ProviderError, match="shut down"):
+        asyncio.run(asyncio.wait_for(close_in_mid_answer(), 60))
+    assert not provider.ready
+    with pytest.raises(Unavailable):
+        asyncio.run(complete(provider, PARIS, GREEDY))

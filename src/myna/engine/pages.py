@@ -46,7 +46,7 @@ class Group:
 
     rows: slice
     positions: Tensor  # [B, T] of the rows
-    slots: Tensor  # [B, S], padded with slot 0
+    slots: Tensor  # [B, S], padded with the sequence's own last slot
     masks: dict[int | None, Tensor]  # window -> [B, 1, T, S]; the same in every layer, made once
 
 
@@ -87,7 +87,7 @@ def _groups(slices: list[Slice], tables: list[Tensor]) -> Iterator[Group]:
         for part in [[m] for m in members] if prefill else [list(members)]:
             rows = sum(piece.stop - piece.start for piece, _ in part)
             positions = torch.tensor([list(range(piece.start, piece.stop)) for piece, _ in part])
-            slots = torch.nn.utils.rnn.pad_sequence([table for _, table in part], batch_first=True)
+            slots = _padded([table for _, table in part])
             yield Group(slice(row, row + rows), positions, slots, {})
             row += rows
 
@@ -102,6 +102,12 @@ def _slots(piece: Slice) -> Tensor:
     """The slots of tokens[:stop], in order."""
     blocks = torch.tensor(piece.sequence.blocks[: blocks_for(piece.stop)])
     return (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()[: piece.stop]
+
+
+def _padded(tables: list[Tensor]) -> Tensor:
+    """[B, S]. A masked slot still meets a weight of 0, and 0 * NaN is NaN: so nobody is padded with another's slot."""
+    length = max(len(table) for table in tables)
+    return torch.stack([torch.cat((table, table[-1:].expand(length - len(table)))) for table in tables])
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule) -> Tensor:

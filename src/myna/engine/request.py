@@ -25,7 +25,7 @@ class Request:
 
     @property
     def max_tokens(self) -> int:
-        assert self.sampling.max_tokens is not None, "resolved by admit()"
+        assert self.sampling.max_tokens is not None, "resolved by Engine.resolve()"
         return self.sampling.max_tokens
 
 
