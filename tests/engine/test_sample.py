@@ -90,12 +90,14 @@ def test_greedy_takes_the_lowest_of_equals() -> None:
 @pytest.mark.parametrize("temperature", [1e-3, 1e-20, 1e-38, 1e-45, 1e-300])
 def test_a_temperature_close_to_zero_is_close_to_greedy(temperature: float) -> None:
     logits = torch.tensor([[0.0, 90.0, 1.0, -3.0]])
-    assert choose(logits, [sequence(Sampling(temperature=temperature, top_p=0.9, seed=1))]) == [Choice(1)]
+    assert choose(logits, [next_token(sequence(Sampling(temperature=temperature, top_p=0.9, seed=1)))]) == [[Choice(1)]]
 
 
 def test_more_alternatives_than_tokens_are_all_of_them() -> None:
     """A row that raised would end every sequence of its step."""
-    (choice,) = choose(torch.tensor([[0.0, 2.0, 1.0]]), [sequence(Sampling(temperature=0.0, logprobs=20))])
+    ((choice,),) = choose(
+        torch.tensor([[0.0, 2.0, 1.0]]), [next_token(sequence(Sampling(temperature=0.0, logprobs=20)))]
+    )
     assert isinstance(choice, Choice)
     assert [id for id, _ in choice.top] == [1, 2, 0]
 
