@@ -196,6 +196,15 @@ def test_tokens_that_disagree_with_their_text_are_refused(chat: Chat) -> None:
         chat.render(c, open_turn=False)
 
 
+def test_a_turn_that_a_stop_string_cut_is_history_as_it_was_shown_and_not_trained_on(chat: Chat) -> None:
+    ids = tuple(chat.tokenizer.encode("Hello there"))
+    cut = (Message("user", "a"), Message("assistant", "Hello", tokens=Tokens(ids)), Message("user", "b"))
+    shown = tuple(replace(m, tokens=None) for m in cut)
+    assert chat.render(Conversation(cut)).ids == chat.render(Conversation(shown)).ids
+    with pytest.raises(ChatError, match=r"messages\.1\.tokens"):
+        chat.render(Conversation(cut[:2]), open_turn=False)
+
+
 def test_an_open_reasoning_block_is_noticed(chat: Chat, family: str) -> None:
     assert chat.render(Conversation.ask("Hello")).open_reasoning == (family == "r1")
 

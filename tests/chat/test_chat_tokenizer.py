@@ -1,5 +1,6 @@
 """Text to ids and back, for every kind of tokenizer."""
 
+import json
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -8,7 +9,7 @@ from chat_tiny import CONTROL, CORPUS, KINDS, write_model
 from hypothesis import given, settings
 from tokenizers import Tokenizer as Library
 
-from myna.chat import Tokenizer
+from myna.chat import Chat, Tokenizer
 from myna.records import ChatError
 
 TEXTS = [*CORPUS[:4], " two  spaces ", "\n\nlines\n", "snow ☃ 🙂 e\u0301", "don't ?! , .", "a", " ", "  "]
@@ -114,6 +115,26 @@ def test_a_broken_tokenizer_json_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(ChatError, match=r"tokenizer\.json"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_regular_expression_that_gives_up_is_an_error_not_a_panic(tmp_path: Path) -> None:
+    """The library is Rust: a panic is no Exception, and nobody who waits for the answer would hear of it."""
+    path = write_model(tmp_path, "byte_level") / "tokenizer.json"
+    costly = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": costly}))
+    with pytest.raises(ChatError, match="cannot be tokenized"):
+        Tokenizer.load(path.parent).encode("a" * 40 + "b")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_a_link_out_of_the_directory_is_not_followed(name: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", "byte_level")
+    outside = tmp_path / "outside"
+    outside.write_text((model / name).read_text() if (model / name).exists() else "secret")
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to(outside)
+    with pytest.raises(ChatError, match="outside the directory"):
+        Chat.load(model)
 
 
 def test_a_missing_tokenizer_json_says_what_to_do(tmp_path: Path) -> None:

@@ -313,7 +313,7 @@ HOSTILE_LOGPROBS = [
 def test_odd_logprobs_do_not_break_the_reader(value: Any) -> None:
     (delta,) = ChunkReader().read({"choices": [{"text": "a", "logprobs": value}]})
     assert delta.text == "a"
-    for token in (other for sampled in delta.tokens for other in (sampled, *sampled.top)):
+    for token in (each for sampled in delta.tokens for each in (sampled, *sampled.top)):
         assert token.id is None or type(token.id) is int
         assert token.logprob is None or type(token.logprob) in (int, float)
 
