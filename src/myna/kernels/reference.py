@@ -18,7 +18,7 @@ def quantize(x: Tensor, norm: Tensor | None = None, eps: float = 0.0) -> tuple[T
     groups = F.pad(x, (0, -x.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
     most = groups.abs().amax(-1, keepdim=True)
     broken, small = ~torch.isfinite(most), most < SMALLEST
-    q = (groups * (127 / most)).round_().masked_fill_(broken | small, 0).to(torch.int8)
+    q = (groups * torch.full_like(most, 127).div_(most)).round_().masked_fill_(broken | small, 0).to(torch.int8)
     return q, (most / 127).masked_fill_(small, 0).masked_fill_(broken, torch.nan)
 
 
