@@ -5,8 +5,8 @@ rows, which tokens, positions and pages) is read through pointers into a Step, n
 """
 
 import ctypes
-from collections.abc import Iterable
-from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
+from collections.abc import Iterable, Sequence
+from ctypes import c_float, c_int32, c_int64, c_void_p
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from myna.kernels.build import library
 from myna.kernels.formats import GROUP, Format
 
+Numbers = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
 QUANTIZE, GATE, LINEAR, NORM, EMBED, PLACE, ATTEND = range(7)
 ACTIVATIONS = {
     "silu": 0, "swish": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "gelu": 2, "relu": 3,
@@ -49,21 +50,25 @@ class Step:
     sampled                 the rows whose logits are wanted
     sequences               [n, 4]: first row, rows, position of the first, where its blocks begin in `table`
     table                   the blocks of every sequence, one sequence after the other
+
+    `ids` and `sampled` stay where they are, for operations that hold their address; `capacity` rows fit in them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int):
         self.struct = _Step()
-        self.kept: list[np.ndarray] = []
+        self.ids = np.zeros(capacity, np.int32)
+        self.sampled = np.zeros(capacity, np.int32)
+        self._kept: list[np.ndarray] = []
 
-    def set(self, *, rows: int, samples: int = 0, **columns: Iterable[int] | np.ndarray) -> None:
-        self.kept = []
-        self.struct.rows, self.struct.samples = rows, samples
-        for name, numbers in columns.items():
-            array = np.ascontiguousarray(numbers, dtype=np.int32)
-            self.kept.append(array)
-            setattr(self.struct, "list" if name == "sequences" else name, array.ctypes.data)
-            if name == "sequences":
-                self.struct.sequences = array.size // 4
+    def set(
+        self, ids: Numbers, positions: Numbers, slots: Numbers, sampled: Numbers, sequences: Numbers, table: Numbers
+    ) -> None:
+        struct = self.struct
+        struct.rows, struct.samples, struct.sequences = len(ids), len(sampled), len(sequences)
+        self.ids[: len(ids)], self.sampled[: len(sampled)] = ids, sampled
+        self._kept = [np.ascontiguousarray(x, dtype=np.int32) for x in (positions, slots, sequences, table)]
+        struct.positions, struct.slots, struct.list, struct.table = (x.ctypes.data for x in self._kept)
+        struct.ids, struct.sampled = self.ids.ctypes.data, self.sampled.ctypes.data
 
     @property
     def address(self) -> int:

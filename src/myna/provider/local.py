@@ -115,8 +115,8 @@ class Loading:
     Attributes
     ----------
     precision
-        What weights become in memory: auto follows the disk (of quantized weights 4-bit ones stay as they are, the others become int8); float32 is the
-        reference.
+        What weights become in memory: auto follows the disk (of quantized weights, 4-bit ones stay as they are and the
+        others become int8); float32 is the reference.
     max_len
         Most tokens of prompt and answer together. Unset is what the model was made for, as far as --kv-gb goes.
     kv_gb
