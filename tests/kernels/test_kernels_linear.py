@@ -35,7 +35,9 @@ def test_unpacking_gives_back_what_was_packed(name: str, shape: tuple[int, int])
     )
 
 
-def bound(q: torch.Tensor, scale: torch.Tensor, packed: torch.Tensor, shape: tuple[int, int], name: str) -> torch.Tensor:
+def bound(
+    q: torch.Tensor, scale: torch.Tensor, packed: torch.Tensor, shape: tuple[int, int], name: str
+) -> torch.Tensor:
     """float32 rounds each group's term a few times and adds up the groups; q * scale and base may cancel."""
     size = (q * scale.double()).abs().flatten(1)[:, : shape[1]] @ unpack(packed, *shape, FORMATS[name]).double().abs().T
     largest = (q * scale.double()).abs().flatten(1).sum(1, keepdim=True)

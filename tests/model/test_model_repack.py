@@ -1,5 +1,7 @@
 """Blocks of a GGUF file are packed number for number, and each tensor gets the format it should."""
 
+from itertools import pairwise
+
 import gguf
 import numpy as np
 import pytest
@@ -67,7 +69,7 @@ def test_filling_in_chunks_is_filling_whole() -> None:
     whole, chunked = PackedLinear(64, 170), PackedLinear(64, 170)
     for layer, cuts in ((whole, (0, 70, 170)), (chunked, (0, 32, 64, 70, 134, 170))):
         layer.lay_out(pieces)
-        for start, stop in zip(cuts, cuts[1:], strict=False):
+        for start, stop in pairwise(cuts):
             layer.fill(start, weight[start:stop].clone())
     assert torch.equal(whole.packed, chunked.packed)
     close = torch.cat([unpack(*piece[:1], *piece[1], piece[2]) for piece in whole.parts()])
@@ -81,6 +83,6 @@ def test_gradients_pass_through_a_packed_layer_to_its_input() -> None:
     layer.fill(0, torch.randn(40, 64))
     x = torch.randn(2, 3, 64, requires_grad=True)
     layer(x).sum().backward()
-    exact = unpack(*list(layer.parts())[0][:1], 40, 64, FORMATS["q8"]).sum(0)
+    exact = unpack(*next(layer.parts())[:1], 40, 64, FORMATS["q8"]).sum(0)
     torch.testing.assert_close(x.grad[1, 2], exact)
     torch.testing.assert_close(layer(x.detach()), layer(x).detach(), rtol=0.02, atol=0.3)

@@ -14,7 +14,10 @@ from myna.engine.request import Plan, Slice
 from myna.kernels import Program, Step, library, row_bytes
 from myna.kernels.program import ACTIVATIONS, PART
 from myna.model import Decoder
-from myna.model.linear import PackedLinear
+from myna.model.decoder import Block
+from myna.model.linear import AnyLinear, PackedLinear
+from myna.model.mlp import Mlp
+from myna.model.norm import RMSNorm
 
 
 def why_not(model: Decoder) -> str | None:
@@ -72,9 +75,11 @@ class NativeStep:
     def _describe_model(self) -> None:
         """The decoder's forward, op by op: compare with Decoder, Block, Attention and Mlp."""
         model, program, spec, rows = self.model, self.program, self.model.spec, self.step.field("rows")
-        packed, _, format = next(model.embed.parts())
+        packed, _, format = next(_packed(model.embed).parts())
         program.embed(rows, self.step.ids.ctypes.data, self.x, packed, format, spec.embed_scale)
         for layer, block in enumerate(model.layers):
+            assert isinstance(block, Block)
+            assert isinstance(block.mlp, Mlp)
             program.quantize(rows, self.x, self.packed, spec.width, *_norm(block.attention_norm))
             self._attention(layer, block)
             self._add(block.post_attention_norm)
@@ -87,11 +92,12 @@ class NativeStep:
         program.quantize(samples, self.x, self.packed, spec.width, *_norm(model.norm), which=which)
         self._linear(samples, model.head or model.embed, self.logits)
 
-    def _attention(self, layer: int, block: torch.nn.Module) -> None:
+    def _attention(self, layer: int, block: Block) -> None:
         model, spec, program, rule = self.model, self.model.spec, self.program, self.model.spec.rules[layer]
         rotary = model.local_rotary if spec.local(layer) else model.rotary
         heads, attention = (spec.heads, spec.kv_heads, spec.head_dim), block.attention
         keys, values = self.pages.keys[layer], self.pages.values[layer]
+        assert rotary is not None
         norms = (_weight(attention.q_norm), _weight(attention.k_norm)) if spec.qk_norm else None
         self._linear(self.step.field("rows"), attention.qkv, self.qkv)
         program.place(self.step, self.qkv, keys, values, heads, (rotary.cos, rotary.sin), norms, spec.norm.eps)
@@ -101,9 +107,9 @@ class NativeStep:
         program.quantize(self.step.field("rows"), self.seen, self.packed, self.seen.shape[1])
         self._linear(self.step.field("rows"), attention.out, self.added, adds=not spec.post_norms)
 
-    def _linear(self, rows: int, linear: PackedLinear, out: Tensor, *, adds: bool = False) -> None:
+    def _linear(self, rows: int, linear: AnyLinear, out: Tensor, *, adds: bool = False) -> None:
         start = 0
-        for packed, shape, format in linear.parts():
+        for packed, shape, format in _packed(linear).parts():
             self.program.linear(rows, self.packed, out, packed, shape, format, linear.bias, start=start, adds=adds)
             start += shape[0]
 
@@ -113,33 +119,38 @@ class NativeStep:
             self.program.norm(self.step.field("rows"), self.added, self.x, *_norm(norm), adds=True)
 
 
+def _packed(linear: AnyLinear) -> PackedLinear:
+    assert isinstance(linear, PackedLinear)
+    return linear
+
+
 def _weight(norm: torch.nn.Module) -> Tensor:
+    assert isinstance(norm, RMSNorm)
     return (norm.weight + norm.offset).detach() if norm.offset else norm.weight.detach()
 
 
 def _norm(norm: torch.nn.Module) -> tuple[Tensor, float]:
+    assert isinstance(norm, RMSNorm)
     return _weight(norm), norm.eps
 
 
 def describe(step: Step, plan: Plan) -> None:
     """Write a plan down as the native library reads it."""
+    none = np.empty(0, np.int32)
     ids: list[int] = []
-    sequences, table, positions, slots = [], [], [], []
+    sequences: list[tuple[int, int, int, int]] = []
+    table, positions, slots = [none], [none], [none]
     last: dict[Slice, int] = {}
+    begins = 0
     for piece in plan.slices:
         blocks = np.array(piece.sequence.blocks[: blocks_for(piece.stop)], np.int32)
         places = np.arange(piece.start, piece.stop, dtype=np.int32)
-        sequences.append((len(ids), len(places), piece.start, sum(map(len, table))))
+        sequences.append((len(ids), len(places), piece.start, begins))
+        begins += len(blocks)
         table.append(blocks)
         positions.append(places)
         slots.append(blocks[places // BLOCK] * BLOCK + places % BLOCK)
         ids += piece.sequence.tokens[piece.start : piece.stop]
         last[piece] = len(ids) - 1
-    step.set(
-        ids,
-        np.concatenate(positions or [[]]),
-        np.concatenate(slots or [[]]),
-        [last[piece] for piece in plan.sampling],
-        sequences,
-        np.concatenate(table or [[]]),
-    )
+    sampled = [last[piece] for piece in plan.sampling]
+    step.set(ids, np.concatenate(positions), np.concatenate(slots), sampled, sequences, np.concatenate(table))

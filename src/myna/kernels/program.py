@@ -88,7 +88,14 @@ class Program:
         self._array: ctypes.Array[Op] | None = None
 
     def quantize(
-        self, rows: int, x: Tensor, out: Tensor, columns: int, norm: Tensor | None = None, eps: float = 0.0, which: int = 0
+        self,
+        rows: int,
+        x: Tensor,
+        out: Tensor,
+        columns: int,
+        norm: Tensor | None = None,
+        eps: float = 0.0,
+        which: int = 0,
     ) -> None:
         """out[i] = x[i] (float32 [., >= columns]) in int8 groups, times norm / rms where there is a norm. `which`: the
         address of the index of each row."""
@@ -104,7 +111,8 @@ class Program:
         bias: Tensor | None = None, *, start: int = 0, adds: bool = False,
     ) -> None:  # fmt: skip
         """out[:, start : start + N] (float32) = x W^T + bias, or += it; x is quantized rows, W packed [N, K] = `shape`."""
-        assert start + shape[0] <= out.shape[1] and packed.nbytes == format.nbytes(*shape)
+        assert start + shape[0] <= out.shape[1]
+        assert packed.nbytes == format.nbytes(*shape)
         bias = None if bias is None else bias[start:]
         self._add(LINEAR, rows, [x, out[:, start:], packed, bias], [*shape, out.stride(0), adds], format.code)
 
@@ -157,7 +165,9 @@ class Program:
         return op
 
 
-def product(x: Tensor, out: Tensor, pieces: Iterable[tuple[Tensor, tuple[int, int], Format]], bias: Tensor | None) -> None:
+def product(
+    x: Tensor, out: Tensor, pieces: Iterable[tuple[Tensor, tuple[int, int], Format]], bias: Tensor | None
+) -> None:
     """out [M, N] = x [M, K] times the packed pieces of a weight, one below the other."""
     count = c_int32(len(x))
     rows = ctypes.addressof(count)

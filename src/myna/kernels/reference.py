@@ -37,7 +37,12 @@ def linear(q: Tensor, scale: Tensor, packed: Tensor, shape: tuple[int, int], for
 
 def gate(x: Tensor, activation: str, gated: bool) -> Tensor:
     """float32 [M, 2 F] -> act(gate) * up [M, F]; [M, F] -> act."""
-    kind = "silu" if activation == "swish" else activation
     parts = x.chunk(2, dim=-1) if gated else (x,)
-    act = {"silu": F.silu, "relu": F.relu, "gelu": F.gelu}.get(kind, lambda y: F.gelu(y, approximate="tanh"))(parts[0])
-    return act * parts[1] if gated else act
+    match activation:
+        case "silu" | "swish":
+            out = F.silu(parts[0])
+        case "relu":
+            out = F.relu(parts[0])
+        case _:
+            out = F.gelu(parts[0], approximate="none" if activation == "gelu" else "tanh")
+    return out * parts[1] if gated else out

@@ -17,7 +17,7 @@ from myna.model.blocks import DENSE
 from myna.model.config import Config
 from myna.model.decoder import Decoder
 from myna.model.families import family, read_spec
-from myna.model.linear import AnyLinear, Int8Linear, Linear, MakeLinear, PackedLinear, int8_linear
+from myna.model.linear import AnyLinear, Linear, MakeLinear, PackedLinear, int8_linear
 from myna.model.names import Part, check_names, parts
 from myna.model.read import chunks, raw_rows, read_rows, same_bytes
 from myna.model.repack import EXACT, Pieces, pick_formats, regroup
