@@ -126,7 +126,7 @@ def test_a_broken_sequence_does_not_reach_its_batch_mates() -> None:
     good, bad = sequence(20, [0, 1], 1), sequence(20, [2, 3], 2)
     step.run(Plan((Slice(good, 0, 19), Slice(bad, 0, 19))))
     expected = step.run(Plan((Slice(good, 19, 20),))).clone()
-    step.pages.keys[1, 2 * 16 + 3] = torch.nan
+    step.pages.keys[1, 2, :, 3] = torch.nan
     got = step.run(Plan((Slice(bad, 19, 20), Slice(good, 19, 20))))
     assert got[0].isnan().all()
     assert torch.equal(got[1:], expected)
@@ -138,8 +138,8 @@ def test_what_lies_behind_a_sequence_in_its_last_block_is_never_read() -> None:
     step = NativeStep(decoder, Pages(decoder.spec, 2, torch.bfloat16))
     whole = sequence(18, [0, 1])
     expected = step.run(Plan((slice_of(whole, 0, 18),))).clone()
-    step.pages.keys[:, 18:] = torch.nan
-    step.pages.values[:, 18:] = torch.nan
+    step.pages.keys[:, 1, :, 2:] = torch.nan
+    step.pages.values[:, 1, :, 2:] = torch.nan
     assert torch.equal(step.run(Plan((slice_of(whole, 0, 18),))), expected)
 
 

@@ -84,7 +84,13 @@ def test_a_gate_is_float64s_within_half_a_step(level: str, name: str, gated: boo
 
 
 def pages(slots: int, keys: int, dim: int) -> tuple[Tensor, Tensor]:
-    return torch.randn(slots, keys, dim).bfloat16(), torch.randn(slots, keys, dim).bfloat16()
+    """bfloat16 [blocks, keys, 16, dim]"""
+    return torch.randn(slots // 16, keys, 16, dim).bfloat16(), torch.randn(slots // 16, keys, 16, dim).bfloat16()
+
+
+def by_slot(pages: Tensor) -> Tensor:
+    """The same as [slots, keys, dim]"""
+    return pages.transpose(1, 2).flatten(0, 1)
 
 
 @pytest.mark.parametrize("half", [0, 8, 20, 24])
@@ -110,9 +116,9 @@ def test_place_turns_and_stores_a_row(level: str, norms: bool, half: int) -> Non
     with native(level):
         program.run()
     torch.testing.assert_close(qkv.unflatten(1, (8, 48))[:, :4].double(), turned(q), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(keys[slots].double(), turned(k), rtol=2**-8, atol=1e-5)
-    assert torch.equal(values[slots], v.bfloat16())
-    before[slots] = keys[slots]
+    torch.testing.assert_close(by_slot(keys)[slots].double(), turned(k), rtol=2**-8, atol=1e-5)
+    assert torch.equal(by_slot(values)[slots], v.bfloat16())
+    before[slots // 16, :, slots % 16] = by_slot(keys)[slots]
     assert torch.equal(keys, before), "another slot was written to"
 
 
@@ -155,5 +161,5 @@ def test_attention_over_pages_is_float64s(
     for (a, b), (row, size, _, first) in zip(spans, sequences, strict=True):
         slots = (blocks[first : first + -(-b // 16), None] * 16 + np.arange(16)).flatten()[:b]
         q = qkv[row : row + size, : count * dim].unflatten(1, (count, dim))
-        exact = attention(q, keys[slots], values[slots], a, dim**-0.5, window, cap)
+        exact = attention(q, by_slot(keys)[slots], by_slot(values)[slots], a, dim**-0.5, window, cap)
         torch.testing.assert_close(out[row : row + size].double().view_as(exact), exact, rtol=1e-4, atol=2e-5)

@@ -8,7 +8,7 @@
 
 namespace myna {
 
-constexpr int BLOCK = 16, STRIP = 64, PART = 256;
+constexpr int STRIP = 64, PART = 256;
 
 struct Sequence {
     int32_t row, count, start, table;  // first row, rows, position of the first, where its blocks begin in the table
@@ -25,7 +25,7 @@ struct Attention {
     int64_t ld, heads, keys, dim, window;  // window 0: none
     float scale, softcap;                  // softcap 0: none
     const float* q;                        // [row][ld]
-    const uint16_t *key_pages, *value_pages;
+    const uint16_t *key_pages, *value_pages;  // bfloat16 [block][keys][BLOCK][dim]
     float* out;       // [row][heads * dim]
     float* partials;  // [item][group][dim + 2]
     const Step* step;
@@ -130,23 +130,21 @@ inline void soften(const Attention& a, float* p, int lo, int hi, float& most, fl
 
 inline void load_strip(const Attention& a, const Item& item, int32_t at, int count, Scratch& x) {
     const int32_t* blocks = a.step->table + a.step->list[item.sequence].table;
-    int64_t stride = a.keys * a.dim;
     for (int b = 0; b < (count + BLOCK - 1) / BLOCK; b++) {
-        int64_t slot = int64_t(blocks[at / BLOCK + b]) * BLOCK;
-        const uint16_t* keys = a.key_pages + slot * stride + item.head * a.dim;
+        int64_t first = (int64_t(blocks[at / BLOCK + b]) * a.keys + item.head) * BLOCK * a.dim;
+        const uint16_t* keys = a.key_pages + first;
         for (int64_t d = 0; d < a.dim / 2; d += 16) {
             // dim is a multiple of 16, so the last eight pairs may stand alone: turn the eight before them once more.
             int64_t from = d + 16 <= a.dim / 2 ? d : a.dim / 2 - 16;
             if (from < 0) {
                 for (int row = 0; row < BLOCK; row++)
                     for (int64_t c = 0; c < a.dim / 2; c++)
-                        std::memcpy(&x.keys[c * STRIP + b * BLOCK + row], keys + row * stride + 2 * c, 4);
+                        std::memcpy(&x.keys[c * STRIP + b * BLOCK + row], keys + row * a.dim + 2 * c, 4);
                 break;
             }
-            transpose(reinterpret_cast<const uint8_t*>(keys + 2 * from), stride * 2, &x.keys[from * STRIP + b * BLOCK], STRIP);
+            transpose(reinterpret_cast<const uint8_t*>(keys + 2 * from), a.dim * 2, &x.keys[from * STRIP + b * BLOCK], STRIP);
         }
-        for (int row = 0; row < BLOCK; row++)
-            x.values[b * BLOCK + row] = a.value_pages + (slot + row) * stride + item.head * a.dim;
+        for (int row = 0; row < BLOCK; row++) x.values[b * BLOCK + row] = a.value_pages + first + row * a.dim;
     }
 }
 

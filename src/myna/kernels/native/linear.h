@@ -19,6 +19,7 @@ namespace myna {
 
 enum Format { Q8 = 0, Q4S = 1, Q4A = 2, Q4K = 3 };
 constexpr int GROUP = 32, UNIT = 32, SUPER = 8;
+constexpr int BLOCK = 16;  // positions in a block of pages; as in engine/blocks.py
 
 inline int64_t groups_of(int64_t k) { return (k + GROUP - 1) / GROUP; }
 inline int64_t record_bytes(int format) { return format == Q8 ? 1088 : format == Q4A ? 640 : 576; }

@@ -71,7 +71,7 @@ struct Heads {
     int64_t ld, queries, keys, dim, half;
     const float *cos, *sin, *q_norm, *k_norm;  // each may be null
     float eps;
-    uint16_t *key_pages, *value_pages;  // bfloat16 [slot][keys][dim]
+    uint16_t *key_pages, *value_pages;  // bfloat16 [block][keys][BLOCK][dim]
 };
 
 // Normalise and rotate the queries and keys of a row in place; store its keys and values in their slot.
@@ -83,9 +83,12 @@ inline void place_row(const Heads& h, float* row, int64_t position, int64_t slot
         if (h.cos) rotate(x, h.cos + position * h.half, h.sin + position * h.half, h.half);
     }
     const float *k = row + h.queries * h.dim, *v = k + h.keys * h.dim;
-    for (int64_t i = 0; i < h.keys * h.dim; i += 16) {
-        store_bf16(h.key_pages + slot * h.keys * h.dim + i, load(k + i));
-        store_bf16(h.value_pages + slot * h.keys * h.dim + i, load(v + i));
+    for (int64_t head = 0; head < h.keys; head++) {
+        int64_t to = ((slot / BLOCK * h.keys + head) * BLOCK + slot % BLOCK) * h.dim;
+        for (int64_t i = 0; i < h.dim; i += 16) {
+            store_bf16(h.key_pages + to + i, load(k + head * h.dim + i));
+            store_bf16(h.value_pages + to + i, load(v + head * h.dim + i));
+        }
     }
 }
 
