@@ -6,15 +6,16 @@ from math import prod
 
 from myna.kernels import FORMATS, library
 from myna.model.linear import BLOCK_ELEMENTS
-from myna.model.load import describe, formats_of, pick_length, pick_precision
+from myna.model.load import NATIVE, describe, formats_of, pick_length, pick_precision
 from myna.model.repack import Pieces
 from myna.model.spec import Slot, Spec
 from myna.modeldir import ModelDir
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2}
-# Resident before any weight: Python, torch and its kernels once they have run (235 + 60 MiB, CPU build of torch 2.13),
-# and the libraries of the tokenizer and the server (40 MiB).
-RUNTIME = 335 << 20
+# Resident before any weight: Python and torch (235 MiB, CPU build of torch 2.13), the libraries of the tokenizer and the
+# server (40 MiB), and torch's own kernels once they have run, where ours do not (60 MiB).
+RUNTIME = 275 << 20
+TORCH_KERNELS = 60 << 20
 # The tokenizer's tables: 60 MiB for a vocabulary of 49,152, 165 MiB for one of 151,936.
 TOKENIZER_PER_TOKEN = 1200
 # Kept float32 in every precision (moe.py says why; learned positions are added, never multiplied).
@@ -53,7 +54,9 @@ def estimate(
         kv_per_token=kv_per_token,
         kv=kv_per_token * kv_tokens,
         activations=_activation_bytes(spec, precision, step),
-        runtime=RUNTIME + TOKENIZER_PER_TOKEN * spec.vocab,
+        runtime=RUNTIME
+        + (0 if precision in ("int8", *NATIVE) and library() else TORCH_KERNELS)
+        + TOKENIZER_PER_TOKEN * spec.vocab,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,9 +59,17 @@ def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None
             if isinstance(module, PackedLinear):
                 module.lay_out(pieces)
     # What Decoder computes itself (rotary tables) is real already; the weights get memory, which is touched when filled.
-    decoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)
+    decoder._apply(lambda t: _memory(t) if t.is_meta else t)
     _in_parallel(job for part in _parts(spec) for job in _jobs(decoder, part, stored[part.name]))
     return decoder.requires_grad_(False).eval()
+
+
+def _memory(like: Tensor) -> Tensor:
+    """Uninitialised memory of this shape. numpy asks the system for large pages, torch does not: reads of packed weights
+    were a tenth faster (40 and 45 GB/s at best)."""
+    if like.dtype == torch.uint8:
+        return torch.from_numpy(np.empty(like.shape, np.uint8))
+    return torch.empty_like(like, device="cpu")
 
 
 def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:

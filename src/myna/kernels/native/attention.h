@@ -37,8 +37,8 @@ struct Item {
 
 inline std::vector<Item> cut(const Attention& a) {
     std::vector<Item> items;
-    int32_t partial = 0, tile = int32_t(32 * a.keys / a.heads);
-    if (tile < 1) tile = 1;
+    // Rows of a prefill that share a strip of keys: with the heads of a group a multiple of 8 queries, 32 or more.
+    int32_t partial = 0, tile = a.heads / a.keys < 4 ? int32_t(32 / (a.heads / a.keys) / 8 * 8) : 8;
     for (int32_t s = 0; s < a.step->sequences; s++) {
         const Sequence& q = a.step->list[s];
         for (int32_t row = 0; row < q.count; row += tile) {
@@ -61,6 +61,12 @@ struct Scratch {
     std::vector<float> p, out, most, total;
     std::vector<const uint16_t*> values;
 };
+
+// work(how many, from which) over n of something, N at a time and then the rest; how many is a constant to the compiler.
+template <int N, class F> void by_some(int64_t n, F work, int64_t from = 0) {
+    for (; n - from >= N; from += N) work(std::integral_constant<int, N>(), from);
+    if constexpr (N > 1) by_some<N == 4 ? 3 : N / 2>(n, work, from);
+}
 
 // scores[N][STRIP] of N queries; keys [dim / 2][STRIP] pairs, queries [dim / 2] pairs each.
 template <int N> void scores_of(const uint32_t* keys, const uint32_t* queries, int64_t pairs, float* p) {
@@ -105,6 +111,7 @@ inline void soften(const Attention& a, float* p, int lo, int hi, float& most, fl
         std::memset(p, 0, STRIP * sizeof(float));
         return;
     }
+    bool whole = lo <= 0 && hi >= STRIP;
     f32x16 s[4], top = set1(-INFINITY), sums = set1(0);
     for (int j = 0; j < 4; j++) {
         s[j] = mul(load(p + 16 * j), set1(a.scale));
@@ -112,17 +119,18 @@ inline void soften(const Attention& a, float* p, int lo, int hi, float& most, fl
             f32x16 e = exp(mul(s[j], set1(-2 / a.softcap)));
             s[j] = mul(set1(a.softcap), sub(div(set1(2), add(set1(1), e)), set1(1)));
         }
-        s[j] = keep(s[j], lo - 16 * j, hi - 16 * j, -INFINITY);
+        if (!whole) s[j] = keep(s[j], lo - 16 * j, hi - 16 * j, -INFINITY);
         top = max(top, s[j]);
     }
     float now = largest(top), before = most;
     if (!(now < before)) most = now;
     for (int j = 0; j < 4; j++) {
-        s[j] = keep(exp(sub(s[j], set1(most))), lo - 16 * j, hi - 16 * j, 0);
+        s[j] = exp(sub(s[j], set1(most)));
+        if (!whole) s[j] = keep(s[j], lo - 16 * j, hi - 16 * j, 0);
         sums = add(sums, s[j]);
         store(p + 16 * j, s[j]);
     }
-    float shrink = before == -INFINITY ? 0 : std::exp(before - most);
+    float shrink = before == most ? 1 : before == -INFINITY ? 0 : std::exp(before - most);
     total = total * shrink + sum(sums);
     if (shrink != 1)
         for (int64_t d = 0; d < a.dim; d += 16) store(out + d, mul(load(out + d), set1(shrink)));
@@ -163,27 +171,20 @@ inline void attend_strip(const Attention& a, const Item& item, int64_t group, in
     int64_t total = item.count * group, pairs = a.dim / 2;
     int count = item.end - at < STRIP ? item.end - at : STRIP;
     load_strip(a, item, at, count, x);
-    for (int64_t n = 0; n < total; n += 4) {
-        const uint32_t* q = &x.queries[n * pairs];
-        float *p = &x.p[n * STRIP], *out = &x.out[n * a.dim];
-        int some = total - n < 4 ? int(total - n) : 4;
-        some == 4   ? scores_of<4>(x.keys.data(), q, pairs, p)
-        : some == 3 ? scores_of<3>(x.keys.data(), q, pairs, p)
-        : some == 2 ? scores_of<2>(x.keys.data(), q, pairs, p)
-                    : scores_of<1>(x.keys.data(), q, pairs, p);
-        int until = 0;
-        for (int i = 0; i < some; i++) {
-            int32_t position = a.step->positions[item.row + (n + i) / group];
-            int64_t lo = a.window ? position - a.window + 1 - at : 0;
-            int hi = position + 1 - at < count ? position + 1 - at : count;
-            soften(a, p + i * STRIP, lo > 0 ? int(lo < STRIP ? lo : STRIP) : 0, hi, x.most[n + i], x.total[n + i], out + i * a.dim);
-            if (hi > until) until = hi;
-        }
-        some == 4   ? weigh<4>(p, x.values.data(), until, a.dim, out)
-        : some == 3 ? weigh<3>(p, x.values.data(), until, a.dim, out)
-        : some == 2 ? weigh<2>(p, x.values.data(), until, a.dim, out)
-                    : weigh<1>(p, x.values.data(), until, a.dim, out);
+    by_some<4>(total, [&](auto some, int64_t n) {
+        scores_of<some()>(x.keys.data(), &x.queries[n * pairs], pairs, &x.p[n * STRIP]);
+    });
+    int until = 0;
+    for (int64_t n = 0; n < total; n++) {
+        int32_t position = a.step->positions[item.row + n / group];
+        int64_t lo = a.window ? position - a.window + 1 - at : 0;
+        int hi = position + 1 - at < count ? position + 1 - at : count;
+        soften(a, &x.p[n * STRIP], lo > 0 ? int(lo < STRIP ? lo : STRIP) : 0, hi, x.most[n], x.total[n], &x.out[n * a.dim]);
+        if (hi > until) until = hi;
     }
+    by_some<8>(total, [&](auto some, int64_t n) {
+        weigh<some()>(&x.p[n * STRIP], x.values.data(), until, a.dim, &x.out[n * a.dim]);
+    });
 }
 
 inline void attend_item(const Attention& a, const Item& item) {

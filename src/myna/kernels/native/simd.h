@@ -315,6 +315,11 @@ inline void transpose(const uint8_t* rows, int64_t stride, uint32_t* out, int64_
 }
 
 inline void store_bf16(uint16_t* p, f32x16 x) {
+#if MYNA_AVX512 && defined(__AVX512BF16__)
+    __m256bh y = _mm512_cvtneps_pbh(x);
+    std::memcpy(p, &y, 32);
+    return;
+#endif
     float v[16];
     store(v, x);
     for (int i = 0; i < 16; i++) p[i] = to_bf16(v[i]);
