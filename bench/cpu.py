@@ -56,7 +56,8 @@ def commands(model: str, peer: str) -> dict[str, list[str]]:
     return {
         "llama.cpp Q8_0": [peer, script, str(q8)],
         f"llama.cpp {'+'.join(kinds)}": [peer, script, str(gguf)],
-        "myna int8": [sys.executable, "-m", "myna", "bench", model, "--json"],
+        "myna int8": [sys.executable, "-m", "myna", "bench", model, "--json", "--precision", "int8"],
+        "myna auto": [sys.executable, "-m", "myna", "bench", model, "--json"],
     }
 
 

@@ -93,7 +93,7 @@ def test_explain_shows_typed_control_tokens_as_text(smollm2: Path) -> None:
 
 def test_show_says_what_it_is_and_whether_it_fits(smollm2: Path) -> None:
     done = myna("show", "smollm2-135m")
-    for words in ("llama", "134,515,008", "Apache-2.0", "8192 tokens", "fits", "int8"):
+    for words in ("llama", "134,515,008", "Apache-2.0", "8192 tokens", "fits", "mixed"):
         assert words in done.stdout
 
 

@@ -54,17 +54,23 @@ def test_float32_logits_of_a_gguf_are_those_of_transformers(
 
 
 @torch.inference_mode()
-def test_int8_stays_close_to_float32(
-    decoder: Decoder, tokenizer: transformers.PreTrainedTokenizerBase, smollm2: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("precision", ["int8", "auto"])
+def test_quantized_stays_close_to_float32(
+    precision: str,
+    decoder: Decoder,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    smollm2: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Mean KL divergence from float32 to int8 below 0.01 nats over some 500 tokens of English, code and Chinese."""
+    """Mean KL divergence from float32 below 0.006 nats over some 500 tokens of English, code and Chinese; llama.cpp's Q8_0
+    of the same model has 0.005."""
     ids = tokenizer(2 * (ENGLISH + CODE + CHINESE), return_tensors="pt").input_ids[:, :512]
     exact = logits(decoder, ids).log_softmax(-1)
-    close = logits(load_model(ModelDir.open(smollm2), "int8", 2048), ids).log_softmax(-1)
+    close = logits(load_model(ModelDir.open(smollm2), precision, 2048), ids).log_softmax(-1)
     kl = (exact.exp() * (exact - close)).sum(-1)
     agree = (exact.argmax(-1) == close.argmax(-1)).float().mean()
     with capsys.disabled():
         print(
-            f"\nint8 against float32, {ids.shape[1]} tokens: KL mean {kl.mean():.5f}, worst {kl.max():.4f}, greedy {agree:.1%}"
+            f"\n{precision} against float32, {ids.shape[1]} tokens: KL mean {kl.mean():.5f}, worst {kl.max():.4f}, greedy {agree:.1%}"
         )
-    assert kl.mean() < 0.01
+    assert kl.mean() < 0.006

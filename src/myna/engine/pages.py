@@ -1,7 +1,7 @@
 """Keys and values in pages: the memory that attention reads while serving.
 
-All pages are allocated once. A step gathers, for each group of rows, the slots their sequences own, and attends over them;
-sequences of similar length are decoded together so that padding stays under half.
+All pages are allocated once. The native kernels read them where they are; the decoder gathers, for each group of rows, the
+blocks their sequences own, and attends over them: sequences of similar length together, so that padding stays under half.
 """
 
 from collections.abc import Iterator
@@ -19,17 +19,18 @@ from myna.model import AttentionRule, Spec, visible, weigh
 
 
 class Pages:
-    """`keys` and `values` are [layers, slots, kv_heads, head_dim]; block b is slots b * BLOCK to (b + 1) * BLOCK."""
+    """`keys` and `values` are [layers, blocks, kv_heads, BLOCK, head_dim]: what one head reads of a block is one stretch of
+    memory. Slot s is place s % BLOCK of block s // BLOCK."""
 
     def __init__(self, spec: Spec, blocks: int, dtype: torch.dtype):
-        shape = (spec.layers, blocks * BLOCK, spec.kv_heads, spec.head_dim)
+        shape = (spec.layers, blocks, spec.kv_heads, BLOCK, spec.head_dim)
         self.keys, self.values = _zeros(shape, dtype), _zeros(shape, dtype)
 
     def clear(self, blocks: list[int]) -> None:
-        """Wipe blocks whose owner computed NaN, so that the next owner's padding does not read it."""
+        """Wipe these blocks."""
         for block in blocks:
-            self.keys[:, block * BLOCK : (block + 1) * BLOCK] = 0
-            self.values[:, block * BLOCK : (block + 1) * BLOCK] = 0
+            self.keys[:, block] = 0
+            self.values[:, block] = 0
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -42,11 +43,11 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 @dataclass(slots=True)
 class Group:
-    """B sequences whose T rows each attend together over S slots. Decodes have T = 1, a prefill chunk has B = 1."""
+    """B sequences whose T rows each attend together over S slots, whole blocks. Decodes have T = 1, a prefill chunk B = 1."""
 
     rows: slice
     positions: Tensor  # [B, T] of the rows
-    slots: Tensor  # [B, S], padded with the sequence's own last slot
+    blocks: Tensor  # [B, S / BLOCK], padded with the sequence's own last block
     masks: dict[int | None, Tensor]  # window -> [B, 1, T, S]; the same in every layer, made once
 
 
@@ -55,24 +56,35 @@ class StepMemory:
 
     def __init__(self, pages: Pages, slices: list[Slice]):
         self.pages = pages
-        tables = [_slots(piece) for piece in slices]
-        self.written = torch.cat([table[piece.start :] for table, piece in zip(tables, slices, strict=True)])  # [rows]
+        # A masked place still meets a weight of 0, and 0 * NaN is NaN: nobody may find what a former owner left behind.
+        pages.clear(
+            [s.sequence.blocks[blocks_for(s.stop) - 1] for s in slices if blocks_for(s.stop) > blocks_for(s.start)]
+        )
+        tables = [torch.tensor(piece.sequence.blocks[: blocks_for(piece.stop)]) for piece in slices]
+        written = [torch.arange(piece.start, piece.stop) for piece in slices]
+        self.block = torch.cat([table[at // BLOCK] for table, at in zip(tables, written, strict=True)])  # [rows]
+        self.place = torch.cat(written) % BLOCK
         self.groups = list(_groups(slices, tables))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, rule: AttentionRule) -> Tensor:
         """Store k, v [rows, KV, D] of this step, then attend q [rows, H, D] over everything stored. Returns [rows, H, D]."""
         keys, values = self.pages.keys[layer], self.pages.values[layer]
-        keys.index_copy_(0, self.written, k.to(keys.dtype))
-        values.index_copy_(0, self.written, v.to(values.dtype))
+        keys[self.block, :, self.place] = k.to(keys.dtype)
+        values[self.block, :, self.place] = v.to(values.dtype)
         q = q.to(keys.dtype)
         out = torch.empty_like(q)
         for group in self.groups:
-            batch, length = group.slots.shape
-            rows = q[group.rows].unflatten(0, (batch, -1))
-            flat = group.slots.flatten()
-            k, v = (x.index_select(0, flat).unflatten(0, (batch, length)) for x in (keys, values))
+            rows = q[group.rows].unflatten(0, (len(group.blocks), -1))
+            k, v = (_gather(x, group.blocks) for x in (keys, values))
             out[group.rows] = _attend(rows, k, v, _mask(group, rule.window), rule).flatten(0, 1)
         return out
+
+
+def _gather(pages: Tensor, blocks: Tensor) -> Tensor:
+    """[blocks, KV, BLOCK, D] -> [B, KV, S, D], copied once."""
+    heads = pages.shape[1]
+    chosen = blocks[:, None, :] * heads + torch.arange(heads)[:, None]  # [B, KV, S / BLOCK]
+    return pages.flatten(0, 1).index_select(0, chosen.flatten()).view(len(blocks), heads, -1, pages.shape[-1])
 
 
 def order(plan: Plan) -> list[Slice]:
@@ -87,8 +99,8 @@ def _groups(slices: list[Slice], tables: list[Tensor]) -> Iterator[Group]:
         for part in [[m] for m in members] if prefill else [list(members)]:
             rows = sum(piece.stop - piece.start for piece, _ in part)
             positions = torch.tensor([list(range(piece.start, piece.stop)) for piece, _ in part])
-            slots = _padded([table for _, table in part])
-            yield Group(slice(row, row + rows), positions, slots, {})
+            blocks = _padded([table for _, table in part])
+            yield Group(slice(row, row + rows), positions, blocks, {})
             row += rows
 
 
@@ -98,21 +110,14 @@ def _likeness(piece: Slice) -> tuple[bool, int]:
     return prefill, 0 if prefill else blocks_for(piece.stop).bit_length()
 
 
-def _slots(piece: Slice) -> Tensor:
-    """The slots of tokens[:stop], in order."""
-    blocks = torch.tensor(piece.sequence.blocks[: blocks_for(piece.stop)])
-    return (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()[: piece.stop]
-
-
 def _padded(tables: list[Tensor]) -> Tensor:
-    """[B, S]. A masked slot still meets a weight of 0, and 0 * NaN is NaN: so nobody is padded with another's slot."""
+    """[B, longest], each padded with its own last block."""
     length = max(len(table) for table in tables)
     return torch.stack([torch.cat((table, table[-1:].expand(length - len(table)))) for table in tables])
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule) -> Tensor:
-    """q [B, T, H, D] over k, v [B, S, K, D] -> [B, T, H, D]."""
-    k, v = k.transpose(1, 2), v.transpose(1, 2)
+    """q [B, T, H, D] over k, v [B, K, S, D] -> [B, T, H, D]."""
     if q.shape[1] > 1:
         return weigh(q.transpose(1, 2), k, v, mask, rule).transpose(1, 2)
     # One query per head: let the heads of a group be the queries. 3 to 5 times faster than enable_gqa in bf16.
@@ -123,6 +128,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule) 
 def _mask(group: Group, window: int | None) -> Tensor:
     """[B, 1, T, S] true where a row may look. It hides padding too, as no row looks past itself."""
     if window not in group.masks:
-        slots = torch.arange(group.slots.shape[1])
+        slots = torch.arange(group.blocks.shape[1] * BLOCK)
         group.masks[window] = visible(group.positions, slots, window).unsqueeze(1)
     return group.masks[window]

@@ -1,13 +1,17 @@
 """Running a plan: the paged runner that serves, and the reference it must agree with."""
 
+import logging
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from myna.engine.native import NativeStep, why_not
 from myna.engine.pages import Pages, StepMemory, order
 from myna.engine.request import Plan
 from myna.model import Causal, Decoder
+
+log = logging.getLogger(__name__)
 
 
 class Runner(Protocol):
@@ -20,15 +24,22 @@ class Runner(Protocol):
 
 
 class PagedRunner:
-    """One forward pass over all rows of the plan, keys and values in preallocated pages."""
+    """One forward pass over all rows of the plan, keys and values in preallocated pages: as a program of the native
+    kernels where that can be, else through the decoder. Logits are good until the next run."""
 
     def __init__(self, model: Decoder, blocks: int):
         self.model = model
         self.pages = Pages(model.spec, blocks, model.kv_dtype)
         self.clear = self.pages.clear
+        self.native = NativeStep(model, self.pages) if why_not(model) is None else None
+        if self.native is None and "int" in model.precision:
+            log.warning("%s runs through the decoder, slower: %s", model.spec.family, why_not(model))
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> Tensor:
+        return self.native.run(plan) if self.native else self._run_decoder(plan)
+
+    def _run_decoder(self, plan: Plan) -> Tensor:
         slices = order(plan)
         ids = [token for piece in slices for token in piece.ids]
         positions = [i for piece in slices for i in range(piece.start, piece.stop)]

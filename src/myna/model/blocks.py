@@ -41,7 +41,7 @@ def _halves(block: Tensor, start: int) -> Tensor:
     return block[:, start : start + 2].contiguous().view(torch.float16).float().unsqueeze(2)
 
 
-def _nibbles(packed: Tensor, groups: int) -> Tensor:
+def nibbles(packed: Tensor, groups: int) -> Tensor:
     """[n, groups * w] bytes -> uint8 [n, groups, 2, w]: of each group first the low halves, then the high ones."""
     packed = packed.reshape(len(packed), groups, -1)
     out = packed.new_empty(len(packed), groups, 2, packed.shape[-1])
@@ -64,20 +64,20 @@ def _fifth_bits(packed: Tensor) -> Tensor:
 
 
 def _q4_0(b: Tensor) -> Tensor:
-    return _nibbles(b[:, 2:], 1).view(-1, 1, 32).float().sub_(8).mul_(_halves(b, 0))
+    return nibbles(b[:, 2:], 1).view(-1, 1, 32).float().sub_(8).mul_(_halves(b, 0))
 
 
 def _q4_1(b: Tensor) -> Tensor:
-    return _nibbles(b[:, 4:], 1).view(-1, 1, 32).float().mul_(_halves(b, 0)).add_(_halves(b, 2))
+    return nibbles(b[:, 4:], 1).view(-1, 1, 32).float().mul_(_halves(b, 0)).add_(_halves(b, 2))
 
 
 def _q5_0(b: Tensor) -> Tensor:
-    q = _nibbles(b[:, 6:], 1).view(-1, 32) | _fifth_bits(b[:, 2:6])
+    q = nibbles(b[:, 6:], 1).view(-1, 32) | _fifth_bits(b[:, 2:6])
     return q.view(-1, 1, 32).float().sub_(16).mul_(_halves(b, 0))
 
 
 def _q5_1(b: Tensor) -> Tensor:
-    q = _nibbles(b[:, 8:], 1).view(-1, 32) | _fifth_bits(b[:, 4:8])
+    q = nibbles(b[:, 8:], 1).view(-1, 32) | _fifth_bits(b[:, 4:8])
     return q.view(-1, 1, 32).float().mul_(_halves(b, 0)).add_(_halves(b, 2))
 
 
@@ -95,7 +95,7 @@ def _q3_k(b: Tensor) -> Tensor:
     """16 scales of 6 bits; 2-bit numbers whose third bit, where it is missing, stands for -4."""
     high = _bits(b[:, :32], 1, 1).reshape(-1, 16, 16)
     q = _bits(b[:, 32:96], 2, 2).reshape(-1, 16, 16)
-    low = _nibbles(b[:, 96:104], 1).reshape(-1, 16)
+    low = nibbles(b[:, 96:104], 1).reshape(-1, 16)
     scales = low | (_bits(b[:, 104:108], 2, 1).reshape(-1, 16) << 4)
     step = _halves(b, 108) * (scales.float() - 32).unsqueeze(2)
     return (q | (high << 2)).float().sub_(4).mul_(step)
@@ -111,20 +111,20 @@ def _scales_6_bit(packed: Tensor) -> tuple[Tensor, Tensor]:
 
 def _q4_k(b: Tensor) -> Tensor:
     scales, minima = _scales_6_bit(b[:, 4:16])
-    q = _nibbles(b[:, 16:], 4).view(-1, 8, 32)
+    q = nibbles(b[:, 16:], 4).view(-1, 8, 32)
     return q.float().mul_(_halves(b, 0) * scales).sub_(_halves(b, 2) * minima)
 
 
 def _q5_k(b: Tensor) -> Tensor:
     scales, minima = _scales_6_bit(b[:, 4:16])
-    q = _nibbles(b[:, 48:], 4).view(-1, 8, 32)
+    q = nibbles(b[:, 48:], 4).view(-1, 8, 32)
     q |= _bits(b[:, 16:48], 1, 1).view(-1, 8, 32).bitwise_left_shift_(4)
     return q.float().mul_(_halves(b, 0) * scales).sub_(_halves(b, 2) * minima)
 
 
 def _q6_k(b: Tensor) -> Tensor:
     """16 signed scales of 8 bits; 6-bit numbers, 4 bits in one place and 2 in another, less 32."""
-    q = _nibbles(b[:, :128], 2).view(-1, 8, 32)
+    q = nibbles(b[:, :128], 2).view(-1, 8, 32)
     q |= _bits(b[:, 128:192], 2, 2).view(-1, 8, 32).bitwise_left_shift_(4)
     step = _halves(b, 208) * b[:, 192:208].contiguous().view(torch.int8).float().unsqueeze(2)
     return q.view(-1, 16, 16).float().sub_(32).mul_(step)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from myna.model.attention import Angles, Attention
-from myna.model.linear import Linear, MakeLinear
+from myna.model.linear import Linear, MakeLinear, PackedLinear
 from myna.model.memory import Memory
 from myna.model.mlp import Mlp
 from myna.model.moe import Experts
@@ -32,7 +32,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`linear` makes every projection, the embedding and the head: Linear to train, Int8Linear to serve quantized.
+    """`linear` makes every projection, the embedding and the head: Linear to train, PackedLinear to serve quantized.
 
     `max_len` is how many positions its rotary tables hold; longer input is an IndexError, so callers check first.
     """
@@ -51,8 +51,9 @@ class Decoder(nn.Module):
 
     @property
     def precision(self) -> str:
-        """What its projections hold: float32, bfloat16 or int8."""
-        return str(self.embed.weight.dtype).removeprefix("torch.")
+        """What its projections hold: float32, bfloat16, int8, int4, or int4+int8."""
+        packed = {kind for m in self.modules() if isinstance(m, PackedLinear) for kind in m.precision.split("+")}
+        return "+".join(sorted(packed)) if packed else self.embed.precision
 
     @property
     def kv_dtype(self) -> torch.dtype:

@@ -1,17 +1,21 @@
 """Will it fit? What a model will take in memory, said before anything is loaded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from myna.kernels import FORMATS, library
 from myna.model.linear import BLOCK_ELEMENTS
-from myna.model.load import describe, pick_length, pick_precision
+from myna.model.load import NATIVE, describe, formats_of, pick_length, pick_precision
+from myna.model.repack import Pieces
 from myna.model.spec import Slot, Spec
 from myna.modeldir import ModelDir
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
-# Resident before any weight: Python, torch and its kernels once they have run (235 + 60 MiB, CPU build of torch 2.13),
-# and the libraries of the tokenizer and the server (40 MiB).
-RUNTIME = 335 << 20
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+# Resident before any weight: Python and torch (235 MiB, CPU build of torch 2.13), the libraries of the tokenizer and the
+# server (40 MiB), and torch's own kernels once they have run, where ours do not (60 MiB).
+RUNTIME = 275 << 20
+TORCH_KERNELS = 60 << 20
 # The tokenizer's tables: 60 MiB for a vocabulary of 49,152, 165 MiB for one of 151,936.
 TOKENIZER_PER_TOKEN = 1200
 # Kept float32 in every precision (moe.py says why; learned positions are added, never multiplied).
@@ -46,27 +50,32 @@ def estimate(
     kv_per_token = spec.kv_numbers * (4 if precision == "float32" else 2)
     return Estimate(
         precision=precision,
-        weights=weight_bytes(spec, precision, pick_length(spec, max_len)),
+        weights=weight_bytes(spec, precision, pick_length(spec, max_len), formats_of(spec, stored, precision)),
         kv_per_token=kv_per_token,
         kv=kv_per_token * kv_tokens,
         activations=_activation_bytes(spec, precision, step),
-        runtime=RUNTIME + TOKENIZER_PER_TOKEN * spec.vocab,
+        runtime=RUNTIME
+        + (0 if precision in ("int8", *NATIVE) and library() else TORCH_KERNELS)
+        + TOKENIZER_PER_TOKEN * spec.vocab,
     )
 
 
-def weight_bytes(spec: Spec, precision: str, max_len: int) -> int:
-    """What the decoder's tensors take, rotary tables included; exact."""
+def weight_bytes(spec: Spec, precision: str, max_len: int, formats: Mapping[str, Pieces] | None = None) -> int:
+    """What the decoder's tensors take, rotary tables included; exact. `formats` of packed ones, where they differ."""
     ropes = [rope for rope in (spec.rope, spec.local_rope) if rope]
-    return sum(_slot_bytes(path, slot, precision) for path, slot in spec.slots()) + sum(
-        4 * max_len * rope.dim for rope in ropes
-    )
+    slots = sum(_slot_bytes(path, slot, precision, (formats or {}).get(path)) for path, slot in spec.slots())
+    return slots + sum(4 * max_len * rope.dim for rope in ropes)
 
 
-def _slot_bytes(path: str, slot: Slot, precision: str) -> int:
+def _slot_bytes(path: str, slot: Slot, precision: str, pieces: Pieces | None) -> int:
     if slot.columns is None or path.endswith(ALWAYS_FLOAT32):
         return 4 * prod(slot.shape)
-    scales = 2 * slot.shape[0] if precision == "int8" else 0
-    return ITEM_BYTES[precision] * prod(slot.shape) + scales
+    if precision in ITEM_BYTES:
+        return ITEM_BYTES[precision] * prod(slot.shape)
+    if library() is None:
+        return prod(slot.shape) + 2 * slot.shape[0]  # Int8Linear: a bfloat16 scale a row
+    pieces = pieces or ((slot.shape[0], FORMATS["q4s" if precision == "int4" else "q8"]),)
+    return sum(format.nbytes(rows, slot.columns) for rows, format in pieces)
 
 
 def _activation_bytes(spec: Spec, precision: str, step: int) -> int:
@@ -74,5 +83,5 @@ def _activation_bytes(spec: Spec, precision: str, step: int) -> int:
     about eight rows of the model's width; then one row of logits and what sampling makes of it."""
     hidden = max(spec.hidden, spec.moe.shared, spec.moe.hidden) if spec.moe else spec.hidden
     wide = 4 * (4 if spec.gated else 2) * hidden + (0 if precision == "float32" else 2 * hidden)
-    scratch = 2 * BLOCK_ELEMENTS if precision == "int8" else 0
+    scratch = 2 * BLOCK_ELEMENTS if precision == "int8" and library() is None else 0
     return step * (wide + 4 * 8 * spec.width) + scratch + 3 * 4 * spec.vocab

@@ -1,6 +1,7 @@
-"""A weight [N, K] as a map from K to N channels and as a table of N rows: dense, or int8 with a scale a row.
+"""A weight [N, K] as a map from K to N channels and as a table of N rows: dense, packed for the native kernels, or, where
+there are none, int8 with a scale a row.
 
-Both take any leading shape, cast their input to their own compute precision and answer in float32, so the residual stream
+All take any leading shape, cast their input to their own compute precision and answer in float32, so the residual stream
 is float32 in every precision.
 """
 
@@ -11,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from myna.kernels import FORMATS, UNIT, Format, library
+from myna.kernels.formats import Grouped, pack, quantize, unpack
+from myna.kernels.program import gather, product
 from myna.records import ModelDirError
 
 # Up to this many rows of input the packed kernel wins; above it, converting the weight to bfloat16 and one large product.
@@ -33,6 +37,10 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns, dtype=dtype).normal_(std=0.02))
         self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+
+    @property
+    def precision(self) -> str:
+        return str(self.weight.dtype).removeprefix("torch.")
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> float32 [..., N]"""
@@ -57,6 +65,7 @@ class Int8Linear(nn.Module):
 
     weight: Tensor
     scale: Tensor
+    precision = "int8"
 
     def __init__(self, columns: int, rows: int, bias: bool = False):
         super().__init__()
@@ -100,8 +109,96 @@ class Int8Linear(nn.Module):
         self.weight[start : start + len(rows)] = rows.div_(scale.float().unsqueeze(1)).round_().clamp_(-127, 127)
 
 
+class PackedLinear(nn.Module):
+    """W in groups of 32 numbers that share a float16 scale, in 8 or 4 bits, packed for the native kernels; the input is
+    rounded to 8 bits in groups of 32 too. A row's result does not depend on its batch mates.
+
+    `pieces` are the formats of W from its first row on, as (rows, format).
+    """
+
+    packed: Tensor
+
+    def __init__(self, columns: int, rows: int, bias: bool = False, format: Format = FORMATS["q8"]):
+        super().__init__()
+        self.columns, self.rows_total = columns, rows
+        self.lay_out(((rows, format),))
+        self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+
+    def lay_out(self, pieces: tuple[tuple[int, Format], ...]) -> None:
+        """Choose the formats. What was filled before is lost."""
+        assert sum(rows for rows, _ in pieces) == self.rows_total
+        self.pieces = pieces
+        size = sum(format.nbytes(rows, self.columns) for rows, format in pieces)
+        self.register_buffer("packed", torch.zeros(size, dtype=torch.uint8))
+
+    @property
+    def precision(self) -> str:
+        return "+".join(sorted({f"int{format.bits}" for _, format in self.pieces}))
+
+    def parts(self) -> Iterator[tuple[Tensor, tuple[int, int], Format]]:
+        """Each piece: its bytes, its [rows, columns], its format."""
+        at = 0
+        for rows, format in self.pieces:
+            size = format.nbytes(rows, self.columns)
+            yield self.packed[at : at + size], (rows, self.columns), format
+            at += size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., K] -> float32 [..., N]"""
+        if torch.is_grad_enabled() and x.requires_grad:
+            weight = torch.cat([unpack(packed, *shape, format) for packed, shape, format in self.parts()])
+            return F.linear(x.float(), weight, self.bias)
+        flat = x.reshape(-1, x.shape[-1]).float().contiguous()
+        out = torch.empty(len(flat), self.rows_total)
+        product(flat, out, self.parts(), self.bias)
+        return out.view(*x.shape[:-1], -1)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Long [...] -> float32 [..., K]: the embedding."""
+        (packed, _, format) = next(self.parts())
+        assert len(self.pieces) == 1, "a table of rows is one tensor on disk"
+        out = torch.empty(ids.numel(), self.columns)
+        gather(ids.flatten().int(), out, packed, format)
+        return out.view(*ids.shape, -1)
+
+    @torch.no_grad()
+    def fill(self, start: int, rows: Tensor) -> None:
+        """Quantize float32 rows [n, K] and write them from row `start` on, a multiple of UNIT in its piece."""
+        first, _, format = self._piece(start)
+        self._write(first, start, pack(quantize(rows, format), format))
+
+    @torch.no_grad()
+    def fill_grouped(self, start: int, rows: Grouped) -> None:
+        """The same for rows that are in the piece's format already."""
+        first, _, format = self._piece(start)
+        self._write(first, start, pack(rows, format))
+
+    def format_at(self, row: int) -> Format:
+        return self._piece(row)[2]
+
+    def _piece(self, row: int) -> tuple[int, Tensor, Format]:
+        """The piece that holds this row: its first row, bytes and format."""
+        first = 0
+        for packed, (rows, _), format in self.parts():
+            if row < first + rows:
+                return first, packed, format
+            first += rows
+        raise AssertionError(f"row {row} of {self.rows_total}")
+
+    def _write(self, first: int, start: int, units: Tensor) -> None:
+        _, packed, _ = self._piece(start)
+        assert (start - first) % UNIT == 0, "rows come in whole units, the last of a piece excepted"
+        packed.view(-1, units.shape[1])[(start - first) // UNIT :][: len(units)] = units
+
+
+def int8_linear(columns: int, rows: int, bias: bool = False) -> "PackedLinear | Int8Linear":
+    """int8 in the best form there is here."""
+    return (PackedLinear if library() is not None else Int8Linear)(columns, rows, bias)
+
+
+AnyLinear = Linear | Int8Linear | PackedLinear
 # (columns, rows, bias=False) -> a linear layer
-MakeLinear = Callable[..., Linear | Int8Linear]
+MakeLinear = Callable[..., AnyLinear]
 
 _local = threading.local()
 

@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from myna.kernels import FORMATS, library
 from myna.model.blocks import DENSE
 from myna.model.config import Config
 from myna.model.decoder import Decoder
 from myna.model.families import family, read_spec
-from myna.model.linear import Int8Linear, Linear, MakeLinear
+from myna.model.linear import AnyLinear, Linear, MakeLinear, PackedLinear, int8_linear
 from myna.model.names import Part, check_names, parts
-from myna.model.read import chunks, read_rows, same_bytes
+from myna.model.read import chunks, raw_rows, read_rows, same_bytes
+from myna.model.repack import EXACT, Pieces, pick_formats, regroup
 from myna.model.rope import longest
 from myna.model.spec import Spec
 from myna.modeldir import ModelDir, Stored
@@ -27,8 +30,12 @@ from myna.records import ModelDirError
 MAKE: dict[str, MakeLinear] = {
     "float32": Linear,
     "bfloat16": partial(Linear, dtype=torch.bfloat16),
-    "int8": Int8Linear,
+    "int8": int8_linear,
+    "int4": partial(PackedLinear, format=FORMATS["q4s"]),
+    "mixed": int8_linear,
 }
+# What only the native kernels can compute with; without them it is int8 in torch's own.
+NATIVE = ("int4", "mixed")
 HEAD = "lm_head.weight"
 
 
@@ -36,20 +43,33 @@ HEAD = "lm_head.weight"
 def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None) -> Decoder:
     """The decoder of a model directory, without gradients, ready to answer.
 
-    precision  float32, bfloat16, int8, or auto: int8 for quantized weights, bfloat16 for 16-bit ones, else float32
+    precision  float32, bfloat16, int8, int4, mixed (4-bit blocks of a GGUF file stay as they are, all else becomes int8), or
+               auto: mixed for quantized weights, bfloat16 for 16-bit ones, else float32
     max_len    the longest sequence; None is what config.json states
 
     ModelDirError names a tensor that is missing, extra or misshaped, or the setting that cannot be.
     """
     spec, stored = describe(directory)
-    make = MAKE[pick_precision(stored, precision)]
+    precision = pick_precision(stored, precision)
     max_len = pick_length(spec, max_len)
     with torch.device("meta"):
-        decoder = Decoder(spec, make, max_len)
+        decoder = Decoder(spec, MAKE[precision], max_len)
+        for path, pieces in formats_of(spec, stored, precision).items():
+            module = decoder.get_submodule(path.removesuffix(".weight"))
+            if isinstance(module, PackedLinear):
+                module.lay_out(pieces)
     # What Decoder computes itself (rotary tables) is real already; the weights get memory, which is touched when filled.
-    decoder._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)
+    decoder._apply(lambda t: _memory(t) if t.is_meta else t)
     _in_parallel(job for part in _parts(spec) for job in _jobs(decoder, part, stored[part.name]))
     return decoder.requires_grad_(False).eval()
+
+
+def _memory(like: Tensor) -> Tensor:
+    """Uninitialised memory of this shape. numpy asks the system for large pages, torch does not: reads of packed weights
+    were a tenth faster (40 and 45 GB/s at best)."""
+    if like.dtype == torch.uint8:
+        return torch.from_numpy(np.empty(like.shape, np.uint8))
+    return torch.empty_like(like, device="cpu")
 
 
 def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:
@@ -67,12 +87,17 @@ def pick_precision(stored: dict[str, Stored], precision: str) -> str:
     """What "auto" means for these weights; any other name is checked and returned."""
     if precision == "auto":
         kinds = {tensor.kind for tensor in stored.values() if len(tensor.shape) > 1}
-        if kinds - set(DENSE):
-            return "int8"
-        return "bfloat16" if kinds & {"BF16", "F16"} else "float32"
+        dense = "bfloat16" if kinds & {"BF16", "F16"} else "float32"
+        precision = "mixed" if kinds - set(DENSE) else dense
     if precision not in MAKE:
         raise ModelDirError(f"precision {precision!r} is not known; these are: auto, {', '.join(MAKE)}.")
-    return precision
+    return "int8" if precision in NATIVE and library() is None else precision
+
+
+def formats_of(spec: Spec, stored: dict[str, Stored], precision: str) -> dict[str, Pieces]:
+    """Path -> the formats of each matrix that this precision packs; empty where nothing is packed."""
+    packs = precision in ("int8", *NATIVE) and library() is not None
+    return pick_formats(_parts(spec), stored, precision) if packs else {}
 
 
 def pick_length(spec: Spec, max_len: int | None) -> int:
@@ -86,11 +111,13 @@ def pick_length(spec: Spec, max_len: int | None) -> int:
 def hf_state(decoder: Decoder) -> dict[str, Tensor]:
     """The decoder's tensors under their Hugging Face names, shaped as on disk: what to publish.
 
-    Views where possible. ModelDirError for an int8 decoder: its weights are no longer the model's own.
+    Views where possible. ModelDirError for a quantized decoder: its weights are no longer the model's own.
     """
     state = decoder.state_dict()
-    if any(tensor.dtype == torch.int8 for tensor in state.values()):
-        raise ModelDirError("an int8 decoder cannot be published; load the model as float32 or bfloat16.")
+    if any(tensor.dtype in (torch.int8, torch.uint8) for tensor in state.values()):
+        raise ModelDirError(
+            f"an {decoder.precision} decoder cannot be published; load the model as float32 or bfloat16."
+        )
     return {part.name: _cut(state[part.path], part) for part in _parts(decoder.spec)}
 
 
@@ -120,7 +147,7 @@ def _jobs(decoder: Decoder, part: Part, stored: Stored) -> Iterator[Callable[[],
         yield lambda: vector.copy_(read_rows(stored, slice(0, 1)))
         return
     module = decoder.get_submodule(part.path.removesuffix(".weight"))
-    assert isinstance(module, Linear | Int8Linear), part.path
+    assert isinstance(module, AnyLinear), part.path
     # The disk may hold columns by rows (GPT-2), and GGUF may have turned that round again.
     if part.turned != (stored.adjust == "transpose"):
         yield lambda: module.fill(part.start, read_rows(stored, slice(None)).T.contiguous())
@@ -129,8 +156,12 @@ def _jobs(decoder: Decoder, part: Part, stored: Stored) -> Iterator[Callable[[],
         yield partial(_fill, module, part.start, stored, rows)
 
 
-def _fill(module: Linear | Int8Linear, start: int, stored: Stored, rows: slice) -> None:
-    module.fill(start + rows.start, read_rows(stored, rows))
+def _fill(module: AnyLinear, start: int, stored: Stored, rows: slice) -> None:
+    start += rows.start
+    if isinstance(module, PackedLinear) and EXACT.get(stored.kind) is module.format_at(start) and not stored.adjust:
+        module.fill_grouped(start, regroup(stored.kind, raw_rows(stored, rows)))
+    else:
+        module.fill(start, read_rows(stored, rows))
 
 
 def _in_parallel(jobs: Iterable[Callable[[], object]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
+from myna.kernels import UNIT
 from myna.model.blocks import decode
 from myna.modeldir import Stored
 
@@ -18,16 +19,16 @@ def read_rows(stored: Stored, rows: slice) -> Tensor:
     """These rows of a matrix, float32 [n, K], in Hugging Face's order; of a vector, which has one, float32 [N].
 
     The result is the caller's to overwrite."""
-    values = decode(stored.kind, _raw(stored, rows))
+    values = decode(stored.kind, raw_rows(stored, rows))
     if stored.adjust == "minus_one":
         values = values - 1
     return values if len(stored.shape) > 1 else values.flatten()
 
 
 def chunks(stored: Stored) -> Iterator[slice]:
-    """The rows of a tensor as it lies on disk, in chunks of about CHUNK numbers."""
+    """The rows of a tensor as it lies on disk, in chunks of about CHUNK numbers and of whole units of packed rows."""
     total = len(stored.raw) if len(stored.shape) > 1 else 1
-    count = max(1, CHUNK * total // max(1, math.prod(stored.shape)))
+    count = max(1, CHUNK * total // max(1, math.prod(stored.shape)) // UNIT) * UNIT
     for start in range(0, total, count):
         yield slice(start, min(start + count, total))
 
@@ -36,10 +37,10 @@ def same_bytes(a: Stored, b: Stored) -> bool:
     """Do two tensors hold the same numbers in the same form?"""
     if (a.kind, a.shape, a.adjust) != (b.kind, b.shape, b.adjust):
         return False
-    return all(np.array_equal(_raw(a, rows), _raw(b, rows)) for rows in chunks(a))
+    return all(np.array_equal(raw_rows(a, rows), raw_rows(b, rows)) for rows in chunks(a))
 
 
-def _raw(stored: Stored, rows: slice) -> np.ndarray:
+def raw_rows(stored: Stored, rows: slice) -> np.ndarray:
     """uint8 [n, bytes], a copy, so that the file's pages can go."""
     if len(stored.shape) < 2:
         return stored.data.reshape(1, -1).copy()

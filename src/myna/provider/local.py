@@ -140,7 +140,8 @@ class Loading:
     Attributes
     ----------
     precision
-        What weights become in memory: auto follows the disk (quantized weights become int8); float32 is the reference.
+        What weights become in memory: auto follows the disk (of quantized weights, 4-bit ones stay as they are and the
+        others become int8); float32 is the reference.
     max_len
         Most tokens of prompt and answer together. Unset is what the model was made for, as far as --kv-gb goes.
     kv_gb
@@ -151,7 +152,7 @@ class Loading:
         Let requests share the computation of a common beginning.
     """
 
-    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "int8", "int4", "mixed"] = "auto"
     max_len: int | None = None
     kv_gb: float = 1.0
     max_running: int = 64

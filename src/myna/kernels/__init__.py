@@ -1,0 +1,7 @@
+"""The few operations where the machine's limit is decided: C++ behind a plain C interface, and torch saying the same."""
+
+from myna.kernels.build import Unavailable, library
+from myna.kernels.formats import FORMATS, GROUP, UNIT, Format
+from myna.kernels.program import Program, Step, row_bytes
+
+__all__ = ["FORMATS", "GROUP", "UNIT", "Format", "Program", "Step", "Unavailable", "library", "row_bytes"]

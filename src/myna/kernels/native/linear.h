@@ -1,0 +1,234 @@
+// Rows of numbers quantized in groups of 32, weights packed in units of 32 rows, and their product.
+//
+// A quantized row of K columns, G = ceil(K / 32) groups, is one record: int8 q[32 G] (zeros beyond K), float scale[G],
+// int32 sum[G] of each group's q. It stands for q * scale; a group with a number that is not finite has scale NaN.
+//
+// A packed weight is a sequence of units of 32 rows, a unit a sequence of records, one a group of 32 columns:
+//   Q8   half scale[32],                        u8 q[8][2][16][4]      W = scale * (q - 128)
+//   Q4S  half scale[32],                        u8 q[4][2][16][4]      W = scale * (q - 8)
+//   Q4A  half scale[32], half base[32],         u8 q[4][2][16][4]      W = scale * q + base
+//   Q4K  u8 scale[32], u8 base[32],             u8 q[4][2][16][4]      W = d * scale * q - m * base; every 8 records are
+//        preceded by half d[32], half m[32]
+// q is ordered [4 columns][half of the unit][row][column]; in 4 bits the low half of byte block i holds columns 8 i to
+// 8 i + 3, the high half the next four. One stream a unit, read from front to back once for a few rows of input.
+#pragma once
+#include "pool.h"
+#include "simd.h"
+
+namespace myna {
+
+enum Format { Q8 = 0, Q4S = 1, Q4A = 2, Q4K = 3 };
+constexpr int GROUP = 32, UNIT = 32, SUPER = 8;
+constexpr int BLOCK = 16;  // positions in a block of pages; as in engine/blocks.py
+
+inline int64_t groups_of(int64_t k) { return (k + GROUP - 1) / GROUP; }
+inline int64_t record_bytes(int format) { return format == Q8 ? 1088 : format == Q4A ? 640 : 576; }
+inline int64_t unit_bytes(int format, int64_t groups) {
+    return groups * record_bytes(format) + (format == Q4K ? (groups + SUPER - 1) / SUPER * 128 : 0);
+}
+inline int64_t row_bytes(int64_t k) { return groups_of(k) * 40; }
+
+struct Row {
+    int8_t* q;
+    float* scale;
+    int32_t* sum;
+    Row() = default;
+    Row(void* rows, int64_t index, int64_t groups) {
+        q = static_cast<int8_t*>(rows) + index * groups * 40;
+        scale = reinterpret_cast<float*>(q + groups * GROUP);
+        sum = reinterpret_cast<int32_t*>(scale + groups);
+    }
+};
+
+// Quantize 32 numbers. The largest is found by its bits, in which infinity and NaN are largest of all.
+inline void quantize_group(f32x16 x, f32x16 y, Row row, int64_t g) {
+    uint32_t a = largest_bits(x), b = largest_bits(y), bits = a > b ? a : b;
+    float most;
+    std::memcpy(&most, &bits, 4);
+    if (bits >= 0x7f800000 || most < 1e-30f) {
+        std::memset(row.q + g * GROUP, 0, GROUP);
+        row.sum[g] = 0, row.scale[g] = bits >= 0x7f800000 ? NAN : 0.0f;
+        return;
+    }
+    f32x16 inverse = set1(127.0f / most);
+    i32x16 p = to_int(mul(x, inverse)), q = to_int(mul(y, inverse));
+    store_int8(row.q + g * GROUP, p), store_int8(row.q + g * GROUP + 16, q);
+    row.sum[g] = sumi(addi(p, q)), row.scale[g] = most / 127.0f;
+}
+
+// value(k, n): 16 numbers from column k, of which n are there.
+template <class F> void quantize_row(int64_t k, Row row, F value) {
+    for (int64_t g = 0; g < groups_of(k); g++) {
+        int64_t at = g * GROUP, left = k - at;
+        f32x16 x = value(at, left < 16 ? int(left) : 16);
+        f32x16 y = left <= 16 ? set1(0) : value(at + 16, left < 32 ? int(left - 16) : 16);
+        quantize_group(x, y, row, g);
+    }
+}
+
+struct Scales {
+    f32x16 scale, base;
+};
+
+template <int F> Scales scales_of(const uint8_t* record, const uint8_t* super, int half) {
+    const uint16_t* h = reinterpret_cast<const uint16_t*>(record) + 16 * half;
+    if constexpr (F == Q4A) return {load_half(h), load_half(h + 32)};
+    if constexpr (F == Q4K) {
+        const uint16_t* d = reinterpret_cast<const uint16_t*>(super) + 16 * half;
+        return {mul(load_half(d), load_bytes_as_float(record + 16 * half)),
+                sub(set1(0), mul(load_half(d + 32), load_bytes_as_float(record + 32 + 16 * half)))};
+    }
+    return {load_half(h), set1(0)};
+}
+
+// R rows times one unit: out[r][0..1] are 32 numbers of row r. Every row goes through the same operations in the same
+// order whatever R is, so its result does not depend on its batch mates.
+template <int F, int R> inline void tile(const uint8_t* unit, const Row* rows, int64_t groups, f32x16 (&out)[R][2]) {
+    constexpr int zero = F == Q8 ? Q8_ZERO : F == Q4S ? 8 : 0;
+    constexpr int header = F == Q4A ? 128 : 64;
+    const uint8_t *record = unit, *super = unit;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) out[r][0] = out[r][1] = set1(0);
+    for (int64_t g = 0; g < groups; g++, record += record_bytes(F)) {
+        if (F == Q4K && g % SUPER == 0) super = record, record += 128;
+        i32x16 dot[R][2];
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = set1i(zero ? -zero * rows[r].sum[g] : 0);
+        const uint8_t* q = record + header;
+        auto step = [&](int column, bytes w0, bytes w1) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+            for (int r = 0; r < R; r++) {
+                int32_t four;
+                std::memcpy(&four, rows[r].q + g * GROUP + column, 4);
+                i32x16 a = set1i(four);
+                dot[r][0] = F == Q8 ? dot_q8(dot[r][0], w0, a) : dot_u8(dot[r][0], w0, a);
+                dot[r][1] = F == Q8 ? dot_q8(dot[r][1], w1, a) : dot_u8(dot[r][1], w1, a);
+            }
+        };
+        if constexpr (F == Q8) {
+#pragma GCC unroll 8
+            for (int i = 0; i < 8; i++) step(4 * i, load_bytes(q + 128 * i), load_bytes(q + 128 * i + 64));
+        } else {
+#pragma GCC unroll 8
+            for (int i = 0; i < 4; i++) {
+                bytes w0 = load_bytes(q + 128 * i), w1 = load_bytes(q + 128 * i + 64);
+                step(8 * i, low_nibbles(w0), low_nibbles(w1));
+                step(8 * i + 4, high_nibbles(w0), high_nibbles(w1));
+            }
+        }
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            Scales s = scales_of<F>(record, super, j);
+#pragma GCC unroll 8
+            for (int r = 0; r < R; r++) {
+                f32x16 scale = set1(rows[r].scale[g]);
+                out[r][j] = fma(mul(to_float(dot[r][j]), s.scale), scale, out[r][j]);
+                if (F == Q4A || F == Q4K)
+                    out[r][j] = fma(mul(s.base, set1(float(rows[r].sum[g]))), scale, out[r][j]);
+            }
+        }
+    }
+}
+
+struct Linear {
+    int format;
+    int64_t n, k, ld;  // ld: numbers between rows of `out`
+    const uint8_t* packed;
+    const float* bias;  // or null
+    float* out;
+    bool adds;  // out += product, rather than out = product
+};
+
+template <int F, int R> void tile_rows(const Linear& l, void* in, int64_t row, int64_t unit, int64_t groups) {
+    Row rows[R];
+    for (int r = 0; r < R; r++) rows[r] = Row(in, row + r, groups);
+    f32x16 sums[R][2];
+    tile<F, R>(l.packed + unit * unit_bytes(F, groups), rows, groups, sums);
+    for (int r = 0; r < R; r++)
+        for (int j = 0; j < 2; j++) {
+            int64_t column = unit * UNIT + 16 * j, left = l.n - column;
+            if (left <= 0) continue;
+            int count = left < 16 ? int(left) : 16;
+            float* out = l.out + (row + r) * l.ld + column;
+            f32x16 y = sums[r][j];
+            if (l.bias) y = add(y, load_some(l.bias + column, count));
+            if (l.adds) y = add(y, load_some(out, count));
+            store_some(out, y, count);
+        }
+}
+
+#if MYNA_AVX512
+constexpr int TILE = 6;
+#elif MYNA_AVX2
+constexpr int TILE = 2;
+#else
+constexpr int TILE = 2;
+#endif
+
+template <int F> void tile_some(const Linear& l, void* in, int64_t row, int count, int64_t unit, int64_t groups) {
+    switch (count) {
+        case 1: return tile_rows<F, 1>(l, in, row, unit, groups);
+        case 2: return tile_rows<F, 2>(l, in, row, unit, groups);
+#if MYNA_AVX512
+        case 3: return tile_rows<F, 3>(l, in, row, unit, groups);
+        case 4: return tile_rows<F, 4>(l, in, row, unit, groups);
+        case 5: return tile_rows<F, 5>(l, in, row, unit, groups);
+        case 6: return tile_rows<F, 6>(l, in, row, unit, groups);
+#endif
+    }
+}
+
+// Rows are done in blocks that stay in the second-level cache while the units stream past them.
+template <int F> void linear_as(const Linear& l, void* in, int64_t m) {
+    int64_t groups = groups_of(l.k), units = (l.n + UNIT - 1) / UNIT;
+    int64_t block = (384 << 10) / (groups * 40) / TILE * TILE;
+    if (block < 4 * TILE) block = 4 * TILE;
+    int64_t grain = (64 << 10) / (unit_bytes(F, groups) * (1 + (m < block ? m : block) / 8));
+    if (grain < 1) grain = 1;
+    for (int64_t first = 0; first < m; first += block) {
+        int64_t last = first + block < m ? first + block : m;
+        parallel(units, grain, [&](int64_t begin, int64_t end) {
+            for (int64_t unit = begin; unit < end; unit++)
+                for (int64_t row = first; row < last; row += TILE)
+                    tile_some<F>(l, in, row, int(last - row < TILE ? last - row : TILE), unit, groups);
+        });
+    }
+}
+
+inline void linear(const Linear& l, void* in, int64_t m) {
+    switch (l.format) {
+        case Q8: return linear_as<Q8>(l, in, m);
+        case Q4S: return linear_as<Q4S>(l, in, m);
+        case Q4A: return linear_as<Q4A>(l, in, m);
+        case Q4K: return linear_as<Q4K>(l, in, m);
+    }
+}
+
+// One row of a packed weight: out[k].
+template <int F> void unpack_row(const uint8_t* packed, int64_t row, int64_t k, float factor, float* out) {
+    int64_t groups = groups_of(k), lane = row % 16, half = row % UNIT / 16;
+    const uint8_t *record = packed + row / UNIT * unit_bytes(F, groups), *super = record;
+    for (int64_t g = 0; g < groups; g++, record += record_bytes(F)) {
+        if (F == Q4K && g % SUPER == 0) super = record, record += 128;
+        Scales s = scales_of<F>(record, super, int(half));
+        float scales[16], bases[16];
+        store(scales, s.scale), store(bases, s.base);
+        const uint8_t* q = record + (F == Q4A ? 128 : 64) + 64 * half + 4 * lane;
+        for (int i = 0; i < GROUP && g * GROUP + i < k; i++) {
+            int number = F == Q8 ? q[i / 4 * 128 + i % 4] : q[i / 8 * 128 + i % 4] >> (i % 8 < 4 ? 0 : 4) & 15;
+            int zero = F == Q8 ? 128 : F == Q4S ? 8 : 0;
+            out[g * GROUP + i] = (scales[lane] * float(number - zero) + bases[lane]) * factor;
+        }
+    }
+}
+
+inline void unpack(int format, const uint8_t* packed, int64_t row, int64_t k, float factor, float* out) {
+    switch (format) {
+        case Q8: return unpack_row<Q8>(packed, row, k, factor, out);
+        case Q4S: return unpack_row<Q4S>(packed, row, k, factor, out);
+        case Q4A: return unpack_row<Q4A>(packed, row, k, factor, out);
+        case Q4K: return unpack_row<Q4K>(packed, row, k, factor, out);
+    }
+}
+
+}  // namespace myna

@@ -1,0 +1,188 @@
+"""A program: a flat list of operations that the native library walks. Op mirrors the struct in native/kernels.cpp.
+
+An operation holds addresses, so a program keeps the tensors it was given alive. What changes from step to step (how many
+rows, which tokens, positions and pages) is read through pointers into a Step, never written into the operations.
+"""
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from ctypes import c_float, c_int32, c_int64, c_void_p
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from myna.kernels.build import library
+from myna.kernels.formats import GROUP, Format
+
+Numbers = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
+QUANTIZE, GATE, LINEAR, NORM, EMBED, PLACE, ATTEND = range(7)
+ACTIVATIONS = {
+    "silu": 0, "swish": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "gelu": 2, "relu": 3,
+}  # fmt: skip
+PART = 256  # positions of a long decode that are attended together; as in native/attention.h
+
+
+def row_bytes(columns: int) -> int:
+    """Bytes of a quantized row: int8 numbers, and a float32 scale and an int32 sum a group."""
+    return -(-columns // GROUP) * (GROUP + 8)
+
+
+class Op(ctypes.Structure):
+    _fields_ = (
+        ("code", c_int32), ("kind", c_int32), ("rows", c_void_p),
+        ("p", c_void_p * 8), ("n", c_int64 * 8), ("f", c_float * 4),
+    )  # fmt: skip
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        ("rows", c_int32), ("samples", c_int32), ("sequences", c_int32), ("reserved", c_int32),
+        ("ids", c_void_p), ("positions", c_void_p), ("slots", c_void_p), ("sampled", c_void_p),
+        ("list", c_void_p), ("table", c_void_p),
+    )  # fmt: skip
+
+
+class Step:
+    """What one step computes. `set` may be called again; programs built on it see the change.
+
+    ids, positions, slots   of each row: its token, its position in its sequence, where its keys and values go
+    sampled                 the rows whose logits are wanted
+    sequences               [n, 4]: first row, rows, position of the first, where its blocks begin in `table`
+    table                   the blocks of every sequence, one sequence after the other
+
+    `ids` and `sampled` stay where they are, for operations that hold their address; `capacity` rows fit in them.
+    """
+
+    def __init__(self, capacity: int):
+        self.struct = _Step()
+        self.ids = np.zeros(capacity, np.int32)
+        self.sampled = np.zeros(capacity, np.int32)
+        self._kept: list[np.ndarray] = []
+
+    def set(
+        self, ids: Numbers, positions: Numbers, slots: Numbers, sampled: Numbers, sequences: Numbers, table: Numbers
+    ) -> None:
+        struct = self.struct
+        struct.rows, struct.samples, struct.sequences = len(ids), len(sampled), len(sequences)
+        self.ids[: len(ids)], self.sampled[: len(sampled)] = ids, sampled
+        self._kept = [np.ascontiguousarray(x, dtype=np.int32) for x in (positions, slots, sequences, table)]
+        struct.positions, struct.slots, struct.list, struct.table = (x.ctypes.data for x in self._kept)
+        struct.ids, struct.sampled = self.ids.ctypes.data, self.sampled.ctypes.data
+
+    @property
+    def address(self) -> int:
+        return ctypes.addressof(self.struct)
+
+    def field(self, name: str) -> int:
+        """The address of a field, for operations that read it."""
+        return self.address + int(getattr(_Step, name).offset)
+
+
+class Program:
+    """Operations in order. `rows` is the address of the number of rows an operation works on."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.kept: list[object] = []
+        self._array: ctypes.Array[Op] | None = None
+
+    def quantize(
+        self,
+        rows: int,
+        x: Tensor,
+        out: Tensor,
+        columns: int,
+        norm: Tensor | None = None,
+        eps: float = 0.0,
+        which: int = 0,
+    ) -> None:
+        """out[i] = x[i] (float32 [., >= columns]) in int8 groups, times norm / rms where there is a norm. `which`: the
+        address of the index of each row."""
+        op = self._add(QUANTIZE, rows, [x, out, norm, which], [x.stride(0), columns])
+        op.f[0] = eps
+
+    def gate(self, rows: int, x: Tensor, out: Tensor, columns: int, activation: str, gated: bool) -> None:
+        """out = act(x[:, :columns]) * x[:, columns:] in int8 groups; without the product when not gated."""
+        self._add(GATE, rows, [x, out], [x.stride(0), columns, gated], ACTIVATIONS[activation])
+
+    def linear(
+        self, rows: int, x: Tensor, out: Tensor, packed: Tensor, shape: tuple[int, int], format: Format,
+        bias: Tensor | None = None, *, start: int = 0, adds: bool = False,
+    ) -> None:  # fmt: skip
+        """out[:, start : start + N] (float32) = x W^T + bias, or += it; x is quantized rows, W packed [N, K] = `shape`."""
+        assert start + shape[0] <= out.shape[1]
+        assert packed.nbytes == format.nbytes(*shape)
+        bias = None if bias is None else bias[start:]
+        self._add(LINEAR, rows, [x, out[:, start:], packed, bias], [*shape, out.stride(0), adds], format.code)
+
+    def norm(self, rows: int, x: Tensor, out: Tensor, weight: Tensor, eps: float, *, adds: bool = False) -> None:
+        """out = x / rms(x) * weight, or += it; float32."""
+        op = self._add(NORM, rows, [x, out, weight], [x.stride(0), len(weight), out.stride(0), adds])
+        op.f[0] = eps
+
+    def embed(self, rows: int, ids: int, out: Tensor, packed: Tensor, format: Format, factor: float = 1.0) -> None:
+        """out[i] = row ids[i] of a packed weight, times the factor; `ids` is an address."""
+        op = self._add(EMBED, rows, [ids, out, packed], [out.shape[1]], format.code)
+        op.f[0] = factor
+
+    def place(
+        self, step: Step, qkv: Tensor, keys: Tensor, values: Tensor, heads: tuple[int, int, int],
+        angles: tuple[Tensor, Tensor] | None, norms: tuple[Tensor, Tensor] | None = None, eps: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Normalise and rotate q and k of float32 qkv in place; write k and v to bfloat16 pages. heads: H, KV, D."""
+        cos, sin = angles or (None, None)
+        half = 0 if cos is None else cos.shape[1]
+        pointers = [qkv, keys, values, cos, sin, *(norms or (None, None)), step.address]
+        op = self._add(PLACE, step.field("rows"), pointers, [qkv.stride(0), *heads, half])
+        op.f[0] = eps
+
+    def attend(
+        self, step: Step, qkv: Tensor, keys: Tensor, values: Tensor, out: Tensor, partials: Tensor,
+        heads: tuple[int, int, int], scale: float, window: int | None = None, softcap: float | None = None,
+    ) -> None:  # fmt: skip
+        """out [., H * D] float32 = attention of qkv's queries over the pages. `partials`: float32 scratch of
+        H * (D + 2) numbers for every PART positions, begun, of every sequence that decodes."""
+        pointers = [qkv, keys, values, out, partials, None, None, step.address]
+        op = self._add(ATTEND, step.field("rows"), pointers, [qkv.stride(0), *heads, window or 0])
+        op.f[0], op.f[1] = scale, softcap or 0.0
+
+    def run(self) -> None:
+        native = library()
+        assert native is not None, "a program needs the native library"
+        if self._array is None:
+            self._array = (Op * len(self.ops))(*self.ops)
+        native.myna_run(ctypes.addressof(self._array), len(self.ops))
+
+    def _add(self, code: int, rows: int, pointers: list[Tensor | int | None], numbers: list[int], kind: int = 0) -> Op:
+        op = Op(code=code, kind=kind, rows=rows)
+        for i, pointer in enumerate(pointers):
+            op.p[i] = pointer.data_ptr() if isinstance(pointer, Tensor) else pointer or 0
+        op.n[: len(numbers)] = [int(n) for n in numbers]
+        self.kept += [pointer for pointer in pointers if isinstance(pointer, Tensor)]
+        self.ops.append(op)
+        self._array = None
+        return op
+
+
+def product(
+    x: Tensor, out: Tensor, pieces: Iterable[tuple[Tensor, tuple[int, int], Format]], bias: Tensor | None
+) -> None:
+    """out [M, N] = x [M, K] times the packed pieces of a weight, one below the other."""
+    count = c_int32(len(x))
+    rows = ctypes.addressof(count)
+    quantized = torch.empty(len(x) * row_bytes(x.shape[1]), dtype=torch.uint8)
+    program, start = Program(), 0
+    program.quantize(rows, x, quantized, x.shape[1])
+    for packed, shape, format in pieces:
+        program.linear(rows, quantized, out, packed, shape, format, bias, start=start)
+        start += shape[0]
+    program.run()
+
+
+def gather(ids: Tensor, out: Tensor, packed: Tensor, format: Format) -> None:
+    """out [n, K] = rows ids (int32 [n]) of a packed weight."""
+    count = c_int32(len(ids))
+    program = Program()
+    program.embed(ctypes.addressof(count), ids.data_ptr(), out, packed, format)
+    program.run()

@@ -1,0 +1,48 @@
+"""What the native operations compute, in torch: the truth they are tested against."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from myna.kernels.formats import GROUP, Format, unpack
+
+SMALLEST = 1e-30  # a group whose largest number is below this is zeros
+
+
+def quantize(x: Tensor, norm: Tensor | None = None, eps: float = 0.0) -> tuple[Tensor, Tensor]:
+    """float32 [M, K] -> int8 [M, G, 32] and float32 [M, G, 1]: the largest of each group becomes 127.
+
+    A group with a number that is not finite has scale NaN and stays in its row."""
+    if norm is not None:
+        x = F.rms_norm(x, x.shape[-1:], norm, eps)
+    groups = F.pad(x, (0, -x.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    most = groups.abs().amax(-1, keepdim=True)
+    broken, small = ~torch.isfinite(most), most < SMALLEST
+    q = (groups * torch.full_like(most, 127).div_(most)).round_().masked_fill_(broken | small, 0).to(torch.int8)
+    return q, (most / 127).masked_fill_(small, 0).masked_fill_(broken, torch.nan)
+
+
+def rows(q: Tensor, scale: Tensor) -> Tensor:
+    """Quantized rows as the bytes that the native library reads: [M, bytes]."""
+    sums = q.sum(-1, dtype=torch.int32)
+    parts = (q.flatten(1), scale.flatten(1).contiguous(), sums)
+    return torch.cat([part.contiguous().view(torch.uint8) for part in parts], dim=1)
+
+
+def linear(q: Tensor, scale: Tensor, packed: Tensor, shape: tuple[int, int], format: Format) -> Tensor:
+    """Quantized rows times a packed weight [N, K] = shape, float64 [M, N]."""
+    weight = unpack(packed, *shape, format).double()
+    return (q * scale.double()).flatten(1)[:, : shape[1]] @ weight.T
+
+
+def gate(x: Tensor, activation: str, gated: bool) -> Tensor:
+    """float32 [M, 2 F] -> act(gate) * up [M, F]; [M, F] -> act."""
+    parts = x.chunk(2, dim=-1) if gated else (x,)
+    match activation:
+        case "silu" | "swish":
+            out = F.silu(parts[0])
+        case "relu":
+            out = F.relu(parts[0])
+        case _:
+            out = F.gelu(parts[0], approximate="none" if activation == "gelu" else "tanh")
+    return out * parts[1] if gated else out

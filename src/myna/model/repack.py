@@ -1,0 +1,80 @@
+"""Block-quantized tensors of a GGUF file -> packed weights, number for number; and which format each tensor gets.
+
+Layouts: ggml's ggml-common.h; blocks.py decodes the same bytes to float32.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+
+from myna.kernels import FORMATS, UNIT, Format
+from myna.kernels.formats import Grouped
+from myna.model.blocks import nibbles
+from myna.model.names import Part
+from myna.modeldir import Stored
+from myna.records import ModelDirError
+
+# What holds these types exactly: the same whole numbers, and scales of the same precision.
+EXACT = {"Q8_0": FORMATS["q8"], "Q4_0": FORMATS["q4s"], "Q4_1": FORMATS["q4a"], "Q4_K": FORMATS["q4k"]}
+# Rounding these to 4 bits costs more than it saves: they are read a row a token, or decide the last choice.
+EIGHT_BITS = ("embed.weight", "head.weight")
+
+Pieces = tuple[tuple[int, Format], ...]
+"""Formats of a weight from its first row on: (rows, format)."""
+
+
+def pick_formats(parts: Iterable[Part], stored: Mapping[str, Stored], precision: str) -> dict[str, Pieces]:
+    """The format of every matrix, by its path in the decoder. int8: q8. mixed: 4-bit blocks stay as they are, all else
+    becomes q8. int4: as mixed, but what is not in 4 bits yet is rounded to q4s."""
+    pieces: dict[str, Pieces] = {}
+    for part in parts:
+        if len(part.shape) == 2:
+            rows = part.shape[1] if part.turned else part.shape[0]
+            format = _pick(part.path, stored[part.name].kind, precision)
+            pieces[part.path] = _joined(pieces.get(part.path, ()), rows, format)
+    return pieces
+
+
+def _pick(path: str, kind: str, precision: str) -> Format:
+    exact = EXACT.get(kind, FORMATS["q8"])
+    if precision == "int4" and path not in EIGHT_BITS and exact.bits != 4:
+        return FORMATS["q4s"]
+    return FORMATS["q8"] if precision == "int8" else exact
+
+
+def _joined(pieces: Pieces, rows: int, format: Format) -> Pieces:
+    """One more tensor below: a piece of its own, unless it continues the last one where a unit ends."""
+    if pieces and pieces[-1][1] is format and pieces[-1][0] % UNIT == 0:
+        return (*pieces[:-1], (pieces[-1][0] + rows, format))
+    return (*pieces, (rows, format))
+
+
+def regroup(kind: str, raw: np.ndarray) -> Grouped:
+    """uint8 [rows, bytes] of a type in EXACT -> the same numbers, ready to pack."""
+    data = torch.from_numpy(raw)
+    grouped = _q4_k(data) if kind == "Q4_K" else _simple(kind, data)
+    scales = [grouped.outer] if grouped.outer is not None else [grouped.scale, grouped.base]
+    if not all(torch.isfinite(scale).all() for scale in scales if scale is not None):
+        raise ModelDirError("a weight's scale is infinite or not a number: the file is damaged; pull it again.")
+    return grouped
+
+
+def _simple(kind: str, data: torch.Tensor) -> Grouped:
+    header = {"Q8_0": 2, "Q4_0": 2, "Q4_1": 4}[kind]
+    blocks = data.unflatten(1, (-1, header + (32 if kind == "Q8_0" else 16)))
+    halves = blocks[..., :header].contiguous().view(torch.float16)
+    if kind == "Q8_0":
+        return Grouped(blocks[..., 2:] ^ 128, halves)  # two's complement + 128
+    q = nibbles(blocks[..., header:].flatten(0, 1), 1).view(*blocks.shape[:2], 32)
+    return Grouped(q, halves[..., :1], halves[..., 1:] if kind == "Q4_1" else None)
+
+
+def _q4_k(data: torch.Tensor) -> Grouped:
+    blocks = data.unflatten(1, (-1, 144))
+    d, m, rest = blocks[..., 4:16].unflatten(2, (3, 4)).unbind(2)
+    scales = torch.cat((d & 63, (rest & 15) | ((d >> 2) & 48)), dim=-1)
+    bases = torch.cat((m & 63, (rest >> 4) | ((m >> 2) & 48)), dim=-1)
+    q = nibbles(blocks[..., 16:].flatten(0, 1), 4).view(len(data), -1, 32)
+    outer = blocks[..., :4].contiguous().view(torch.float16)
+    return Grouped(q, scales.flatten(1).unsqueeze(2), bases.flatten(1).unsqueeze(2), outer)

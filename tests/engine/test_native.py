@@ -1,0 +1,171 @@
+"""The program of native kernels says what the readable decoder says, for every family it takes."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from myna.engine.engine import engine_for
+from myna.engine.native import NativeStep, why_not
+from myna.engine.pages import Pages
+from myna.engine.request import Plan, Request, Sequence, Slice
+from myna.engine.runner import PagedRunner
+from myna.kernels import library
+from myna.model import Causal, Decoder, Spec
+from myna.model.config import Config
+from myna.model.families import read_spec
+from myna.model.linear import PackedLinear
+from myna.records import Sampling
+
+pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels here: nothing runs as a program")
+
+LLAMA = {
+    "model_type": "llama", "vocab_size": 97, "hidden_size": 96, "intermediate_size": 144, "num_hidden_layers": 3,
+    "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024,
+}  # fmt: skip
+GEMMA = LLAMA | {"head_dim": 48, "query_pre_attn_scalar": 48, "sliding_window": 20}
+CONFIGS = {
+    "llama": LLAMA,
+    "one key head": LLAMA | {"num_key_value_heads": 1, "head_dim": 64, "tie_word_embeddings": True},
+    "llama, rope stretched": LLAMA
+    | {"rope_scaling": {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                        "original_max_position_embeddings": 256}},
+    "qwen2, bias": LLAMA | {"model_type": "qwen2", "head_dim": None},
+    "qwen3, norms of q and k": LLAMA | {"model_type": "qwen3", "head_dim": 32},
+    "mistral, window": LLAMA | {"model_type": "mistral", "sliding_window": 33},
+    "phi3, part of a head turned": LLAMA
+    | {"model_type": "phi3", "head_dim": None, "partial_rotary_factor": 0.5, "pad_token_id": 0},
+    "gemma2, caps and windows": GEMMA | {"model_type": "gemma2"},
+    "gemma3, two ropes": GEMMA | {"model_type": "gemma3_text"},
+}  # fmt: skip
+REFUSED = {
+    "gpt2": {"model_type": "gpt2", "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 32, "vocab_size": 97},
+    "mixtral": LLAMA | {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
+    "odd heads": LLAMA | {"head_dim": 24},
+}
+
+
+def packed_decoder(config: dict) -> Decoder:
+    """Random, in int8, with norms, biases and logits that matter."""
+    spec: Spec = read_spec(Config({k: v for k, v in config.items() if v is not None}))
+    torch.manual_seed(len(spec.family))
+    decoder = Decoder(spec, PackedLinear).requires_grad_(False)
+    for name, parameter in decoder.named_parameters():
+        parameter.normal_(std=0.3) if "bias" in name else parameter.add_(torch.randn_like(parameter) * 0.1)
+    for module in decoder.modules():
+        if isinstance(module, PackedLinear):
+            module.fill(0, torch.randn(module.rows_total, module.columns) / module.columns**0.5)
+    return decoder.eval()
+
+
+def sequence(length: int, blocks: list[int], seed: int = 0) -> Sequence:
+    tokens = torch.randint(0, 97, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+    made = Sequence(Request(seed, tuple(tokens), Sampling()), 0, tokens)
+    made.blocks = blocks
+    return made
+
+
+def slice_of(whole: Sequence, start: int, stop: int) -> Slice:
+    """A slice that samples: the sequence as it was when `stop` was its end."""
+    part = Sequence(whole.request, 0, whole.tokens[:stop])
+    part.blocks = whole.blocks
+    return Slice(part, start, stop)
+
+
+@torch.inference_mode()
+def wanted(decoder: Decoder, tokens: list[int]) -> torch.Tensor:
+    ids = torch.tensor([tokens])
+    return decoder.logits(decoder(ids, torch.arange(len(tokens))[None], Causal()))[0]
+
+
+def assert_alike(got: torch.Tensor, exact: torch.Tensor) -> None:
+    """Rounding a step's numbers to 8 bits turns the smallest difference (keys and values in bfloat16, another order of
+    sums) into one of up to half a step now and then: 3 % of the logits' spread. A wrong operation costs 50 % and more."""
+    assert ((got - exact).std(-1) < 0.06 * exact.std(-1)).all(), ((got - exact).std(-1) / exact.std(-1)).max()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("cuts", [(0, 300), (0, 7, 8, 9, 64, 299, 300), (0, 299, 300)])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_program_is_its_decoder_whole_in_chunks_and_a_token_at_a_time(config: str, cuts: tuple[int, ...]) -> None:
+    decoder = packed_decoder(CONFIGS[config])
+    assert why_not(decoder) is None
+    runner = PagedRunner(decoder, 40)
+    whole = sequence(300, [3, 39, 0, *range(4, 30)])
+    exact = wanted(decoder, whole.tokens)
+    for start, stop in pairwise(cuts):
+        got = runner.run(Plan((slice_of(whole, start, stop),)))
+        assert_alike(got, exact[stop - 1 : stop])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("config", ["llama", "gemma2, caps and windows"])
+def test_a_row_of_a_mixed_step_is_bit_for_bit_itself_alone(config: str) -> None:
+    """Decodes, one long enough to be cut in parts, prefills and a chunk that samples nothing, in one step and alone."""
+    decoder = packed_decoder(CONFIGS[config])
+    together, alone = NativeStep(decoder, Pages(decoder.spec, 80, torch.bfloat16)), None
+    blocks = iter(range(80))
+    spans = [(299, 300), (40, 41), (0, 17), (16, 50), (599, 600)]
+    wholes = [sequence(b, [next(blocks) for _ in range(-(-b // 16))], seed) for seed, (_, b) in enumerate(spans)]
+    for whole, (start, _) in zip(wholes, spans, strict=True):
+        if start:
+            together.run(Plan((Slice(whole, 0, start),)))
+    alone = NativeStep(decoder, together.pages)
+    slices = [slice_of(w, *span) for w, span in zip(wholes, spans, strict=True)]
+    slices[3] = Slice(wholes[3], 16, 49)  # not to its end
+    got = together.run(Plan(tuple(slices))).clone()
+    rows = torch.cat([alone.run(Plan((piece,))).clone() for piece in slices])
+    assert len(got) == 4
+    assert torch.equal(got, rows)
+
+
+@torch.inference_mode()
+def test_a_broken_sequence_does_not_reach_its_batch_mates() -> None:
+    decoder = packed_decoder(CONFIGS["llama"])
+    step = NativeStep(decoder, Pages(decoder.spec, 8, torch.bfloat16))
+    good, bad = sequence(20, [0, 1], 1), sequence(20, [2, 3], 2)
+    step.run(Plan((Slice(good, 0, 19), Slice(bad, 0, 19))))
+    expected = step.run(Plan((Slice(good, 19, 20),))).clone()
+    step.pages.keys[1, 2, :, 3] = torch.nan
+    got = step.run(Plan((Slice(bad, 19, 20), Slice(good, 19, 20))))
+    assert got[0].isnan().all()
+    assert torch.equal(got[1:], expected)
+
+
+@torch.inference_mode()
+def test_what_lies_behind_a_sequence_in_its_last_block_is_never_read() -> None:
+    decoder = packed_decoder(CONFIGS["llama"])
+    step = NativeStep(decoder, Pages(decoder.spec, 2, torch.bfloat16))
+    whole = sequence(18, [0, 1])
+    expected = step.run(Plan((slice_of(whole, 0, 18),))).clone()
+    step.pages.keys[:, 1, :, 2:] = torch.nan
+    step.pages.values[:, 1, :, 2:] = torch.nan
+    assert torch.equal(step.run(Plan((slice_of(whole, 0, 18),))), expected)
+
+
+@pytest.mark.parametrize("config", REFUSED)
+def test_a_family_without_its_operations_runs_through_the_decoder_and_says_so(
+    config: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    decoder = packed_decoder(REFUSED[config])
+    assert why_not(decoder)
+    engine = engine_for(decoder, kv_tokens=64)
+    assert "runs through the decoder" in caplog.text
+    assert len(engine.generate([[1, 2, 3]], Sampling(temperature=0.0, max_tokens=5))[0][0]) == 5
+
+
+@pytest.mark.parametrize("config", ["llama", "gemma3, two ropes"])
+def test_batched_preempted_and_cached_answers_are_the_single_ones(config: str) -> None:
+    """Bit for bit the same arithmetic per row, so the same greedy answers; chunks of a prompt may differ at a near tie."""
+    decoder = packed_decoder(CONFIGS[config])
+    prompts = [sequence(n, [], n).tokens for n in (3, 18, 30, 41, 5, 16)]
+    sampling = Sampling(temperature=0.0, max_tokens=24, ignore_eos=True)
+
+    def answers(kv_tokens: int, one_by_one: bool) -> list[list[int]]:
+        engine = engine_for(decoder, kv_tokens=kv_tokens, max_len=80, prefix_cache=True)
+        groups = [[p] for p in prompts] if one_by_one else [prompts]
+        return [[c.id for c in answer[0]] for group in groups for answer in engine.generate(group, sampling)]
+
+    single = answers(1000, True)
+    assert answers(1000, False) == single
+    assert answers(160, False) == single

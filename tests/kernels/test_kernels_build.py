@@ -1,0 +1,116 @@
+"""The native library builds, once, for whoever needs it; without a compiler the answers still come."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from kernel_cases import LEVELS, native, needs_compiler, random_packed
+
+from myna.kernels import FORMATS, build, reference
+from myna.kernels.program import product
+
+COMPILE_TWICE = """
+import sys
+from myna.kernels import build
+print(build.build([*build.COMMON, *build.LEVELS["portable"][1], "-O0"]))
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_of_this_processor_builds(level: str) -> None:
+    """Where there is a compiler, a native path that did not build is a failure, not a skip."""
+    assert build.load(level).myna_level() == level.encode()
+
+
+@needs_compiler
+def test_two_processes_may_build_at_once(tmp_path: Path) -> None:
+    env = os.environ | {"MYNA_HOME": str(tmp_path)}
+    running = [
+        subprocess.Popen([sys.executable, "-c", COMPILE_TWICE], env=env, stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    paths = {process.communicate()[0] for process in running}
+    assert len(paths) == 1
+    assert [p.suffix for p in (tmp_path / "kernels").iterdir()] == [".so"]
+
+
+def test_without_a_compiler_it_is_said_once_and_answers_come(tmp_path: Path) -> None:
+    code = """
+from myna.kernels import library
+from myna.model.linear import int8_linear
+import torch
+assert library() is None and library() is None
+layer = int8_linear(64, 40)
+layer.fill(0, torch.ones(40, 64))
+assert torch.allclose(layer(torch.ones(1, 64)), torch.tensor(64.0), rtol=0.01)
+"""
+    env = os.environ | {"MYNA_HOME": str(tmp_path), "PATH": "", "CXX": ""}
+    env.pop(build.VARIABLE, None)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stderr.count("no native kernels: there is no C++ compiler") == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("level", "words"), [("sse9", "is not known; these are: avx512, avx2, portable, off"), ("off", "")]
+)
+def test_a_level_that_cannot_be_is_named(level: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    build._library.cache_clear()
+    assert build._library(level) is None
+    assert words in capsys.readouterr().err
+    build._library.cache_clear()
+
+
+def test_a_level_this_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "features", lambda: {"avx2", "f16c"})
+    build.load.cache_clear()
+    with pytest.raises(build.Unavailable, match="lacks fma for MYNA_KERNELS=avx2"):
+        build.load("avx2")
+    assert build.best() == "portable"
+
+
+def big_product(x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
+    out = torch.empty(len(x), 4096)
+    product(x, out, [(packed, (4096, 256), FORMATS["q8"])], None)
+    return out
+
+
+@needs_compiler
+def test_many_threads_may_compute_at_once() -> None:
+    """One has the pool, the others work alone; resizing in between disturbs nobody."""
+    packed, x = random_packed("q8", 4096, 256), torch.randn(4, 256)
+    expected = reference.linear(*reference.quantize(x), packed, (4096, 256), FORMATS["q8"])
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(50):
+            if (big_product(x, packed) - expected).abs().max() > 1e-3:
+                wrong.append(number)
+
+    with native(LEVELS[0], threads=3):
+        workers = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for worker in workers:
+            worker.start()
+        for size in (1, 4, 2, 3):
+            build.load(LEVELS[0]).myna_threads(size)
+            time.sleep(0.01)
+        for worker in workers:
+            worker.join()
+    assert wrong == []
+
+
+@needs_compiler
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_computes_without_the_parents_threads() -> None:
+    packed, x = random_packed("q8", 4096, 256), torch.randn(4, 256)
+    with native(LEVELS[0], threads=2):
+        expected = big_product(x, packed)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if torch.equal(big_product(x, packed), expected) else 1)
+        assert os.waitpid(child, 0)[1] == 0

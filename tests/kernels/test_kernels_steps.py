@@ -1,0 +1,165 @@
+"""Norms, gates, rotation and attention against float64, at every level."""
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from kernel_cases import LEVELS, native, needs_compiler
+from torch import Tensor
+
+from myna.kernels import Program, Step, reference, row_bytes
+from myna.kernels.program import ACTIVATIONS, PART
+
+pytestmark = [needs_compiler, pytest.mark.parametrize("level", LEVELS)]
+SIZES = [1, 15, 16, 33, 64, 576]
+
+
+def run(level: str, rows: int, describe: Callable[[Program, int], None]) -> None:
+    """Describe one operation on so many rows, and run it."""
+    count, program = ctypes.c_int32(rows), Program()
+    describe(program, ctypes.addressof(count))
+    with native(level):
+        program.run()
+
+
+def quantized(out: Tensor, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The bytes of quantized rows as int8 [M, G, 32], float32 [M, G, 1], int32 [M, G]."""
+    groups = -(-columns // 32)
+    q, scale, sums = out.view(-1, row_bytes(columns)).split((32 * groups, 4 * groups, 4 * groups), dim=1)
+    q = q.contiguous().view(torch.int8).unflatten(1, (groups, 32))
+    return q, scale.contiguous().view(torch.float32).unsqueeze(2), sums.contiguous().view(torch.int32)
+
+
+@pytest.mark.parametrize("columns", SIZES)
+def test_quantized_rows_are_the_references_bit_for_bit(level: str, columns: int) -> None:
+    x = torch.randn(9, columns) * torch.logspace(-8, 8, 9)[:, None]
+    x[3, :1], x[4, -1:], x[5], x[6, 0] = torch.nan, -torch.inf, 0, 1e-38
+    out = torch.empty(9 * row_bytes(columns), dtype=torch.uint8)
+    run(level, 9, lambda p, rows: p.quantize(rows, x, out, columns))
+    q, scale, sums = quantized(out, columns)
+    exact_q, exact_scale = reference.quantize(x)
+    assert torch.equal(q, exact_q)
+    assert torch.equal(scale.nan_to_num(7), exact_scale.nan_to_num(7))
+    assert torch.equal(sums, q.sum(-1, dtype=torch.int32))
+    assert torch.equal(out, reference.rows(exact_q, exact_scale).flatten()) or x.isnan().any()
+
+
+@pytest.mark.parametrize("columns", SIZES)
+def test_norm_and_quantize_picks_rows_and_is_within_half_a_step(level: str, columns: int) -> None:
+    x, weight, which = torch.randn(9, columns) * 3, torch.rand(columns) + 0.5, np.array([8, 0, 3, 3], np.int32)
+    out = torch.empty(4 * row_bytes(columns), dtype=torch.uint8)
+    run(level, 4, lambda p, rows: p.quantize(rows, x, out, columns, weight, 1e-5, which.ctypes.data))
+    q, scale, _ = quantized(out, columns)
+    exact = torch.nn.functional.rms_norm(x.double()[which], (columns,), weight.double(), 1e-5)
+    got = (q * scale.double()).flatten(1)[:, :columns]
+    step = scale.double().expand(-1, -1, 32).flatten(1)[:, :columns]
+    assert ((got - exact).abs() <= step * 0.5001).all()
+
+
+@pytest.mark.parametrize("columns", SIZES)
+def test_a_norm_may_add_to_what_is_there(level: str, columns: int) -> None:
+    x, weight, start = torch.randn(5, columns), torch.rand(columns) + 0.5, torch.randn(5, columns)
+    exact = torch.nn.functional.rms_norm(x.double(), (columns,), weight.double(), 1e-6)
+    for adds in (False, True):
+        out = start.clone()
+        run(level, 5, lambda p, rows, out=out, adds=adds: p.norm(rows, x, out, weight, 1e-6, adds=adds))
+        torch.testing.assert_close(out.double(), exact + start * adds, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_gate_is_float64s_within_half_a_step(level: str, name: str, gated: bool) -> None:
+    columns = 45
+    x = torch.randn(7, (1 + gated) * columns) * torch.logspace(-3, 2, 7)[:, None]
+    x[0, 0] = torch.nan
+    out = torch.empty(7 * row_bytes(columns), dtype=torch.uint8)
+    run(level, 7, lambda p, rows: p.gate(rows, x, out, columns, name, gated))
+    q, scale, _ = quantized(out, columns)
+    assert scale.isnan().flatten(1).any(1).tolist() == [True] + [False] * 6
+    exact = reference.gate(x.double(), name, gated)[1:]
+    step = scale[1:].double().expand(-1, -1, 32).flatten(1)[:, :columns]
+    assert (((q * scale.double()).flatten(1)[1:, :columns] - exact).abs() <= step * 0.501 + 1e-6).all()
+
+
+def pages(slots: int, keys: int, dim: int) -> tuple[Tensor, Tensor]:
+    """bfloat16 [blocks, keys, 16, dim]"""
+    return torch.randn(slots // 16, keys, 16, dim).bfloat16(), torch.randn(slots // 16, keys, 16, dim).bfloat16()
+
+
+def by_slot(pages: Tensor) -> Tensor:
+    """The same as [slots, keys, dim]"""
+    return pages.transpose(1, 2).flatten(0, 1)
+
+
+@pytest.mark.parametrize("half", [0, 8, 20, 24])
+@pytest.mark.parametrize("norms", [True, False])
+def test_place_turns_and_stores_a_row(level: str, norms: bool, half: int) -> None:
+    heads = (4, 2, 48)
+    qkv, (keys, values) = torch.randn(3, 8 * 48), pages(64, 2, 48)
+    weights = (torch.rand(48) + 0.5, torch.rand(48) + 0.5)
+    cos, sin = (f(torch.arange(40.0)[:, None] * torch.rand(half)) for f in (torch.cos, torch.sin))
+    positions, slots = np.array([5, 39, 0]), np.array([63, 0, 17])
+    q, k, v = qkv.clone().double().unflatten(1, (8, 48)).split((4, 2, 2), dim=1)
+    if norms:
+        q, k = (torch.nn.functional.rms_norm(x, (48,), w.double(), 1e-6) for x, w in zip((q, k), weights, strict=True))
+
+    def turned(x: Tensor) -> Tensor:
+        a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+        c, s = cos[positions].double().unsqueeze(1), sin[positions].double().unsqueeze(1)
+        return torch.cat((a * c - b * s, b * c + a * s, rest), -1)
+
+    before, step, program = keys.clone(), Step(3), Program()
+    step.set([0] * 3, positions, slots, [], [], [])
+    program.place(step, qkv, keys, values, heads, (cos, sin) if half else None, weights if norms else None, 1e-6)
+    with native(level):
+        program.run()
+    torch.testing.assert_close(qkv.unflatten(1, (8, 48))[:, :4].double(), turned(q), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(by_slot(keys)[slots].double(), turned(k), rtol=2**-8, atol=1e-5)
+    assert torch.equal(by_slot(values)[slots], v.bfloat16())
+    before[slots // 16, :, slots % 16] = by_slot(keys)[slots]
+    assert torch.equal(keys, before), "another slot was written to"
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, start: int, scale: float, window: int | None, cap: float | None
+) -> Tensor:
+    """q [T, H, D] at positions from `start` over k, v [S, K, D]: float64 [T, H, D], q rounded to bfloat16."""
+    group = q.shape[1] // k.shape[1]
+    k, v = (x.double().repeat_interleave(group, 1) for x in (k, v))
+    scores = torch.einsum("thd,shd->hts", q.bfloat16().double(), k) * scale
+    scores = scores if cap is None else cap * torch.tanh(scores / cap)
+    far = (torch.arange(len(q)) + start)[:, None] - torch.arange(len(k))
+    seen = (far >= 0) & (far < (window or len(k)))
+    return torch.einsum("hts,shd->thd", scores.masked_fill(~seen, -torch.inf).softmax(-1), v)
+
+
+@pytest.mark.parametrize(("window", "cap"), [(None, None), (1, None), (50, 5.0), (700, None)])
+@pytest.mark.parametrize("heads", [(6, 2, 64), (4, 4, 16), (8, 1, 48), (2, 1, 128), (40, 1, 16)])
+def test_attention_over_pages_is_float64s(
+    level: str, heads: tuple[int, int, int], window: int | None, cap: float | None
+) -> None:
+    """Decodes short and long, prefills whole and in the middle, their blocks scattered over the pages."""
+    count, kv, dim = heads
+    spans = [(0, 1), (130, 131), (PART * 3 - 1, PART * 3), (0, 70), (61, 100), (PART - 1, PART)]
+    rows = sum(b - a for a, b in spans)
+    qkv, (keys, values) = torch.randn(rows, (count + 2 * kv) * dim), pages(16 * 128, kv, dim)
+    blocks = np.random.default_rng(0).permutation(128).astype(np.int32)
+    sequences, used, positions, row = [], 0, [], 0
+    for a, b in spans:
+        sequences.append((row, b - a, a, used))
+        positions += range(a, b)
+        row, used = row + b - a, used + -(-b // 16)
+    parts = sum(b // PART + 2 for _, b in spans)
+    out, partials = torch.full((rows, count * dim), 7.0), torch.empty(parts * count * (dim + 2))
+    step, program = Step(rows), Program()
+    step.set([0] * rows, positions, [0] * rows, [], sequences, blocks)
+    program.attend(step, qkv, keys, values, out, partials, heads, dim**-0.5, window, cap)
+    with native(level, threads=3):
+        program.run()
+    for (a, b), (row, size, _, first) in zip(spans, sequences, strict=True):
+        slots = (blocks[first : first + -(-b // 16), None] * 16 + np.arange(16)).flatten()[:b]
+        q = qkv[row : row + size, : count * dim].unflatten(1, (count, dim))
+        exact = attention(q, by_slot(keys)[slots], by_slot(values)[slots], a, dim**-0.5, window, cap)
+        torch.testing.assert_close(out[row : row + size].double().view_as(exact), exact, rtol=1e-4, atol=2e-5)

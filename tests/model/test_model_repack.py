@@ -1,0 +1,88 @@
+"""Blocks of a GGUF file are packed number for number, and each tensor gets the format it should."""
+
+from itertools import pairwise
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from myna.kernels import FORMATS, library
+from myna.kernels.formats import pack, unpack
+from myna.model.blocks import decode
+from myna.model.linear import PackedLinear
+from myna.model.repack import EXACT, pick_formats, regroup
+from myna.modeldir import Stored
+from myna.records import ModelDirError
+
+needs_native = pytest.mark.skipif(library() is None, reason="no native kernels here: nothing is packed")
+
+
+def random_blocks(kind: str, rows: int, columns: int) -> np.ndarray:
+    """Bytes of a type, all of them possible but for scales that are not finite: those have an exponent of ones."""
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    raw = np.random.default_rng(rows).integers(0, 256, (rows, columns // block, size), dtype=np.uint8)
+    scales = {"Q4_1": (1, 3), "Q4_K": (1, 3)}.get(kind, (1,))
+    for high in scales:
+        raw[..., high] &= 0b10111111
+    return raw.reshape(rows, -1)
+
+
+@pytest.mark.parametrize("kind", EXACT)
+@pytest.mark.parametrize("rows", [1, 32, 75])
+def test_packed_blocks_are_the_decoded_ones(kind: str, rows: int) -> None:
+    raw = random_blocks(kind, rows, 512)
+    packed = pack(regroup(kind, raw), EXACT[kind])
+    assert torch.equal(unpack(packed, rows, 512, EXACT[kind]), decode(kind, raw.copy()))
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_scale_that_is_no_number_is_refused(kind: str) -> None:
+    raw = random_blocks(kind, 4, 256)
+    raw[2, 0], raw[2, 1] = 0, 0x7C
+    with pytest.raises(ModelDirError, match="damaged"):
+        regroup(kind, raw)
+
+
+def test_each_precision_gives_each_tensor_its_format() -> None:
+    from myna.model.names import Part
+
+    qkv = [("q", 64, "Q4_K"), ("k", 64, "Q4_K"), ("v", 40, "Q6_K")]
+    parts = [Part(name, (rows, 256), "layers.0.attention.qkv.weight", 0) for name, rows, _ in qkv]
+    parts += [Part("embed", (90, 256), "embed.weight", 0), Part("norm", (256,), "norm.weight", 0)]
+    kinds = {name: kind for name, _, kind in qkv} | {"embed": "Q6_K", "norm": "F32"}
+    stored = {name: Stored(name, (1, 1), kind, np.zeros((1, 1), np.uint8)) for name, kind in kinds.items()}
+    q8, q4s, q4k = FORMATS["q8"], FORMATS["q4s"], FORMATS["q4k"]
+
+    def chosen(precision: str) -> list:
+        return list(pick_formats(parts, stored, precision).values())
+
+    assert chosen("mixed") == [((128, q4k), (40, q8)), ((90, q8),)]
+    assert chosen("int4") == [((128, q4k), (40, q4s)), ((90, q8),)]
+    assert chosen("int8") == [((168, q8),), ((90, q8),)]
+
+
+@needs_native
+def test_filling_in_chunks_is_filling_whole() -> None:
+    torch.manual_seed(0)
+    weight, pieces = torch.randn(170, 64), ((70, FORMATS["q8"]), (100, FORMATS["q4s"]))
+    whole, chunked = PackedLinear(64, 170), PackedLinear(64, 170)
+    for layer, cuts in ((whole, (0, 70, 170)), (chunked, (0, 32, 64, 70, 134, 170))):
+        layer.lay_out(pieces)
+        for start, stop in pairwise(cuts):
+            layer.fill(start, weight[start:stop].clone())
+    assert torch.equal(whole.packed, chunked.packed)
+    close = torch.cat([unpack(*piece[:1], *piece[1], piece[2]) for piece in whole.parts()])
+    torch.testing.assert_close(close, weight, rtol=0.2, atol=0.3)
+
+
+@needs_native
+def test_gradients_pass_through_a_packed_layer_to_its_input() -> None:
+    """What QLoRA needs."""
+    layer = PackedLinear(64, 40, bias=True)
+    layer.fill(0, torch.randn(40, 64))
+    x = torch.randn(2, 3, 64, requires_grad=True)
+    layer(x).sum().backward()
+    exact = unpack(*next(layer.parts())[:1], 40, 64, FORMATS["q8"]).sum(0)
+    torch.testing.assert_close(x.grad[1, 2], exact)
+    torch.testing.assert_close(layer(x.detach()), layer(x).detach(), rtol=0.02, atol=0.3)
