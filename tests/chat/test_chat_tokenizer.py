@@ -1,6 +1,8 @@
 """Text to ids and back, for every kind of tokenizer."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -92,9 +94,23 @@ def test_an_id_without_a_name_is_worth_nothing(tokenizer: Tokenizer) -> None:
     assert tokenizer.piece(10**9) == b""
 
 
+def test_others_go_on_while_a_long_text_is_encoded(tokenizer: Tokenizer) -> None:
+    text = "hello world " * 20_000
+    work = threading.Thread(target=tokenizer._encode_text, args=(text,))
+    work.start()
+    turns = 0
+    while work.is_alive():
+        turns += 1
+        time.sleep(0)
+    assert turns > 20, "the library kept the interpreter to itself"
+    assert tokenizer._encode_text(text).ids == tokenizer._library.encode(text, add_special_tokens=False).ids
+
+
 def test_text_that_is_not_unicode_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(ChatError, match="Unicode"):
         tokenizer.encode("\ud800")
+    with pytest.raises(ChatError, match="Unicode"):
+        tokenizer.encode("\ud800" + "a" * 100_000)
 
 
 def test_white_space_and_html_stay_typeable(tmp_path: Path) -> None:

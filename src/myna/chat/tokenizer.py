@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+from tokenizers import Encoding
 from tokenizers import Tokenizer as _Library
 
 from myna.chat.pieces import Decoding, _flatten, _prepends, read_decoding
@@ -31,6 +32,9 @@ _MARKER = re.compile(
     r"<[|｜].*[|｜]>|</?s>|</?(think|tools?|pad|unk|bos|eos|mask)>|</?[A-Za-z]+([_▁][A-Za-z0-9]+)+>"
     r"|<unused\d+>|\[/?[A-Z]+(_[A-Z0-9]+)*\]"
 )
+
+
+LONG = 10_000  # characters from which a text is encoded as a batch of one: for batches alone the library frees the interpreter
 
 
 class Encoded(NamedTuple):
@@ -157,7 +161,7 @@ class Tokenizer:
         ):
             prefix = ""
         try:
-            encoding = self._library.encode(prefix + text, add_special_tokens=False)
+            encoding = self._encode_text(prefix + text)
         except TypeError as e:  # a lone surrogate is not text: the library cannot encode it
             raise ChatError(f"the text is not valid Unicode: {e}") from None
         except (KeyboardInterrupt, SystemExit):
@@ -168,6 +172,11 @@ class Tokenizer:
         if self._unsafe and (typed := self._unsafe.search(text)):
             return self._encode_around(text, typed, starts=starts, after_control=after_control)
         return Encoded(ids, ends)
+
+    def _encode_text(self, text: str) -> Encoding:
+        if len(text) < LONG:
+            return self._library.encode(text, add_special_tokens=False)
+        return self._library.encode_batch([text], add_special_tokens=False)[0]
 
     def _encode_around(self, text: str, typed: re.Match[str], *, starts: bool, after_control: bool) -> Encoded:
         """Break a typed control token after its first character, where the model itself would join it up."""

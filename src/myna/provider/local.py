@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONGEST_TOKEN = 256  # characters; the longest in the vocabularies we know are 81 (SmolLM2) and 128 (Qwen, blanks)
+
 
 class Local:
     """A loaded model that answers. `defaults` apply where a request says nothing."""
@@ -51,6 +53,7 @@ class Local:
         self, what: Conversation | Document, sampling: Sampling = Sampling()
     ) -> AsyncGenerator[Delta, None]:
         """See Provider.stream. Rendering runs off the event loop; the forward pass has a thread of its own."""
+        self._refuse_if_hopeless(what)
         rendered = await asyncio.to_thread(self.render, what)
         sampling = sampling.resolve(self.defaults).check()
         answer = _Answer(self.chat, rendered, sampling)
@@ -86,6 +89,19 @@ class Local:
                     return
         finally:
             ticket.cancel()
+
+    def _refuse_if_hopeless(self, what: Conversation | Document) -> None:
+        """Refuse by its length what no tokenizer could make fit: to count 15 MB takes half a minute and 3 GB."""
+        texts = (
+            [m.text for m in what.messages] if isinstance(what, Conversation) else [] if what.tokens else [what.text]
+        )
+        if (characters := sum(map(len, texts))) > self.max_len * LONGEST_TOKEN:
+            raise RequestError(
+                f"The prompt has {characters} characters and this server holds {self.max_len} tokens (prompt and answer "
+                f"together), of at most {LONGEST_TOKEN} characters each. Shorten the prompt, or serve with a larger --max-len.",
+                param="messages" if isinstance(what, Conversation) else "prompt",
+                code="context_length_exceeded",
+            )
 
     def render(self, what: Conversation | Document) -> Rendered:
         """The exact prompt that `stream` would send."""
