@@ -166,6 +166,9 @@ class Loading:
         Most sequences decoded at once.
     prefix_cache
         Let requests share the computation of a common beginning.
+    draft_rows
+        Rows that running answers and guesses at what follows may have together: a step verifies up to this many at
+        little more than the cost of one. Answers stay the same. 0 turns guessing off.
     """
 
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4", "mixed"] = "auto"
@@ -173,6 +176,7 @@ class Loading:
     kv_gb: float = 1.0
     max_running: int = 64
     prefix_cache: bool = True
+    draft_rows: int = 8
 
 
 def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Local:
@@ -189,7 +193,13 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     kv_tokens = _check_memory(directory, how)
     chat = Chat.load(directory.path)
     decoder = load_model(directory, how.precision, how.max_len)
-    engine = engine_for(decoder, kv_tokens=kv_tokens, max_running=how.max_running, prefix_cache=how.prefix_cache)
+    engine = engine_for(
+        decoder,
+        kv_tokens=kv_tokens,
+        max_running=how.max_running,
+        prefix_cache=how.prefix_cache,
+        draft_rows=how.draft_rows,
+    )
     details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}
     return Local(
         Loop(engine), chat, name=name or directory.name, defaults=_sampling(directory.generation), details=details
