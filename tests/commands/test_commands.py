@@ -1,5 +1,6 @@
 """The command line as a user meets it: start-up, errors, pipes, and a conversation in a real terminal."""
 
+import contextlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -125,8 +127,11 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(smollm2: Path) -> Terminal:
-    return Terminal("chat", "smollm2-135m", "--temperature", "0")
+def terminal(smollm2: Path) -> Iterator[Terminal]:
+    started = Terminal("chat", "smollm2-135m", "--temperature", "0")
+    yield started
+    with contextlib.suppress(ProcessLookupError):  # a test that failed leaves it running
+        os.kill(started.pid, signal.SIGKILL)
 
 
 def test_a_conversation_in_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
