@@ -136,6 +136,8 @@ def test_an_idle_server_ends_at_the_first_signal() -> None:
 def test_a_port_that_is_taken_is_named() -> None:
     with Live(create_app(Scripted())) as server, pytest.raises(MynaError, match="Try another port"):
         serve(create_app(Scripted()), port=int(server.url.rsplit(":", 1)[1]))
+    with pytest.raises(MynaError, match="no port 99999"):
+        serve(create_app(Scripted()), port=99999)
 
 
 def _answers(url: str) -> bool:

@@ -56,10 +56,10 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as e:
-        raise MynaError(
-            f"Cannot listen on {host}:{port}: {e}. Try another port: myna serve --port {port + 1}"
-        ) from None
+    except OverflowError:
+        raise MynaError(f"There is no port {port}; ports go from 1 to 65535, and 0 takes a free one.") from None
+    except OSError as e:
+        raise MynaError(f"Cannot listen on {host}:{port}: {e}. Try another port: --port {port % 65535 + 1}") from None
 
 
 def _say(line: str) -> None:
