@@ -147,7 +147,7 @@ texts = st.lists(st.sampled_from([*CONTROL, *(c[1:] for c in CONTROL), "<", "<|"
 
 
 @given(st.lists(texts, min_size=9, max_size=9))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_field_of_a_conversation_can_type_markup(qwen3: Chat, t: list[str]) -> None:
     def build(t: list[str]) -> Conversation:
         call = ToolCall(t[0], t[1], json.dumps({"city": t[2]}))
@@ -194,6 +194,15 @@ def test_tokens_that_disagree_with_their_text_are_refused(chat: Chat) -> None:
     c = Conversation((Message("user", "a"), Message("assistant", "Goodbye", tokens=Tokens(ids))))
     with pytest.raises(ChatError, match=r"messages\.1\.tokens"):
         chat.render(c, open_turn=False)
+
+
+def test_a_turn_that_a_stop_string_cut_is_history_as_it_was_shown_and_not_trained_on(chat: Chat) -> None:
+    ids = tuple(chat.tokenizer.encode("Hello there"))
+    cut = (Message("user", "a"), Message("assistant", "Hello", tokens=Tokens(ids)), Message("user", "b"))
+    shown = tuple(replace(m, tokens=None) for m in cut)
+    assert chat.render(Conversation(cut)).ids == chat.render(Conversation(shown)).ids
+    with pytest.raises(ChatError, match=r"messages\.1\.tokens"):
+        chat.render(Conversation(cut[:2]), open_turn=False)
 
 
 def test_an_open_reasoning_block_is_noticed(chat: Chat, family: str) -> None:

@@ -1,5 +1,8 @@
 """Text to ids and back, for every kind of tokenizer."""
 
+import json
+import threading
+import time
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -8,7 +11,7 @@ from chat_tiny import CONTROL, CORPUS, KINDS, write_model
 from hypothesis import given, settings
 from tokenizers import Tokenizer as Library
 
-from myna.chat import Tokenizer
+from myna.chat import Chat, Tokenizer
 from myna.records import ChatError
 
 TEXTS = [*CORPUS[:4], " two  spaces ", "\n\nlines\n", "snow ☃ 🙂 e\u0301", "don't ?! , .", "a", " ", "  "]
@@ -73,7 +76,7 @@ def test_a_typed_control_token_is_text(tokenizer: Tokenizer, kind: str, typed: s
 
 
 @given(st.lists(st.sampled_from([*CONTROL, *(c[:-1] for c in CONTROL), "|>", "<", " ", "你", "x", ">"]), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_mixture_of_control_tokens_comes_through(tokenizer: Tokenizer, kind: str, parts: list[str]) -> None:
     ids = tokenizer.encode("".join(parts))
     assert {id for id in ids if id != tokenizer.special.get("[UNK]")}.isdisjoint(tokenizer.special.values())
@@ -91,9 +94,23 @@ def test_an_id_without_a_name_is_worth_nothing(tokenizer: Tokenizer) -> None:
     assert tokenizer.piece(10**9) == b""
 
 
+def test_others_go_on_while_a_long_text_is_encoded(tokenizer: Tokenizer) -> None:
+    text = "hello world " * 20_000
+    work = threading.Thread(target=tokenizer._encode_text, args=(text,))
+    work.start()
+    turns = 0
+    while work.is_alive():
+        turns += 1
+        time.sleep(0)
+    assert turns > 20, "the library kept the interpreter to itself"
+    assert tokenizer._encode_text(text).ids == tokenizer._library.encode(text, add_special_tokens=False).ids
+
+
 def test_text_that_is_not_unicode_is_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(ChatError, match="Unicode"):
         tokenizer.encode("\ud800")
+    with pytest.raises(ChatError, match="Unicode"):
+        tokenizer.encode("\ud800" + "a" * 100_000)
 
 
 def test_white_space_and_html_stay_typeable(tmp_path: Path) -> None:
@@ -114,6 +131,26 @@ def test_a_broken_tokenizer_json_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(ChatError, match=r"tokenizer\.json"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_regular_expression_that_gives_up_is_an_error_not_a_panic(tmp_path: Path) -> None:
+    """The library is Rust: a panic is no Exception, and nobody who waits for the answer would hear of it."""
+    path = write_model(tmp_path, "byte_level") / "tokenizer.json"
+    costly = {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "normalizer": costly}))
+    with pytest.raises(ChatError, match="cannot be tokenized"):
+        Tokenizer.load(path.parent).encode("a" * 40 + "b")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_a_link_out_of_the_directory_is_not_followed(name: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", "byte_level")
+    outside = tmp_path / "outside"
+    outside.write_text((model / name).read_text() if (model / name).exists() else "secret")
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to(outside)
+    with pytest.raises(ChatError, match="outside the directory"):
+        Chat.load(model)
 
 
 def test_a_missing_tokenizer_json_says_what_to_do(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import operator
 
 import hypothesis.strategies as st
-from hypothesis import given
+from hypothesis import example, given
 
 from myna.chat.traced import MARKUP, Origin, Traced
 
@@ -63,6 +63,7 @@ def test_an_operation_gives_what_str_gives(s: Traced, a: Traced, b: Traced) -> N
 
 
 @given(mixed, mixed, mixed)
+@example(Traced("A", MARKUP), Traced(""), Traced("a", USER))  # replace("", typed)
 def test_no_operation_makes_typed_text_trusted(s: Traced, a: Traced, b: Traced) -> None:
     for value in (v for operation in OPERATIONS for v in flat(operation(s, a, b))):
         for text, origin in getattr(value, "parts", ()):

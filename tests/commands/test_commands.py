@@ -100,10 +100,10 @@ def test_show_says_what_it_is_and_whether_it_fits(smollm2: Path) -> None:
 class Terminal:
     """A program on a pseudo-terminal."""
 
-    def __init__(self, *args: str):
+    def __init__(self, *args: str, term: str = "dumb"):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.environ["TERM"] = "dumb"
+            os.environ["TERM"] = term
             os.execv(sys.executable, [*MYNA, *args])
         self.seen = ""
 
@@ -137,6 +137,8 @@ def test_a_conversation_in_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     terminal.wait_for("there is no /nonsense")
     terminal.type("/set max_tokens 5\n/again\n")
     terminal.wait_for(r"\[5 tokens, .*length\]")
+    terminal.type(f"/save {tmp_path / 'nowhere' / 'talk.jsonl'}\n")
+    terminal.wait_for("cannot write")
     terminal.type(f"/save {tmp_path / 'talk.jsonl'}\n")
     terminal.wait_for("saved")
     terminal.type("/quit\n")
@@ -144,6 +146,18 @@ def test_a_conversation_in_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     saved = json.loads((tmp_path / "talk.jsonl").read_text())
     assert [m["role"] for m in saved["messages"]] == ["user", "assistant"]
     assert len(saved["messages"][1]["tokens"]["ids"]) == 5
+
+
+def test_pasted_lines_are_one_message(smollm2: Path, tmp_path: Path) -> None:
+    terminal = Terminal("chat", "smollm2-135m", "--temperature", "0", term="xterm")
+    terminal.wait_for(r"\x1b\[\?2004h")  # chat asks the terminal to mark what is pasted
+    terminal.wait_for("> ")
+    terminal.type("\x1b[200~What is\nthe capital\nof France?\x1b[201~\n")  # how a terminal marks a paste
+    terminal.wait_for(r"tokens, .*\]")
+    terminal.type(f"/save {tmp_path / 'talk.jsonl'}\n/quit\n")
+    assert terminal.end() == 0
+    saved = json.loads((tmp_path / "talk.jsonl").read_text())
+    assert [m["content"] for m in saved["messages"] if m["role"] == "user"] == ["What is\nthe capital\nof France?"]
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None:

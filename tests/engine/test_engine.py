@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from myna.engine.blocks import BLOCK
 from myna.engine.engine import Engine, Update, engine_for
 from myna.engine.request import Plan
 from myna.engine.runner import PagedRunner, ReferenceRunner
 from myna.engine.sample import Choice, derive_seed
 from myna.model import AttentionRule, Causal, Decoder, Norm, Rope, Spec
-from myna.records import RequestError, Sampling
+from myna.records import MynaError, RequestError, Sampling
 
 VOCAB = 211
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
@@ -220,6 +221,34 @@ def test_nan_in_one_request_stays_in_that_request(model: Decoder, prompts: list[
     assert errors == ["the model's output is not a number"] * 3
 
 
+def test_nan_in_a_prefill_stays_out_of_the_padding_of_decodes_beside_it(model: Decoder) -> None:
+    """Two answers of different lengths are decoded in one padded group while the bad prompt writes NaN into block 0."""
+    good = [[5] * 17, [7] * 33]
+    truth = [naive(model, p, 8) for p in good]
+    poison(model, 13)
+    engine = engine_for(model, kv_tokens=18 * BLOCK, runner=UntiedHead, max_running=8, prefix_cache=False)
+    answers(engine, [[1]], replace(GREEDY, max_tokens=1))  # block 0 is now the last that is handed out
+    said: list[list[int]] = [[], []]
+    for k, prompt in enumerate(good):
+        engine.submit(prompt, replace(GREEDY, max_tokens=8), collect(said[k]))
+    engine.step()
+    (bad,) = engine._live[engine.submit([20] * 192 + [13], replace(GREEDY, max_tokens=1), lambda update: False)][1]
+    engine._compute(engine.scheduler.plan())
+    assert bad.finish_reason == "error"
+    while not engine.idle:
+        engine.step()
+    assert said == truth
+
+
+@pytest.mark.parametrize(("room", "words"), [
+    ({"kv_tokens": 0}, "larger --kv-gb"), ({"kv_tokens": -5}, "larger --kv-gb"),
+    ({"kv_tokens": 400, "max_running": 0}, "from 1 to 512"), ({"kv_tokens": 400, "max_running": 513}, "from 1 to 512"),
+])  # fmt: skip
+def test_an_engine_with_nothing_to_run_with_is_refused(room: dict[str, int], words: str, model: Decoder) -> None:
+    with pytest.raises(MynaError, match=words):
+        engine_for(model, **room)  # type: ignore[arg-type]
+
+
 def test_a_step_that_fails_ends_its_requests_with_an_error_and_the_engine_lives(
     model: Decoder, prompts: list[list[int]]
 ) -> None:
@@ -260,20 +289,21 @@ def test_a_listener_may_end_its_candidate(model: Decoder, prompts: list[list[int
     assert engine.scheduler.blocks.free == engine.scheduler.blocks.count
 
 
-@pytest.mark.parametrize(("ids", "sampling", "words"), [
-    ([1] * 256, GREEDY, "256 tokens and this server holds 256"),
-    ([1] * 250, replace(GREEDY, max_tokens=7), "257 together"),
-    ([], GREEDY, "empty"),
-    ([VOCAB], GREEDY, "outside the vocabulary of 211"),
-    ([1], replace(GREEDY, logit_bias=((VOCAB, 1.0),)), "outside the vocabulary"),
-    ([1], replace(GREEDY, top_p=1.5), "top_p is 1.5; it must be from 0 to 1"),
+@pytest.mark.parametrize(("ids", "sampling", "param", "words"), [
+    ([1] * 256, GREEDY, "prompt", "256 tokens and this server holds 256"),
+    ([1] * 250, replace(GREEDY, max_tokens=7), "max_tokens", "257 together"),
+    ([], GREEDY, "prompt", "empty"),
+    ([VOCAB], GREEDY, "prompt", "outside the vocabulary of 211"),
+    ([1], replace(GREEDY, logit_bias=((VOCAB, 1.0),)), "logit_bias", "outside the vocabulary"),
+    ([1], replace(GREEDY, top_p=1.5), "top_p", "top_p is 1.5; it must be from 0 to 1"),
 ])  # fmt: skip
 def test_what_can_never_be_honoured_is_refused_before_it_is_queued(
-    ids: list[int], sampling: Sampling, words: str, model: Decoder
+    ids: list[int], sampling: Sampling, param: str, words: str, model: Decoder
 ) -> None:
     engine = engine_for(model, kv_tokens=4000)
-    with pytest.raises(RequestError, match=words):
+    with pytest.raises(RequestError, match=words) as refusal:
         engine.submit(ids, sampling, lambda update: False)
+    assert refusal.value.param == param
     assert engine.idle
 
 

@@ -125,7 +125,7 @@ def test_a_small_pool_does_preempt() -> None:
         st.tuples(st.sampled_from(["add", "step", "cancel", "cancel mid-step"]), st.integers(0, 10**6)), max_size=80
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_after_any_trace_with_cancels_every_block_is_free_or_owned_and_nothing_leaks(
     actions: list[tuple[str, int]],
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_wrong_tensor_is_named(changes: dict, words: str) -> None:
             "short_factor has 1 numbers",
         ),
         ({"partial_rotary_factor": 0.1}, "rope turns 0 of 8"),
+        ({"model_type": "gpt2", "n_embd": 4, "n_head": 8}, "n_head is '8'; it must divide the width, 4"),
         ({"use_sliding_window": True, "layer_types": ["full_attention"]}, "layer_types names 1 layers"),
         ({"use_sliding_window": True, "layer_types": ["linear_attention"] * 2}, "layer_types"),
     ],

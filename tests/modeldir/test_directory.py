@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from modeldir_tiny import tiny_model
+from modeldir_tiny import hf_tensors, tiny_model, write_gguf
 from safetensors.torch import save_file
 
 from myna.modeldir import ModelDir, facts
+from myna.modeldir.from_gguf import build_from_gguf
 from myna.records import ModelDirError
 
 CONFIG: dict[str, Any] = {"model_type": "llama", "vocab_size": 8, "hidden_size": 4, "num_hidden_layers": 2}
@@ -91,6 +92,16 @@ def link_out(directory: Path) -> None:
     (directory / "model.safetensors").symlink_to(outside)
 
 
+def pipe(name: str) -> Callable[[Path], None]:
+    """Whoever reads it waits for ever."""
+
+    def spoil(directory: Path) -> None:
+        (directory / name).unlink()
+        os.mkfifo(directory / name)
+
+    return spoil
+
+
 EMBED = "model.embed_tokens.weight"
 SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda d: (d / "config.json").unlink(), "has no config.json"),
@@ -101,6 +112,14 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "wrong vocabulary": (change_config(vocab_size=9), r"shape \(8, 4\); config.json says vocabulary 9"),
     "wrong width": (change_config(hidden_size=5), "width 5"),
     "missing layers": (change_config(num_hidden_layers=3), "says 3 layers; the weights hold layers 0 to 1"),
+    "absurdly many layers": (change_config(num_hidden_layers=10**12), "says 1000000000000 layers"),
+    "a pipe for weights": (pipe("model.safetensors"), "not a plain file"),
+    "a pipe for a config": (pipe("config.json"), "not a plain file"),
+    "a link to itself": (
+        lambda d: ((d / "config.json").unlink(), (d / "config.json").symlink_to("config.json")),
+        "leads nowhere",
+    ),
+    "endless name": (change_index(lambda m: m.update({EMBED: "x" * 5000 + ".safetensors"})), "leads nowhere"),
     "vocabulary is text": (change_config(vocab_size="8"), "positive integer"),
     "only a pickle": (only_pickle, r"pytorch_model\.bin is a pickle.*save_pretrained"),
     "index names a pickle": (
@@ -129,6 +148,20 @@ def test_spoilt_directories_are_refused_by_name(case: str, plain: Path) -> None:
     with pytest.raises(ModelDirError, match=says) as error:
         ModelDir.open(plain)
     assert str(plain) in str(error.value)
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": "rwkv"}, {"model_type": ["llama"]}])
+def test_a_gguf_file_beside_another_models_config_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    write_gguf(tmp_path / "model.gguf", "llama", model, hf_tensors(model, tmp_path / "hf"))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelDirError, match=r"config\.json beside it says model_type"):
+        ModelDir.open(tmp_path)
+    build_from_gguf(tmp_path)
+    right = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**right, "num_attention_heads": "many"}))
+    with pytest.raises(ModelDirError, match="many heads cannot share"):
+        ModelDir.open(tmp_path)
 
 
 def test_a_hub_cache_snapshot_opens_through_its_links_but_not_beyond(plain: Path, tmp_path: Path) -> None:

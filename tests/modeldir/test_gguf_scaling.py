@@ -22,9 +22,9 @@ def config_of(path: Path, arch: str, tensors: dict[str, np.ndarray] | None = Non
     writer = gguf.GGUFWriter(path, arch)
     for key, value in {"block_count": 2, "context_length": 131072, "embedding_length": WIDTH, **keys}.items():
         key = f"{arch}.{key.replace('__', '.')}"
-        writer.add_uint32(key, value) if isinstance(value, int) else writer.add_float32(key, value) if isinstance(
-            value, float
-        ) else writer.add_string(key, value)
+        (writer.add_uint32 if value >= 0 else writer.add_int32)(key, value) if isinstance(
+            value, int
+        ) else writer.add_float32(key, value) if isinstance(value, float) else writer.add_string(key, value)
     writer.add_head_count(HEADS)
     writer.add_feed_forward_length(96)
     writer.add_layer_norm_rms_eps(1e-6)
@@ -36,6 +36,22 @@ def config_of(path: Path, arch: str, tensors: dict[str, np.ndarray] | None = Non
     writer.write_tensors_to_file()
     writer.close()
     return config_from_gguf(GGUF(path))
+
+
+@pytest.mark.parametrize(("arch", "keys", "says"), [
+    ("gemma2", {"block_count": 2**31}, "from 0 to"),
+    ("gemma2", {"block_count": 100_000}, "at most 1024"),
+    ("gemma2", {"attention__scale": 0.0}, "above 0"),
+    ("gemma2", {"attention__scale": float("nan")}, "should be a number"),
+    ("llama", {"rope__freq_base": -1.0}, "above 0"),
+    ("llama", {"rope__freq_base": float("inf")}, "should be a number"),
+    ("llama", {"context_length": -5}, "should be from 0"),
+])  # fmt: skip
+def test_absurd_numbers_are_refused_before_they_are_computed_with(
+    arch: str, keys: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelDirError, match=says):
+        config_of(tmp_path / "x.gguf", arch, attention__sliding_window=16, **keys)
 
 
 def llama3_factors(factor: float, original: int = 8192) -> np.ndarray:

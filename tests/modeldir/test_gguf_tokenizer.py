@@ -216,6 +216,20 @@ def spoil(key: str, value: Any) -> Callable[[GGUF], None]:
     return lambda file: file.metadata.update({f"tokenizer.ggml.{key}": value})
 
 
+def test_hostile_pieces_are_refused_before_they_are_cut(tmp_path: Path) -> None:
+    """Every way to cut a piece of a million characters would take a million copies of it."""
+    file = save(tmp_path / "m.gguf", write_vocabulary)
+    spoil("model", "llama")(file)
+    file.metadata["tokenizer.ggml.tokens"][5] = "x" * 1_000_000
+    spoil("scores", [0.0] * 96)(file)
+    with pytest.raises(ModelDirError, match="1000000 characters; at most 4096"):
+        tokenizer_from_gguf(file)
+    spoil("scores", ["0"] * 96)(file)
+    file.metadata["tokenizer.ggml.tokens"][5] = "xyz"
+    with pytest.raises(ModelDirError, match="array of float"):
+        tokenizer_from_gguf(file)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -223,7 +237,9 @@ def spoil(key: str, value: Any) -> Callable[[GGUF], None]:
         (spoil("token_type", [1]), "do not fit together"),
         (spoil("tokens", []), "do not fit together"),
         (spoil("tokens", ["a"] * 96), "'a' appears twice"),
+        (spoil("tokens", ["a", 1]), "array of str"),
         (spoil("merges", ["A B C"]), "is not a pair"),
+        (spoil("merges", [1, 2]), "array of str"),
         (spoil("eos_token_id", 96), "eos_token_id is 96; there are 96 tokens"),
         (spoil("eos_token_id", -1), "eos_token_id is -1"),
     ],

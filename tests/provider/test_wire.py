@@ -223,6 +223,7 @@ BAD_COMPLETION: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": [[1], [-1]]}, "prompt.1", "invalid_type"),
     ({"prompt": [True]}, "prompt.0", "invalid_type"),
     ({"prompt": ["a"] * 1025}, "prompt", "invalid_value"),
+    ({"prompt": ["a"] * 9, "n": 128}, "n", "invalid_value"),
     ({"prompt": "a", "echo": True, "logprobs": 1}, "echo", "unsupported_parameter"),
     ({"prompt": [1], "echo": True}, "echo", "unsupported_parameter"),
     ({"prompt": "a", "logprobs": True}, "logprobs", "invalid_type"),
@@ -304,6 +305,7 @@ HOSTILE_LOGPROBS = [
     {"content": [{"token": "a", "bytes": [999], "logprob": -1}]},
     {"tokens": ["bytes:\\xzz", 5], "top_logprobs": [7]},
     {"tokens": ["a"], "token_logprobs": []},
+    {"tokens": ["a", "b"], "token_logprobs": ["x", True], "token_ids": ["1", {}], "top_logprobs": [{"c": []}]},
 ]
 
 
@@ -311,6 +313,9 @@ HOSTILE_LOGPROBS = [
 def test_odd_logprobs_do_not_break_the_reader(value: Any) -> None:
     (delta,) = ChunkReader().read({"choices": [{"text": "a", "logprobs": value}]})
     assert delta.text == "a"
+    for token in (each for sampled in delta.tokens for each in (sampled, *sampled.top)):
+        assert token.id is None or type(token.id) is int
+        assert token.logprob is None or type(token.logprob) in (int, float)
 
 
 def events(pieces: list[bytes]) -> list[bytes]:
@@ -335,6 +340,12 @@ def test_events_do_not_depend_on_how_the_bytes_arrive(at: int) -> None:
 def test_an_endless_line_is_refused() -> None:
     with pytest.raises(ProviderError, match="more than 16 MiB"):
         events([b"data: " + b"x" * (LIMIT + 1)])
+
+
+def test_an_event_of_endless_lines_is_refused() -> None:
+    with pytest.raises(ProviderError, match="more than 16 MiB"):
+        events([(b"data: " + b"x" * 1000 + b"\n") * 1000] * 17)
+    assert len(events([(b"data: " + b"x" * 1000 + b"\n\n") * 1000] * 17)) == 17_000
 
 
 def test_offsets_count_characters_though_a_token_holds_half_of_one() -> None:

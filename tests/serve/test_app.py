@@ -153,7 +153,7 @@ def endless() -> Iterator[Live]:
         yield server
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["chat/completions", "completions"]),
     st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=5),

@@ -20,7 +20,7 @@ from myna.chat.stream import CLOSE, OPEN, Reasoning, TextStream
 from myna.chat.template import ChatTemplate
 from myna.chat.tokenizer import Tokenizer, read_json, read_template
 from myna.chat.traced import MARKUP, TEXT, Origin, Place, Traced, parts_of
-from myna.records import ChatError, Conversation, Document, Image, Message, RequestError, ToolCall
+from myna.records import ChatError, Conversation, Document, Image, Message, RequestError, Tokens, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,9 @@ class Chat:
             if last and not faithful:
                 text = self._as_asked(conversation, i, text, turn)
             if last or faithful:
-                self._check_evidence(message, i, _inside_reasoning(text[: turn.start]))
-                turn.sampled = message.tokens.ids
+                turn.sampled = self._evidence(
+                    message.tokens, message, i, _inside_reasoning(text[: turn.start]), open_turn
+                )
         return text, turns
 
     def _as_asked(self, conversation: Conversation, i: int, text: Traced, turn: _Turn) -> Traced:
@@ -219,17 +220,25 @@ class Chat:
             return None
         return len(prompt) if len(prompt) <= first and text.startswith(prompt) else None
 
-    def _check_evidence(self, message: Message, i: int, open_reasoning: bool) -> None:
-        """Sampled ids must say what the message says: text and tokens that disagree would train on one, show the other."""
+    def _evidence(
+        self, tokens: Tokens, message: Message, i: int, open_reasoning: bool, open_turn: bool
+    ) -> tuple[int, ...] | None:
+        """The sampled ids, which must say what the message says: otherwise we would train on one and show the other.
+
+        None where they say more and it is history in a prompt: a stop string ended that turn, and what counts for the
+        next one is what was shown.
+        """
         stream = self.text_stream(open_reasoning=open_reasoning)
-        ids = message.tokens.ids if message.tokens else ()
-        deltas = [*(stream.push(id) for id in ids), stream.finish()]
+        deltas = [*(stream.push(id) for id in tokens.ids), stream.finish()]
         text, reasoning = "".join(d.text for d in deltas), "".join(d.reasoning for d in deltas)
-        if not _says(message, reasoning, text):
-            raise ChatError(
-                f"messages.{i}.tokens: the ids read {text[:80]!r}, the message says {message.text[:80]!r}. "
-                "Remove `tokens` to have the text tokenized, or keep the message as it was sampled."
-            )
+        if _says(message, reasoning, text):
+            return tokens.ids
+        if open_turn and text.strip().startswith(message.text.strip()):
+            return None
+        raise ChatError(
+            f"messages.{i}.tokens: the ids read {text[:80]!r}, the message says {message.text[:80]!r}. "
+            "Remove `tokens` to have the text tokenized, or keep the message as it was sampled."
+        )
 
     def _tokenize(self, text: Traced, turns: list[_Turn]) -> "_Tokens":
         out = _Tokens(self.tokenizer, text)

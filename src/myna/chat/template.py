@@ -31,81 +31,17 @@ from myna.records import ChatError, RequestError
 
 MAX_SOURCE = 256 * 1024  # the longest in use is about 20 kB
 
-_FILTERS = [
-    "abs",
-    "capitalize",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "first",
-    "float",
-    "groupby",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "select",
-    "selectattr",
-    "sort",
-    "string",
-    "sum",
-    "title",
-    "trim",
-    "unique",
-    "upper",
-    "wordcount",
-]
+_FILTERS = """
+    abs capitalize count d default dictsort first float groupby int items join last length list lower map max min
+    reject rejectattr replace reverse round select selectattr sort string sum title trim unique upper wordcount
+""".split()
+_STRING_METHODS = """
+    capitalize count endswith find format index isalnum isalpha isascii isdecimal isdigit islower isnumeric
+    isspace istitle isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition
+    rsplit rstrip split splitlines startswith strip title upper
+""".split()
 _METHODS: dict[type, frozenset[str]] = {
-    str: frozenset(
-        [
-            "capitalize",
-            "count",
-            "endswith",
-            "find",
-            "format",
-            "index",
-            "isalnum",
-            "isalpha",
-            "isascii",
-            "isdecimal",
-            "isdigit",
-            "islower",
-            "isnumeric",
-            "isspace",
-            "istitle",
-            "isupper",
-            "join",
-            "lower",
-            "lstrip",
-            "partition",
-            "removeprefix",
-            "removesuffix",
-            "replace",
-            "rfind",
-            "rindex",
-            "rpartition",
-            "rsplit",
-            "rstrip",
-            "split",
-            "splitlines",
-            "startswith",
-            "strip",
-            "title",
-            "upper",
-        ]
-    ),
+    str: frozenset(_STRING_METHODS),
     dict: frozenset({"get", "items", "keys", "values", "copy"}),
     list: frozenset({"count", "index", "copy"}),
     tuple: frozenset({"count", "index"}),

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+from tokenizers import Encoding
 from tokenizers import Tokenizer as _Library
 
 from myna.chat.pieces import Decoding, _flatten, _prepends, read_decoding
-from myna.records import ChatError
+from myna.modeldir import files
+from myna.records import ChatError, ModelDirError
 
 # Markers that stay visible in decoded text although some tokenizers flag them: the reasoning splitter and the parsers of
 # tool calls read them.
@@ -30,6 +32,9 @@ _MARKER = re.compile(
     r"<[|｜].*[|｜]>|</?s>|</?(think|tools?|pad|unk|bos|eos|mask)>|</?[A-Za-z]+([_▁][A-Za-z0-9]+)+>"
     r"|<unused\d+>|\[/?[A-Z]+(_[A-Z0-9]+)*\]"
 )
+
+
+LONG = 10_000  # characters from which a text is encoded as a batch of one: for batches alone the library frees the interpreter
 
 
 class Encoded(NamedTuple):
@@ -107,7 +112,9 @@ class Tokenizer:
             return cls(_checked(spec), configs[0], generation, read_template(path) or "")
         except ChatError as e:
             raise ChatError(f"{path}: {e}") from None
-        except Exception as e:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as e:  # panics of the library too
             raise ChatError(f"{path}/tokenizer.json cannot be used: {type(e).__name__}: {e}") from e
 
     @property
@@ -154,13 +161,22 @@ class Tokenizer:
         ):
             prefix = ""
         try:
-            encoding = self._library.encode(prefix + text, add_special_tokens=False)
-        except Exception as e:  # a lone surrogate is not text: the library cannot encode it
+            encoding = self._encode_text(prefix + text)
+        except TypeError as e:  # a lone surrogate is not text: the library cannot encode it
             raise ChatError(f"the text is not valid Unicode: {e}") from None
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as e:  # the library is Rust; its panics (a regular expression gives up) are no Exceptions
+            raise ChatError(f"the text cannot be tokenized: {e}") from None
         ids, ends = encoding.ids, [end - len(prefix) for _, end in encoding.offsets]
         if self._unsafe and (typed := self._unsafe.search(text)):
             return self._encode_around(text, typed, starts=starts, after_control=after_control)
         return Encoded(ids, ends)
+
+    def _encode_text(self, text: str) -> Encoding:
+        if len(text) < LONG:
+            return self._library.encode(text, add_special_tokens=False)
+        return self._library.encode_batch([text], add_special_tokens=False)[0]
 
     def _encode_around(self, text: str, typed: re.Match[str], *, starts: bool, after_control: bool) -> Encoded:
         """Break a typed control token after its first character, where the model itself would join it up."""
@@ -224,22 +240,20 @@ _NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a model directory, which may not be a link out of it. Raises ChatError."""
     try:
-        value = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as e:
-        raise ChatError(f"{path} cannot be read: {e}. Fetch the model again with `myna pull`.") from None
-    if not isinstance(value, dict):
-        raise ChatError(f"{path} is not a JSON object. Fetch the model again with `myna pull`.")
-    return value
+        return files.read_json(path.parent, path.name)
+    except ModelDirError as e:
+        raise ChatError(f"{e} Fetch the model again with `myna pull`.") from None
 
 
 def read_template(path: Path) -> str | None:
     """The chat template of a model directory: chat_template.jinja, or tokenizer_config.json's; None if it has none."""
     if (path / "chat_template.jinja").is_file():
         try:
-            return (path / "chat_template.jinja").read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            raise ChatError(f"{path}/chat_template.jinja cannot be read: {e}") from None
+            return files.read_text(path, "chat_template.jinja", files.MAX_TEMPLATE)
+        except ModelDirError as e:
+            raise ChatError(str(e)) from None
     config = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
     template = config.get("chat_template")
     if isinstance(template, list):  # several, by name; "default" is the one to chat with

@@ -132,8 +132,8 @@ class Traced(str):
         return a, b, c
 
     def replace(self, old: str, new: str, count: SupportsIndex = -1) -> "Traced":
-        if not old:
-            return Traced(super().replace(old, new, count), self._only_origin())
+        if not old:  # `new` between all characters, and whoever wrote it may not be who wrote them
+            return Traced(super().replace(old, new, count))
         pieces = self.split(old, count)
         if len(pieces) > MANY:
             return Traced(super().replace(old, new, count))

@@ -1,6 +1,7 @@
 """myna chat: a conversation in the terminal. Ctrl-C stops the answer, not the program."""
 
 import asyncio
+import os
 import sys
 import time
 from contextlib import aclosing, suppress
@@ -35,7 +36,10 @@ def run(
         Instructions for the whole conversation.
     """
     with suppress(ImportError):
-        import readline  # noqa: F401  # importing it gives input() line editing and history
+        import readline  # importing it gives input() line editing and history
+
+        if os.environ.get("TERM", "dumb") != "dumb":  # pasted lines are one message; Python turns this off
+            readline.parse_and_bind("set enable-bracketed-paste on")
 
     with screen.status(f"loading {model}"):
         provider = load(model, loading)

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from myna.chat import Chat, Segment
+from myna.commands.options import printable
 from myna.modeldir import DEFAULT, find
 from myna.records import Conversation
 
@@ -50,6 +51,8 @@ def run(
 
 
 def _visible(segment: Segment) -> Text:
-    """The segment's text with its line ends shown; control characters cannot move the cursor."""
-    text = "".join(c if c.isprintable() else {"\n": "⏎\n", "\t": "⇥"}.get(c, f"\\x{ord(c):02x}") for c in segment.text)
-    return Text(text.removesuffix("\n"), style="dim" if segment.kind == "markup" else "")
+    """The segment's text with its line ends shown."""
+    shown = printable(segment.text.removesuffix("\n"), {"\n": "⏎\n", "\t": "⇥"})
+    shown.append("⏎" if segment.text.endswith("\n") else "")
+    shown.stylize("dim" if segment.kind == "markup" else "")
+    return shown

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from myna.commands.options import printable
 from myna.modeldir import CATALOGUE, DEFAULT, list_models
 
 
@@ -14,7 +15,7 @@ def run() -> None:
     if here:
         table = Table("model", "size", "kind", "source", box=None, header_style="bold")
         for model in here:
-            table.add_row(model.name, decimal(model.nbytes), model.kind, model.source)
+            table.add_row(model.name, decimal(model.nbytes), model.kind, printable(model.source))
         screen.print(table)
     missing = [entry for name, entry in CATALOGUE.items() if name not in {model.name for model in here}]
     for entry in missing:

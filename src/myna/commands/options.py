@@ -1,11 +1,18 @@
-"""Flags that several verbs share. They are the fields of the dataclasses they fill, so the two cannot disagree."""
+"""What several verbs share: flags, which are the fields of the dataclasses they fill, and printing hostile text."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.text import Text
 
 from myna.provider.local import Loading
 from myna.records import Sampling
 
 SamplingFlags = Annotated[Sampling, Parameter(name="*", group="Sampling")]
 LoadingFlags = Annotated[Loading, Parameter(name="*", group="Loading")]
+
+
+def printable(text: str, instead: Mapping[str, str] = {}) -> Text:
+    """A stranger's text for the terminal: its brackets are no markup, and its control characters move no cursor."""
+    return Text("".join(c if c.isprintable() else instead.get(c, f"\\x{ord(c):02x}") for c in text))

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from myna.commands.options import printable
 from myna.modeldir import DEFAULT, Facts, ModelDir, facts, find
 from myna.provider.local import Loading
 
@@ -28,7 +29,7 @@ def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096)
     free = available_memory()
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _identity(about):
-        table.add_row(name, value)
+        table.add_row(name, printable(value))
     table.add_row("parameters", f"{spec.parameters():,}" + _active(spec.parameters(), spec.active_parameters()))
     table.add_row("in memory", f"{needs.precision}: {decimal(needs.weights)} of weights, {_kv(needs.kv_per_token)}")
     most = Loading().kv_gb
@@ -40,7 +41,7 @@ def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096)
     screen = Console(highlight=False, soft_wrap=True)
     screen.print(table)
     for warning in about.warnings:
-        screen.print(f"note: {warning}", style="yellow", markup=False)
+        screen.print(printable(f"note: {warning}"), style="yellow")
 
 
 def _identity(about: Facts) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from myna.engine.runner import PagedRunner, Runner
 from myna.engine.sample import BrokenLogits, Choice, choose
 from myna.engine.schedule import Scheduler
 from myna.model import Decoder
-from myna.records import DEFAULTS, RequestError, Sampling
+from myna.records import DEFAULTS, MynaError, RequestError, Sampling
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +58,9 @@ class Engine:
     def resolve(self, ids: Seq[int], sampling: Sampling) -> Sampling:
         """The request's sampling with every field decided, or RequestError. Reads nothing that changes: any thread may."""
         sampling = sampling.resolve(DEFAULTS).check()
-        outside = [
-            token for token in [*ids, *(token for token, _ in sampling.logit_bias or ())] if not 0 <= token < self.vocab
-        ]
-        if outside:
-            raise RequestError(
-                f"Token {outside[0]} is outside the vocabulary of {self.vocab} tokens.", param="logit_bias"
-            )
+        for param, tokens in (("prompt", ids), ("logit_bias", [token for token, _ in sampling.logit_bias or ()])):
+            if (outside := next((token for token in tokens if not 0 <= token < self.vocab), None)) is not None:
+                raise RequestError(f"Token {outside} is outside the vocabulary of {self.vocab} tokens.", param=param)
         max_tokens = resolve_max_tokens(len(ids), sampling.max_tokens, self.max_len)
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
         return replace(sampling, max_tokens=max_tokens, seed=seed)
@@ -187,8 +183,15 @@ def engine_for(
 ) -> Engine:
     """An engine over a loaded model, with room for the keys and values of `kv_tokens` tokens.
 
-    budget 512: one step of prefill is then short enough that running answers do not stall (notes in docs/log.md).
+    budget 512: one step of prefill is then short enough that running answers do not stall.
+    Raises MynaError when `kv_tokens` or `max_running` leave nothing to run with.
     """
+    if kv_tokens < BLOCK:
+        raise MynaError(f"There is room for the keys and values of {kv_tokens} tokens; a larger --kv-gb is needed.")
+    if not 1 <= max_running <= budget:
+        raise MynaError(
+            f"--max-running is {max_running}; a step of {budget} tokens can run from 1 to {budget} sequences."
+        )
     blocks = Blocks(blocks_for(kv_tokens))
     scheduler = Scheduler(blocks, budget=budget, max_running=max_running, prefix_cache=prefix_cache)
     limit = min(max_len or model.max_len, model.max_len, blocks.count * BLOCK)

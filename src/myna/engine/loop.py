@@ -32,8 +32,13 @@ class Loop:
         self.order(lambda: ticket.place(self.engine.submit(ids, sampling, listen, **rest)))  # type: ignore[arg-type]
         return ticket
 
+    @property
+    def is_open(self) -> bool:
+        """False once it was closed or its thread died: nothing can be submitted any more."""
+        return self._open
+
     def close(self) -> None:
-        """Stop after the step in flight. Requests still running hear nothing more."""
+        """Stop after the step in flight. Requests still running end with an error that their listeners hear."""
         with self._changed:
             self._open = False
             self._changed.notify()
@@ -48,22 +53,41 @@ class Loop:
             self._changed.notify()
 
     def _run(self) -> None:
-        while True:
+        try:
+            while self._open:
+                self._work()
+        finally:
             with self._changed:
-                while self._open and not self._orders and self.engine.idle:
-                    self._changed.wait()
-                if not self._open:
-                    return
+                self._open = False
                 orders, self._orders = self._orders, []
-            try:
-                for action in orders:
-                    action()
-                if not self.engine.idle:
-                    self.engine.step()
-            except Exception as e:
-                log.exception("the engine's own code failed; every running request ends with an error")
-                scheduler = self.engine.scheduler
-                self.engine.fail([*scheduler.running, *scheduler.waiting], f"internal error: {type(e).__name__}")
+            for action in orders:  # whoever was promised a request must hear of its end
+                self._do(action)
+            self._fail_all("the engine was shut down")
+
+    def _work(self) -> None:
+        """Wait for something to do, and do it: the orders, then one step."""
+        with self._changed:
+            while self._open and not self._orders and self.engine.idle:
+                self._changed.wait()
+            if not self._open:
+                return
+            orders, self._orders = self._orders, []
+        for action in orders:
+            self._do(action)
+        if not self.engine.idle:
+            self._do(self.engine.step)
+
+    def _do(self, action: Callable[[], None]) -> None:
+        """Do one thing. A failure ends what is running with an error, and the next thing is done all the same."""
+        try:
+            action()
+        except Exception as e:
+            log.exception("the engine's own code failed; every running request ends with an error")
+            self._fail_all(f"internal error: {type(e).__name__}")
+
+    def _fail_all(self, error: str) -> None:
+        scheduler = self.engine.scheduler
+        self.engine.fail([*scheduler.running, *scheduler.waiting], error)
 
 
 class Ticket:

@@ -24,7 +24,7 @@ class Request:
 
     @property
     def max_tokens(self) -> int:
-        assert self.sampling.max_tokens is not None, "resolved by admit()"
+        assert self.sampling.max_tokens is not None, "resolved by Engine.resolve()"
         return self.sampling.max_tokens
 
 
@@ -99,7 +99,7 @@ def resolve_max_tokens(prompt: int, asked: int | None, limit: int) -> int:
         raise RequestError(
             f"The prompt has {prompt} tokens and this server holds {limit} (prompt and answer together). "
             "Shorten the prompt, or serve with a larger --max-len.",
-            param="messages",
+            param="prompt",
             code="context_length_exceeded",
         )
     if asked is not None and prompt + asked > limit:

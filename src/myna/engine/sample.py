@@ -13,6 +13,7 @@ from myna.engine.request import Sequence
 from myna.records import Sampling
 
 MASK64 = 2**64 - 1
+COLDEST = 1e-30  # greedy long before; a smaller divisor overflows to infinity, and inf - inf is NaN
 HEAD = 512  # top_p looks at this many tokens first: sorting a 150k vocabulary takes 10 ms, and p rarely reaches further
 
 
@@ -82,7 +83,7 @@ def distribution(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     In order of id and not of probability, so that a rounding difference between near-equal tokens cannot swap them.
     """
     assert sampling.temperature, "greedy draws nothing"
-    logits = logits / sampling.temperature
+    logits = logits / max(sampling.temperature, COLDEST)
     values, ids = logits, None
     if sampling.top_k and sampling.top_k < len(logits):
         values, ids = logits.topk(sampling.top_k)
@@ -119,7 +120,7 @@ def _with_logprobs(logits: Tensor, token: int, k: int | None) -> Choice:
     if k is None:
         return Choice(token)
     total = logits.logsumexp(0)
-    values, ids = logits.topk(k)
+    values, ids = logits.topk(min(k, len(logits)))
     top = tuple(zip(ids.tolist(), (values - total).tolist(), strict=True))
     return Choice(token, float(logits[token] - total), top)
 

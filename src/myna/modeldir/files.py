@@ -38,8 +38,14 @@ def inside(directory: Path, name: str) -> Path:
     """
     if Path(name).is_absolute() or ".." in Path(name).parts or "\\" in name or "\0" in name:
         raise ModelDirError(f"{directory}: file name {name[:200]!r} leaves the directory.")
-    root = directory.resolve()
-    real = (root / name).resolve()
+    try:
+        root = directory.resolve()
+        real = (root / name).resolve()
+        real.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError) as e:  # a name too long, a link to itself
+        raise ModelDirError(f"{directory}: file name {name[:200]!r} leads nowhere: {e.args[-1][:80]}") from None
     allowed = [root]
     if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
         allowed.append(root.parent.parent / "blobs")
@@ -70,6 +76,8 @@ def read_text(directory: Path, name: str, limit: int) -> str:
     """A text file of the directory, of at most `limit` bytes."""
     path = inside(directory, name)
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise ModelDirError(f"{directory / name}: not a plain file.")
         if path.stat().st_size > limit:
             raise ModelDirError(f"{directory / name}: {path.stat().st_size} bytes; at most {limit} are read.")
         return path.read_text(encoding="utf-8-sig")

@@ -56,6 +56,13 @@ class GGUF:
                 self.tensors: dict[str, Span] = read.spans(tensors, self.get("general.alignment", int, 32))
         self._data = map_file(str(path))
 
+    def list_of(self, key: str, kind: type[T], default: list[T] | None = None) -> list[T]:
+        """A metadata array, checked to hold nothing but `kind`."""
+        values = self.get(key, list, default)
+        if not all(type(value) is kind for value in values):
+            raise ModelDirError(f"{self.path}: {key} should be an array of {kind.__name__}.")
+        return values
+
     def bytes_of(self, span: Span) -> np.ndarray:
         """The tensor's bytes, uint8 [nbytes]."""
         return self._data[span.offset : span.offset + span.nbytes]
@@ -76,6 +83,8 @@ class GGUF:
             )
         if kind is float and type(value) is int:
             value = float(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ModelDirError(f"{self.path}: {key} is {value}; it should be a number.")
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ModelDirError(f"{self.path}: {key} should be {kind.__name__}, it is {type(value).__name__}.")
         return value
@@ -206,8 +215,8 @@ class _Reader:
 
     def span(self) -> tuple[str, tuple[int, ...], str, int, int]:
         name, dims = self.string(MAX_NAME), self.scalar("I")
-        if dims > MAX_DIMS:
-            raise self.fail(f"tensor {name!r} has {dims} dimensions; at most {MAX_DIMS} are allowed.")
+        if not 1 <= dims <= MAX_DIMS:
+            raise self.fail(f"tensor {name!r} has {dims} dimensions; from 1 to {MAX_DIMS} are allowed.")
         shape = tuple(reversed([self.scalar("Q") for _ in range(dims)]))  # the file writes the innermost first
         number, offset = self.scalar("I"), self.scalar("Q")
         if number not in block_sizes():

@@ -17,6 +17,8 @@ from myna.records import ModelDirError
 
 Config = dict[str, Any]
 
+MOST, MOST_LAYERS = 1 << 24, 1024  # of anything counted: a vocabulary, a width, positions
+
 
 def config_from_gguf(gguf: GGUF) -> Config:
     """The config.json a Hugging Face directory of this model would hold. ModelDirError if we do not know the family."""
@@ -43,13 +45,29 @@ class Keys:
         self.gguf, self.arch = gguf, arch
 
     def whole(self, key: str, default: int | None = None) -> int:
-        return self.gguf.get(f"{self.arch}.{key}", int, default)
+        """A whole number from 0, small enough to compute with."""
+        value = self.gguf.get(f"{self.arch}.{key}", int, default)
+        if not 0 <= value <= MOST:
+            raise ModelDirError(f"{self.gguf.path}: {self.arch}.{key} is {value}; it should be from 0 to {MOST}.")
+        return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        return self.gguf.get(f"{self.arch}.{key}", float, default)
+        """A number above 0: every setting we read is a size, a scale or a bound."""
+        value = self.gguf.get(f"{self.arch}.{key}", float, default)
+        if value <= 0:
+            raise ModelDirError(f"{self.gguf.path}: {self.arch}.{key} is {value}; it should be above 0.")
+        return value
 
     def has(self, key: str) -> bool:
         return f"{self.arch}.{key}" in self.gguf.metadata
+
+    @property
+    def layers(self) -> int:
+        """Bounded more narrowly, because gemma's config lists something for every layer."""
+        layers = self.whole("block_count")
+        if layers > MOST_LAYERS:
+            raise ModelDirError(f"{self.gguf.path}: {layers} layers; at most {MOST_LAYERS} are allowed.")
+        return layers
 
     @property
     def vocab(self) -> int:
@@ -68,16 +86,18 @@ def _decoder(keys: Keys, model_type: str, architecture: str, **more: Any) -> Con
     """What all families since Llama share."""
     heads = keys.whole("attention.head_count")
     width = keys.whole("embedding_length")
+    if not heads:
+        raise ModelDirError(f"{keys.gguf.path}: {keys.arch}.attention.head_count is 0; it should be at least 1.")
     return {
         "architectures": [architecture],
         "model_type": model_type,
         "vocab_size": keys.vocab,
         "hidden_size": width,
         "intermediate_size": keys.whole("feed_forward_length"),
-        "num_hidden_layers": keys.whole("block_count"),
+        "num_hidden_layers": keys.layers,
         "num_attention_heads": heads,
         "num_key_value_heads": keys.whole("attention.head_count_kv", heads),
-        "head_dim": keys.whole("attention.key_length", width // max(heads, 1)),
+        "head_dim": keys.whole("attention.key_length", width // heads),
         "hidden_act": "silu",
         "max_position_embeddings": keys.whole("context_length"),
         "rms_norm_eps": _short(keys.real("attention.layer_norm_rms_epsilon")),
@@ -170,7 +190,7 @@ def _gemma3(keys: Keys) -> Config:
 
 def _phi3(keys: Keys) -> Config:
     config = _decoder(keys, "phi3", "Phi3ForCausalLM")
-    turned = keys.whole("rope.dimension_count", config["head_dim"]) / config["head_dim"]
+    turned = keys.whole("rope.dimension_count", config["head_dim"]) / max(config["head_dim"], 1)
     original = keys.whole("rope.scaling.original_context_length", config["max_position_embeddings"])
     window = keys.whole("attention.sliding_window", 0) or None
     return config | {
@@ -187,7 +207,7 @@ def _gpt2(keys: Keys) -> Config:
         "model_type": "gpt2",
         "vocab_size": keys.vocab,
         "n_embd": width,
-        "n_layer": keys.whole("block_count"),
+        "n_layer": keys.layers,
         "n_head": keys.whole("attention.head_count"),
         "n_inner": keys.whole("feed_forward_length", 4 * width),
         "n_positions": keys.whole("context_length"),

@@ -6,6 +6,7 @@ rows and cutting stacks of experts is exact on quantized tensors too.
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,12 @@ _PERMUTED = {"llama", "mistral", "mixtral"}  # model types of llama.cpp's "llama
 
 def stored_from_gguf(gguf: GGUF, config: Config) -> Iterator[Stored]:
     """The file's tensors under Hugging Face names. ModelDirError for one we have no name for."""
+    if str(config.get("model_type")) not in _LAYER:
+        known = ", ".join(_LAYER)
+        raise ModelDirError(
+            f"{gguf.path}: config.json beside it says model_type {str(config.get('model_type'))[:60]!r}; these are read "
+            f"from GGUF: {known}. Pull the file again."
+        )
     for span in gguf.tensors.values():
         if span.name in _IN_CONFIG:
             continue
@@ -109,22 +116,22 @@ def _plain(gguf: GGUF, span: Span, name: str, config: Config) -> Stored:
         shape = (1, *shape)  # a linear with one output, which llama.cpp flattens
     raw = as_rows(gguf.bytes_of(span), shape)
     if (model_type := config["model_type"]) in _PERMUTED and re.search(r"\.attn_[qk]\.", span.name):
-        heads = config["num_attention_heads" if ".attn_q." in span.name else "num_key_value_heads"]
+        heads = config.get("num_attention_heads" if ".attn_q." in span.name else "num_key_value_heads")
         order = _unpermuted(gguf, span, heads)
     if adjust := _adjust(name, model_type, shape):
         shape = tuple(reversed(shape)) if adjust == "transpose" else shape
     return Stored(name, shape, span.kind, raw, adjust, order)
 
 
-def _unpermuted(gguf: GGUF, span: Span, heads: int) -> np.ndarray:
+def _unpermuted(gguf: GGUF, span: Span, heads: Any) -> np.ndarray:
     """The order in which to take llama.cpp's rows.
 
     It interleaves the two halves of each head's rotary pairs, Hugging Face keeps them apart:
     gguf[head, pair, half] is hf[head, half, pair].
     """
     rows = span.shape[0]
-    if heads < 1 or rows % (2 * heads):
-        raise ModelDirError(f"{gguf.path}: {span.name} has {rows} rows, which {heads} heads cannot share.")
+    if not isinstance(heads, int) or heads < 1 or rows % (2 * heads):
+        raise ModelDirError(f"{gguf.path}: {span.name} has {rows} rows, which {str(heads)[:60]} heads cannot share.")
     return np.arange(rows).reshape(heads, rows // heads // 2, 2).swapaxes(1, 2).reshape(-1)
 
 

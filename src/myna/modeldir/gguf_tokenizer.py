@@ -5,6 +5,7 @@ Pre-tokenizer rules: llama.cpp's llama-vocab.cpp, by the name in `tokenizer.ggml
 tokenizer.json where they say more (qwen2's NFC).
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from myna.records import ModelDirError
 
 Json = dict[str, Any]
 
+LONGEST_PIECE = 4096  # characters; cutting a piece in every way takes time with the square of its length
 # tokenizer.ggml.token_type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
@@ -36,13 +38,13 @@ class Vocabulary:
     @classmethod
     def of(cls, gguf: GGUF) -> "Vocabulary":
         model = gguf.get("tokenizer.ggml.model", str)
-        tokens = gguf.get("tokenizer.ggml.tokens", list)
-        types = gguf.get("tokenizer.ggml.token_type", list, [NORMAL] * len(tokens))
-        if not tokens or not isinstance(tokens[0], str) or len(types) != len(tokens):
+        tokens = gguf.list_of("tokenizer.ggml.tokens", str)
+        types = gguf.list_of("tokenizer.ggml.token_type", int, [NORMAL] * len(tokens))
+        if not tokens or len(types) != len(tokens):
             raise ModelDirError(f"{gguf.path}: {len(tokens)} tokens and {len(types)} token types do not fit together.")
         if len(set(tokens)) != len(tokens):
-            twice = next(token for i, token in enumerate(tokens) if token in tokens[:i])
-            raise ModelDirError(f"{gguf.path}: token {twice!r} appears twice in the vocabulary.")
+            twice = Counter(tokens).most_common(1)[0][0]
+            raise ModelDirError(f"{gguf.path}: token {twice[:200]!r} appears twice in the vocabulary.")
         return cls(gguf, model, tokens, types)
 
     def special(self, name: str) -> int | None:
@@ -160,7 +162,7 @@ def _byte_level_bpe(vocab: Vocabulary) -> Json:
             f"{vocab.gguf.path}: pre-tokenizer {vocab.pre!r} is not supported; these are: {', '.join(PRETOKENIZERS)}. "
             "Pull the original Hugging Face directory instead: `myna pull hub:OWNER/REPO`."
         )
-    merges = [merge.split(" ") for merge in vocab.gguf.get("tokenizer.ggml.merges", list)]
+    merges = [merge.split(" ") for merge in vocab.gguf.list_of("tokenizer.ggml.merges", str)]
     if bad := next((merge for merge in merges if len(merge) != 2), None):
         raise ModelDirError(f"{vocab.gguf.path}: {' '.join(bad)!r} in tokenizer.ggml.merges is not a pair.")
     rule = PRETOKENIZERS[vocab.pre]
@@ -212,10 +214,12 @@ def _sentencepiece_bpe(vocab: Vocabulary) -> Json:
 def _merges_from_scores(vocab: Vocabulary) -> list[list[str]]:
     """SentencePiece merges the neighbours whose union is the best-scored piece. So: every way to cut every piece in
     two known pieces, best score first (ties: lower id)."""
-    scores = vocab.gguf.get("tokenizer.ggml.scores", list)
+    scores = vocab.gguf.list_of("tokenizer.ggml.scores", float)
     if len(scores) != len(vocab.tokens):
         raise ModelDirError(f"{vocab.gguf.path}: {len(scores)} scores for {len(vocab.tokens)} tokens.")
     ids = {token: i for i, token in enumerate(vocab.tokens) if vocab.types[i] == NORMAL}
+    if (longest := max(map(len, ids), default=0)) > LONGEST_PIECE:
+        raise ModelDirError(f"{vocab.gguf.path}: a token of {longest} characters; at most {LONGEST_PIECE} are allowed.")
     merges = []
     for token in sorted(ids, key=lambda token: (-scores[ids[token]], ids[token])):
         cuts = [(token[:k], token[k:]) for k in range(1, len(token))]

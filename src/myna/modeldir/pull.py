@@ -63,6 +63,16 @@ class Job:
 def _make(what: str, name: str, replace: bool, make: Callable[[Job], Path]) -> Path:
     """Run one pull, alone: a second one of the same name waits, and then finds the model there."""
     place = model_path(name)
+    try:
+        return _make_alone(what, name, place, replace, make)
+    except OSError as e:
+        where = e.filename or cache_dir()
+        raise ModelDirError(
+            f"{where}: {e.strerror or e}. Models are kept in {cache_dir()}; MYNA_HOME names another folder."
+        ) from None
+
+
+def _make_alone(what: str, name: str, place: Path, replace: bool, make: Callable[[Job], Path]) -> Path:
     with _alone(name) as downloads:
         settle(place)
         if place.is_dir() and not replace:
@@ -71,6 +81,8 @@ def _make(what: str, name: str, replace: bool, make: Callable[[Job], Path]) -> P
                 raise ModelDirError(
                     f"{name} is already the name of a model pulled from {asked}. Give this one another name."
                 )
+            if what not in CATALOGUE:  # `make serve` pulls its model at every start
+                note(f"{name} is already here; --replace takes it anew.")
             return place
         try:
             made = make(Job(what, place, downloads, replace))

@@ -64,10 +64,11 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} appears twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:200]!r} appears twice")
+        found[name] = value
     return found
 
 
@@ -84,6 +85,8 @@ def _entry(path: Path, name: str, entry: Any) -> Span:
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ModelDirError(f"{where}: {str(offsets)[:80]} is not a pair of offsets.")
     begin, end = offsets
+    if 0 in shape:
+        raise ModelDirError(f"{where}: shape {shape} holds no number.")
     if math.prod(shape) * ITEM_BYTES[kind] != end - begin:
         raise ModelDirError(f"{where}: {kind} of shape {shape} does not fill the {end - begin} bytes it is given.")
     return name, kind, tuple(shape), begin, end

@@ -1,24 +1,36 @@
 """Our own engine, in this process. The engine and torch are imported when a model is loaded, not before."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Iterator
+import logging
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from myna.chat import Chat, Rendered, TextDelta, TextStream
-from myna.records import Conversation, Delta, Document, ModelDirError, ProviderError, Sampled, Sampling, Usage
+from myna.records import (
+    Conversation,
+    Delta,
+    Document,
+    ModelDirError,
+    ProviderError,
+    RequestError,
+    Sampled,
+    Sampling,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from myna.engine.engine import Update
     from myna.engine.loop import Loop
     from myna.modeldir import ModelDir
 
+log = logging.getLogger(__name__)
+
+LONGEST_TOKEN = 256  # characters; the longest in the vocabularies we know are 81 (SmolLM2) and 128 (Qwen, blanks)
+
 
 class Local:
     """A loaded model that answers. `defaults` apply where a request says nothing."""
-
-    ready = True
 
     def __init__(self, loop: "Loop", chat: Chat, *, name: str, defaults: Sampling = Sampling(), details: Any = None):
         self.loop = loop
@@ -28,27 +40,44 @@ class Local:
         self.max_len = loop.engine.max_len
         self.details = details or {}
 
+    @property
+    def ready(self) -> bool:
+        """Whether the engine's thread lives."""
+        return self.loop.is_open
+
     def close(self) -> None:
-        """Stop the engine's thread."""
+        """Stop the engine's thread. Streams still open end with a ProviderError."""
         self.loop.close()
 
     async def stream(
         self, what: Conversation | Document, sampling: Sampling = Sampling()
     ) -> AsyncGenerator[Delta, None]:
         """See Provider.stream. Rendering runs off the event loop; the forward pass has a thread of its own."""
+        self._refuse_if_hopeless(what)
         rendered = await asyncio.to_thread(self.render, what)
-        sampling = sampling.resolve(self.defaults)
+        sampling = sampling.resolve(self.defaults).check()
         answer = _Answer(self.chat, rendered, sampling)
         deltas: asyncio.Queue[Delta | ProviderError] = asyncio.Queue()
         events = asyncio.get_running_loop()
 
         def listen(update: "Update") -> bool:
-            with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody will read this
-                for delta in answer.read(update):
-                    events.call_soon_threadsafe(deltas.put_nowait, delta)
-            return answer.stopped[update.candidate]
+            try:
+                news: Delta | ProviderError = answer.read(update)
+            except Exception as e:  # a bug of ours; without a word the reader would wait for ever
+                log.exception("reading the engine's update failed")
+                news = ProviderError(f"the answer could not be read: {type(e).__name__}", status=500)
+            try:
+                events.call_soon_threadsafe(deltas.put_nowait, news)
+            except RuntimeError:  # the event loop is closed: nobody will read this
+                return True
+            return isinstance(news, ProviderError) or answer.stopped[update.candidate]
 
-        ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=self.chat.stop_ids)
+        try:
+            ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=self.chat.stop_ids)
+        except RequestError as e:
+            if e.param == "prompt" and isinstance(what, Conversation):
+                e.param = "messages"  # the engine knows prompts, the request has messages
+            raise
         try:
             yield Delta()
             while True:
@@ -60,6 +89,19 @@ class Local:
                     return
         finally:
             ticket.cancel()
+
+    def _refuse_if_hopeless(self, what: Conversation | Document) -> None:
+        """Refuse by its length what no tokenizer could make fit: to count 15 MB takes half a minute and 3 GB."""
+        texts = (
+            [m.text for m in what.messages] if isinstance(what, Conversation) else [] if what.tokens else [what.text]
+        )
+        if (characters := sum(map(len, texts))) > self.max_len * LONGEST_TOKEN:
+            raise RequestError(
+                f"The prompt has {characters} characters and this server holds {self.max_len} tokens (prompt and answer "
+                f"together), of at most {LONGEST_TOKEN} characters each. Shorten the prompt, or serve with a larger --max-len.",
+                param="messages" if isinstance(what, Conversation) else "prompt",
+                code="context_length_exceeded",
+            )
 
     def render(self, what: Conversation | Document) -> Rendered:
         """The exact prompt that `stream` would send."""
@@ -80,11 +122,10 @@ class _Answer:
         self.running = n
         self.prompt_tokens, self.completion_tokens, self.cached_tokens = len(rendered.ids), 0, 0
 
-    def read(self, update: "Update") -> Iterator[Delta | ProviderError]:
+    def read(self, update: "Update") -> Delta | ProviderError:
         k, choice = update.candidate, update.choice
         if choice is None:
-            yield ProviderError(f"the engine ended this answer: {update.error}", status=500)
-            return
+            return ProviderError(f"the engine ended this answer: {update.error}", status=500)
         self.completion_tokens += 1
         if k == 0:
             self.cached_tokens = update.cached
@@ -99,7 +140,7 @@ class _Answer:
         usage = None
         if self.running == 0:
             usage = Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
-        yield Delta(k, text.text, text.reasoning, tokens=(token,), finish_reason=finish, usage=usage)
+        return Delta(k, text.text, text.reasoning, tokens=(token,), finish_reason=finish, usage=usage)
 
     def _piece(self, id: int) -> bytes:
         return self.tokenizer.piece(id)

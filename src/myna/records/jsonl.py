@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Protocol, Self, TypeVar, cast
@@ -46,22 +47,28 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, object]]:
                     yield line, orjson.loads(text)
     except orjson.JSONDecodeError as e:
         raise DataError(f"{path}:{line}: not JSON: {e}") from None
-    except (OSError, EOFError) as e:  # a cut gzip file raises EOFError, a corrupt one BadGzipFile (an OSError)
+    except (OSError, EOFError, zlib.error) as e:  # a cut gzip file is an EOFError, a corrupt one an OSError or zlib's
         raise DataError(f"{path}:{line + 1}: cannot read: {e}") from None
 
 
 def write(path: str | Path, records: Iterable[Record]) -> int:
-    """Write the records and return how many. The file appears whole or not at all: a crash leaves only NAME.partial."""
+    """Write the records and return how many. The file appears whole or not at all: a crash leaves only NAME.partial.
+
+    Raises DataError if the file cannot be written.
+    """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     count = 0
-    with _open(partial, "wb", gz=path.suffix == ".gz") as file:
-        for record in records:
-            count += 1
-            file.write(orjson.dumps(record.to_json(), option=orjson.OPT_APPEND_NEWLINE))
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    partial.rename(path)
+    try:
+        with _open(partial, "wb", gz=path.suffix == ".gz") as file:
+            for record in records:
+                count += 1
+                file.write(orjson.dumps(record.to_json(), option=orjson.OPT_APPEND_NEWLINE))
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except OSError as e:
+        raise DataError(f"{path}: cannot write: {e.strerror or e}") from None
     return count
 
 

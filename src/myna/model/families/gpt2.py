@@ -23,6 +23,8 @@ def spec(config: Config) -> Spec:
     config.refuse("add_cross_attention", False)
     width, heads = config.integer("n_embd", 768), config.integer("n_head", 12)
     layers, head_dim = config.integer("n_layer", 12, most="layers"), width // heads
+    if width % heads:
+        raise config.error("n_head", f"must divide the width, {width}")
     scale = head_dim**-0.5 if config.flag("scale_attn_weights", True) else 1.0
     by_depth = config.flag("scale_attn_by_inverse_layer_idx", False)
     return Spec(

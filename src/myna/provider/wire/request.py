@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from myna.records import Conversation, DataError, Document, Json, Message, RequestError, Sampling, Tokens
 
 MAX_PROMPTS = 1024
+MAX_CHOICES = 1024
 MAX_STOPS = 16
 
 
@@ -181,7 +182,10 @@ def _ask(
     body: Shared, prompts: tuple[Conversation | Document, ...], sampling: Sampling, ignored: tuple[str, ...]
 ) -> Ask:
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return Ask(prompts, sampling, body.model, bool(body.stream), include_usage, ignored=ignored)
+    ask = Ask(prompts, sampling, body.model, bool(body.stream), include_usage, ignored=ignored)
+    if ask.choices > MAX_CHOICES:  # each holds a copy of its prompt from the moment it is queued
+        raise RequestError(f"{len(prompts)} prompts, {sampling.n} answers each: at most {MAX_CHOICES}.", param="n")
+    return ask
 
 
 def _read_body(raw: bytes, model: type[Body]) -> tuple[Json, Body, tuple[str, ...]]:

@@ -57,7 +57,7 @@ class ChatWriter:
         ]
 
     def chunks(self, delta: Delta) -> Iterator[Json]:
-        """None, when the delta holds nothing that a client would see. The usage has a chunk of its own."""
+        """Nothing, when the delta holds nothing that a client would see. The usage has a chunk of its own."""
         said: Json = {"content": delta.text} if delta.text else {}
         if delta.reasoning:
             said |= {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning}
@@ -272,15 +272,19 @@ def _read_logprobs(f: Fields) -> tuple[Sampled, ...]:
     if content := f.take_list("content", _read_token):
         return content
     tokens = f.take_list("tokens", lambda value, _: _read_legacy_token(str(value)))
-    logprobs = _padded(f.take("token_logprobs", list, default=[]), len(tokens))
-    ids = _padded(f.take("token_ids", list, default=[]), len(tokens))
+    logprobs = [_number(x) for x in _padded(f.take("token_logprobs", list, default=[]), len(tokens))]
+    ids = [x if type(x) is int else None for x in _padded(f.take("token_ids", list, default=[]), len(tokens))]
     tops = [
         top if isinstance(top, dict) else {} for top in _padded(f.take("top_logprobs", list, default=[]), len(tokens))
     ]
     return tuple(
-        Sampled(id_, piece, logprob, tuple(Sampled(None, _read_legacy_token(k), v) for k, v in top.items()))
+        Sampled(id_, piece, logprob, tuple(Sampled(None, _read_legacy_token(k), _number(v)) for k, v in top.items()))
         for id_, piece, logprob, top in zip(ids, tokens, logprobs, tops, strict=True)
     )
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _padded(values: list[Any], length: int) -> list[Any]:

@@ -21,12 +21,16 @@ async def read_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     Lines end at \\n or \\r\\n only: JSON text may hold U+2028 and its like, which str.splitlines would cut at.
     """
     data: list[bytes] = []
+    size = 0
     async for line in _lines(chunks):
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
+            size += len(line)
+            if size > LIMIT:
+                raise _too_large()
         elif not line and data:
             yield b"\n".join(data)
-            data = []
+            data, size = [], 0
 
 
 async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -39,4 +43,8 @@ async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
             for line in lines:
                 yield line.removesuffix(b"\r")
         if len(buffer) > LIMIT:
-            raise ProviderError(f"The endpoint sent an event of more than {LIMIT >> 20} MiB.")
+            raise _too_large()
+
+
+def _too_large() -> ProviderError:
+    return ProviderError(f"The endpoint sent an event of more than {LIMIT >> 20} MiB.")

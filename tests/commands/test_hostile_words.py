@@ -1,0 +1,29 @@
+"""What a stranger wrote into a model directory reaches the terminal as text, whatever it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from myna.commands import list as list_command
+from myna.commands import show
+from myna.commands.options import printable
+from myna.modeldir import pull
+
+
+def test_brackets_and_control_characters_are_shown() -> None:
+    assert printable("[/x] [red]a\x1b[2J\n").plain == "[/x] [red]a\\x1b[2J\\x0a"
+
+
+def test_a_models_own_words_are_no_markup(
+    smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MYNA_HOME", str(tmp_path))
+    place = pull(str(smollm2), "odd")
+    lineage = json.loads((place / "lineage.json").read_text())
+    words = "[/nothing] \x1b[2J"
+    (place / "lineage.json").write_text(json.dumps({**lineage, "source": words, "licence": words, "provenance": words}))
+    list_command.run()
+    assert "[/nothing] \\x1b[2J" in capsys.readouterr().out
+    show.run("odd")
+    assert capsys.readouterr().out.count("[/nothing] \\x1b[2J") == 3
