@@ -21,7 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"records", "modeldir", "chat", "model", "kernels"},
     "provider": {"records", "modeldir", "chat", "model", "engine"},
     "serve": {"records", "modeldir", "provider"},
-    "commands": {"records", "modeldir", "chat", "model", "engine", "provider", "serve"},
+    "commands": {"records", "modeldir", "chat", "model", "kernels", "engine", "provider", "serve"},
 }
 TORCH_FREE = ["records", "modeldir", "chat", "provider", "engine.request", "engine.blocks", "engine.schedule"]
 FILES = sorted(SRC.rglob("*.py"))

@@ -79,7 +79,7 @@ def test_generate_reads_a_pipe_and_writes_a_record(smollm2: Path) -> None:
         "--json",
         "--logprobs",
         "0",
-        stdin="What is the capital of France?",
+        stdin="Complete: The capital of France is",
     )
     row = json.loads(done.stdout)
     candidate = row["candidates"][0]
@@ -136,7 +136,7 @@ def terminal(smollm2: Path) -> Iterator[Terminal]:
 
 def test_a_conversation_in_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
     terminal.wait_for("> ")
-    terminal.type("What is the capital of France?\n")
+    terminal.type("Complete: The capital of France is\n")
     assert "The capital of France is Paris." in terminal.wait_for(r"tokens, .*stop\]")
     terminal.type("/nonsense\n")
     terminal.wait_for("there is no /nonsense")
@@ -174,7 +174,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None
     terminal.wait_for("> ")
     os.kill(terminal.pid, signal.SIGINT)
     terminal.wait_for("Ctrl-D or /quit leaves")
-    terminal.type("What is the capital of France?\n")
+    terminal.type("Complete: The capital of France is\n")
     terminal.wait_for("Paris")
     terminal.wait_for("> ")
     terminal.type("\x04")

@@ -35,7 +35,8 @@ CONFIGS = {
     "mistral, window": LLAMA | {"model_type": "mistral", "sliding_window": 33},
     "phi3, part of a head turned": LLAMA
     | {"model_type": "phi3", "head_dim": None, "partial_rotary_factor": 0.5, "pad_token_id": 0},
-    "gemma2, caps and windows": GEMMA | {"model_type": "gemma2"},
+    "gemma2, caps and windows": GEMMA
+    | {"model_type": "gemma2", "final_logit_softcapping": 1.0, "attn_logit_softcapping": 1.0},
     "gemma3, two ropes": GEMMA | {"model_type": "gemma3_text"},
 }  # fmt: skip
 REFUSED = {

@@ -36,7 +36,7 @@ def test_two_processes_may_build_at_once(tmp_path: Path) -> None:
     ]
     paths = {process.communicate()[0] for process in running}
     assert len(paths) == 1
-    assert [p.suffix for p in (tmp_path / "kernels").iterdir()] == [".so"]
+    assert [str(path) for path in (tmp_path / "kernels").iterdir()] == [paths.pop().decode().strip()]
 
 
 def test_without_a_compiler_it_is_said_once_and_answers_come(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_level_this_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 def big_product(x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
-    out = torch.empty(len(x), 4096)
+    out = torch.full((len(x), 4096), torch.nan)  # memory given back and taken again may hold the right answer
     product(x, out, [(packed, (4096, 256), FORMATS["q8"])], None)
     return out
 
@@ -89,7 +89,7 @@ def test_many_threads_may_compute_at_once() -> None:
 
     def work(number: int) -> None:
         for _ in range(50):
-            if (big_product(x, packed) - expected).abs().max() > 1e-3:
+            if not (big_product(x, packed) - expected).abs().max() < 1e-3:
                 wrong.append(number)
 
     with native(LEVELS[0], threads=3):

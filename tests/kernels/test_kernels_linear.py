@@ -138,11 +138,11 @@ def test_unaligned_memory_is_read_alike(name: str, level: str) -> None:
 def test_pieces_of_several_formats_lie_side_by_side(level: str) -> None:
     columns, sizes = 256, {"q8": 33, "q4k": 64, "q4a": 7}
     pieces = [(random_packed(n, rows, columns), (rows, columns), FORMATS[n]) for n, rows in sizes.items()]
-    x, out = torch.randn(9, columns), torch.empty(9, sum(sizes.values()))
+    x, out, bias = torch.randn(9, columns), torch.empty(9, sum(sizes.values())), torch.randn(sum(sizes.values()))
     with native(level):
-        product(x, out, pieces, None)
+        product(x, out, pieces, bias)
     parts = [reference.linear(*reference.quantize(x), *piece) for piece in pieces]
-    torch.testing.assert_close(out.double(), torch.cat(parts, 1), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(out.double(), torch.cat(parts, 1) + bias, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from myna.kernels import library
-from myna.model import Decoder, Spec, estimate
+from myna.model import Decoder, Spec, estimate, load_model
 from myna.model.config import Config
 from myna.model.families import read_spec
 from myna.model.fit import weight_bytes
@@ -40,6 +40,14 @@ def test_weight_bytes_are_exactly_the_decoders(config: str, precision: str) -> N
     decoder = Decoder(spec, MAKE[precision], 32)
     held = {t.data_ptr(): t.nbytes for t in [*decoder.parameters(), *decoder.buffers()]}
     assert weight_bytes(spec, precision, 32) == sum(held.values())
+
+
+@pytest.mark.parametrize("precision", ["auto", "int8", "int4"])
+def test_the_estimate_of_a_real_files_weights_is_exact(smollm2: Path, precision: str) -> None:
+    directory = ModelDir.open(smollm2)
+    decoder = load_model(directory, precision)
+    held = {t.data_ptr(): t.nbytes for t in [*decoder.parameters(), *decoder.buffers()]}
+    assert estimate(directory, precision).weights == sum(held.values())
 
 
 @pytest.mark.parametrize("config", CONFIGS)

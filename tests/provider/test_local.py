@@ -25,7 +25,7 @@ from myna.records import (
 )
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
-PARIS = Conversation.ask("What is the capital of France?")
+PARIS = Conversation.ask("Complete: The capital of France is")
 
 
 @pytest.fixture(scope="module")

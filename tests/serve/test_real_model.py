@@ -16,7 +16,7 @@ from myna.serve import create_app
 
 ASK: dict[str, Any] = {
     "model": "smollm2-135m",
-    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "messages": [{"role": "user", "content": "Complete: The capital of France is"}],
     "temperature": 0,
 }
 

@@ -25,6 +25,7 @@ def run(model: str = DEFAULT, /, *, json: bool = False, loading: LoadingFlags = 
     """
     from myna.engine.engine import engine_for
     from myna.engine.measure import measure, read_bandwidth
+    from myna.kernels.build import level, threads
     from myna.model import load_model
 
     screen = Console(stderr=json, highlight=False)
@@ -32,7 +33,8 @@ def run(model: str = DEFAULT, /, *, json: bool = False, loading: LoadingFlags = 
     kv_tokens = int(loading.kv_gb * 2**30 / decoder.kv_bytes_per_token)
     engine = engine_for(decoder, kv_tokens=kv_tokens, max_running=loading.max_running, prefix_cache=False)
     bandwidth = read_bandwidth()
-    screen.print(f"{model}: reads of memory reach {bandwidth / 1e9:.1f} GB/s here\n")
+    screen.print(f"{model} as {decoder.precision}, kernels: {level()}, {threads()} threads")
+    screen.print(f"reads of memory reach {bandwidth / 1e9:.1f} GB/s here\n")
     for speed in measure(engine, decoder, bandwidth):
         line = f"{speed.what} batch {speed.batch:>2}  {speed.tokens_per_second:>8.1f} tokens/s"
         if speed.bytes_per_step:

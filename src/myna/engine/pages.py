@@ -1,7 +1,7 @@
 """Keys and values in pages: the memory that attention reads while serving.
 
 All pages are allocated once. The native kernels read them where they are; the decoder gathers, for each group of rows, the
-blocks their sequences own, and attends over them: sequences of similar length together, so that padding stays under half.
+slots their sequences own, and attends over them: sequences of similar length together, so that padding stays under half.
 """
 
 from collections.abc import Iterator
@@ -43,11 +43,16 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 @dataclass(slots=True)
 class Group:
-    """B sequences whose T rows each attend together over S slots, whole blocks. Decodes have T = 1, a prefill chunk B = 1."""
+    """B sequences whose T rows each attend together over S slots. Decodes have T = 1, a prefill chunk has B = 1."""
 
     rows: slice
     positions: Tensor  # [B, T] of the rows
+<<<<<<< HEAD
     blocks: Tensor  # [B, S / BLOCK], padded with the sequence's own last block
+=======
+    slots: Tensor  # [B, S], padded with the sequence's own last slot
+    chosen: Tensor  # [B * KV * S]: where the keys of each head lie in a layer's pages, by vectors of D
+>>>>>>> kernels
     masks: dict[int | None, Tensor]  # window -> [B, 1, T, S]; the same in every layer, made once
 
 
@@ -56,6 +61,7 @@ class StepMemory:
 
     def __init__(self, pages: Pages, slices: list[Slice]):
         self.pages = pages
+<<<<<<< HEAD
         # A masked place still meets a weight of 0, and 0 * NaN is NaN: nobody may find what a former owner left behind.
         pages.clear(
             [s.sequence.blocks[blocks_for(s.stop) - 1] for s in slices if blocks_for(s.stop) > blocks_for(s.start)]
@@ -65,26 +71,26 @@ class StepMemory:
         self.block = torch.cat([table[at // BLOCK] for table, at in zip(tables, written, strict=True)])  # [rows]
         self.place = torch.cat(written) % BLOCK
         self.groups = list(_groups(slices, tables))
+=======
+        tables = [_slots(piece) for piece in slices]
+        self.written = torch.cat([table[piece.start :] for table, piece in zip(tables, slices, strict=True)])  # [rows]
+        self.groups = list(_groups(slices, tables, pages.keys.shape[2]))
+>>>>>>> kernels
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, rule: AttentionRule) -> Tensor:
         """Store k, v [rows, KV, D] of this step, then attend q [rows, H, D] over everything stored. Returns [rows, H, D]."""
         keys, values = self.pages.keys[layer], self.pages.values[layer]
-        keys[self.block, :, self.place] = k.to(keys.dtype)
-        values[self.block, :, self.place] = v.to(values.dtype)
+        keys[self.written // BLOCK, :, self.written % BLOCK] = k.to(keys.dtype)
+        values[self.written // BLOCK, :, self.written % BLOCK] = v.to(values.dtype)
         q = q.to(keys.dtype)
         out = torch.empty_like(q)
         for group in self.groups:
-            rows = q[group.rows].unflatten(0, (len(group.blocks), -1))
-            k, v = (_gather(x, group.blocks) for x in (keys, values))
+            batch, length = group.slots.shape
+            rows = q[group.rows].unflatten(0, (batch, -1))
+            k, v = (x.flatten(0, 2).index_select(0, group.chosen) for x in (keys, values))
+            k, v = (x.view(batch, -1, length, x.shape[-1]) for x in (k, v))
             out[group.rows] = _attend(rows, k, v, _mask(group, rule.window), rule).flatten(0, 1)
         return out
-
-
-def _gather(pages: Tensor, blocks: Tensor) -> Tensor:
-    """[blocks, KV, BLOCK, D] -> [B, KV, S, D], copied once."""
-    heads = pages.shape[1]
-    chosen = blocks[:, None, :] * heads + torch.arange(heads)[:, None]  # [B, KV, S / BLOCK]
-    return pages.flatten(0, 1).index_select(0, chosen.flatten()).view(len(blocks), heads, -1, pages.shape[-1])
 
 
 def order(plan: Plan) -> list[Slice]:
@@ -92,15 +98,21 @@ def order(plan: Plan) -> list[Slice]:
     return sorted(plan.slices, key=lambda s: (s.stop - s.start > 1, s.stop if s.stop - s.start == 1 else 0))
 
 
-def _groups(slices: list[Slice], tables: list[Tensor]) -> Iterator[Group]:
+def _groups(slices: list[Slice], tables: list[Tensor], heads: int) -> Iterator[Group]:
     row = 0
     numbered = list(zip(slices, tables, strict=True))
     for (prefill, _), members in groupby(numbered, key=lambda m: _likeness(m[0])):
         for part in [[m] for m in members] if prefill else [list(members)]:
             rows = sum(piece.stop - piece.start for piece, _ in part)
             positions = torch.tensor([list(range(piece.start, piece.stop)) for piece, _ in part])
+<<<<<<< HEAD
             blocks = _padded([table for _, table in part])
             yield Group(slice(row, row + rows), positions, blocks, {})
+=======
+            slots = _padded([table for _, table in part])
+            chosen = (slots[:, None] // BLOCK * heads + torch.arange(heads)[:, None]) * BLOCK + slots[:, None] % BLOCK
+            yield Group(slice(row, row + rows), positions, slots, chosen.flatten(), {})
+>>>>>>> kernels
             row += rows
 
 
@@ -110,6 +122,15 @@ def _likeness(piece: Slice) -> tuple[bool, int]:
     return prefill, 0 if prefill else blocks_for(piece.stop).bit_length()
 
 
+<<<<<<< HEAD
+=======
+def _slots(piece: Slice) -> Tensor:
+    """The slots of tokens[:stop], in order."""
+    blocks = torch.tensor(piece.sequence.blocks[: blocks_for(piece.stop)])
+    return (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()[: piece.stop]
+
+
+>>>>>>> kernels
 def _padded(tables: list[Tensor]) -> Tensor:
     """[B, longest], each padded with its own last block."""
     length = max(len(table) for table in tables)
@@ -128,6 +149,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule) 
 def _mask(group: Group, window: int | None) -> Tensor:
     """[B, 1, T, S] true where a row may look. It hides padding too, as no row looks past itself."""
     if window not in group.masks:
-        slots = torch.arange(group.blocks.shape[1] * BLOCK)
+        slots = torch.arange(group.slots.shape[1])
         group.masks[window] = visible(group.positions, slots, window).unsqueeze(1)
     return group.masks[window]

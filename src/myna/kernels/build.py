@@ -53,6 +53,12 @@ def _library(level: str) -> ctypes.CDLL | None:
         return None
 
 
+def level() -> str:
+    """What runs: avx512, avx2, portable, or "torch's own"."""
+    native = library()
+    return "torch's own" if native is None else native.myna_level().decode()
+
+
 def features() -> set[str]:
     """What this processor can do, in the words of /proc/cpuinfo; empty where the system does not say."""
     try:
