@@ -27,7 +27,7 @@ class Pages:
         self.keys, self.values = _zeros(shape, dtype), _zeros(shape, dtype)
 
     def clear(self, blocks: list[int]) -> None:
-        """Wipe these blocks."""
+        """Wipe blocks whose owner computed NaN, so that the next owner's padding does not read it."""
         for block in blocks:
             self.keys[:, block] = 0
             self.values[:, block] = 0
@@ -47,12 +47,8 @@ class Group:
 
     rows: slice
     positions: Tensor  # [B, T] of the rows
-<<<<<<< HEAD
-    blocks: Tensor  # [B, S / BLOCK], padded with the sequence's own last block
-=======
     slots: Tensor  # [B, S], padded with the sequence's own last slot
     chosen: Tensor  # [B * KV * S]: where the keys of each head lie in a layer's pages, by vectors of D
->>>>>>> kernels
     masks: dict[int | None, Tensor]  # window -> [B, 1, T, S]; the same in every layer, made once
 
 
@@ -61,21 +57,9 @@ class StepMemory:
 
     def __init__(self, pages: Pages, slices: list[Slice]):
         self.pages = pages
-<<<<<<< HEAD
-        # A masked place still meets a weight of 0, and 0 * NaN is NaN: nobody may find what a former owner left behind.
-        pages.clear(
-            [s.sequence.blocks[blocks_for(s.stop) - 1] for s in slices if blocks_for(s.stop) > blocks_for(s.start)]
-        )
-        tables = [torch.tensor(piece.sequence.blocks[: blocks_for(piece.stop)]) for piece in slices]
-        written = [torch.arange(piece.start, piece.stop) for piece in slices]
-        self.block = torch.cat([table[at // BLOCK] for table, at in zip(tables, written, strict=True)])  # [rows]
-        self.place = torch.cat(written) % BLOCK
-        self.groups = list(_groups(slices, tables))
-=======
         tables = [_slots(piece) for piece in slices]
         self.written = torch.cat([table[piece.start :] for table, piece in zip(tables, slices, strict=True)])  # [rows]
         self.groups = list(_groups(slices, tables, pages.keys.shape[2]))
->>>>>>> kernels
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, rule: AttentionRule) -> Tensor:
         """Store k, v [rows, KV, D] of this step, then attend q [rows, H, D] over everything stored. Returns [rows, H, D]."""
@@ -105,14 +89,9 @@ def _groups(slices: list[Slice], tables: list[Tensor], heads: int) -> Iterator[G
         for part in [[m] for m in members] if prefill else [list(members)]:
             rows = sum(piece.stop - piece.start for piece, _ in part)
             positions = torch.tensor([list(range(piece.start, piece.stop)) for piece, _ in part])
-<<<<<<< HEAD
-            blocks = _padded([table for _, table in part])
-            yield Group(slice(row, row + rows), positions, blocks, {})
-=======
             slots = _padded([table for _, table in part])
             chosen = (slots[:, None] // BLOCK * heads + torch.arange(heads)[:, None]) * BLOCK + slots[:, None] % BLOCK
             yield Group(slice(row, row + rows), positions, slots, chosen.flatten(), {})
->>>>>>> kernels
             row += rows
 
 
@@ -122,17 +101,14 @@ def _likeness(piece: Slice) -> tuple[bool, int]:
     return prefill, 0 if prefill else blocks_for(piece.stop).bit_length()
 
 
-<<<<<<< HEAD
-=======
 def _slots(piece: Slice) -> Tensor:
     """The slots of tokens[:stop], in order."""
     blocks = torch.tensor(piece.sequence.blocks[: blocks_for(piece.stop)])
     return (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()[: piece.stop]
 
 
->>>>>>> kernels
 def _padded(tables: list[Tensor]) -> Tensor:
-    """[B, longest], each padded with its own last block."""
+    """[B, S]. A masked slot still meets a weight of 0, and 0 * NaN is NaN: so nobody is padded with another's slot."""
     length = max(len(table) for table in tables)
     return torch.stack([torch.cat((table, table[-1:].expand(length - len(table)))) for table in tables])
 
