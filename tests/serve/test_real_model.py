@@ -112,5 +112,7 @@ def test_a_crowd_of_which_some_leave_is_answered_and_leaves_nothing_behind(clien
 
 def test_completions_continue_text(client: openai.OpenAI) -> None:
     create: Callable[..., Any] = client.completions.create
-    reply = create(model="smollm2-135m", prompt="The days of the week are Monday, Tuesday,", max_tokens=2, temperature=0)
+    reply = create(
+        model="smollm2-135m", prompt="The days of the week are Monday, Tuesday,", max_tokens=2, temperature=0
+    )
     assert reply.choices[0].text.startswith(" Wednesday")
