@@ -7,12 +7,16 @@ import pytest
 
 from myna.commands import list as list_command
 from myna.commands import show
-from myna.commands.options import printable
+from myna.commands.options import printable, spoken
 from myna.modeldir import pull
 
 
 def test_brackets_and_control_characters_are_shown() -> None:
     assert printable("[/x] [red]a\x1b[2J\n").plain == "[/x] [red]a\\x1b[2J\\x0a"
+
+
+def test_an_answer_moves_no_cursor_and_keeps_its_lines() -> None:
+    assert spoken("一\ttwo\n\x1b]0;title\x07\x9b2J") == "一\ttwo\n\\x1b]0;title\\x07\\x9b2J"
 
 
 def test_a_models_own_words_are_no_markup(

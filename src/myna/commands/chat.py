@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 
 from rich.console import Console
 
-from myna.commands.options import LoadingFlags, SamplingFlags
+from myna.commands.options import LoadingFlags, SamplingFlags, spoken
 from myna.modeldir import DEFAULT
 from myna.provider import Provider
 from myna.provider.local import Loading, load
@@ -119,8 +119,8 @@ class Session:
             async for delta in stream:
                 deltas.append(delta)
                 if delta.reasoning:
-                    screen.print(delta.reasoning, end="", style="dim italic", markup=False)
-                sys.stdout.write(delta.text)
+                    screen.print(spoken(delta.reasoning), end="", style="dim italic", markup=False)
+                sys.stdout.write(spoken(delta.text))
                 sys.stdout.flush()
 
     def do_help(self, rest: str) -> None:
@@ -180,7 +180,7 @@ class Session:
         """the conversation so far"""
         for message in self.talk.messages:
             screen.print(f"{message.role}: ", style="bold", end="")
-            screen.print(message.text, markup=False)
+            screen.print(spoken(message.text), markup=False)
 
     def do_quit(self, rest: str) -> None:
         """leave (so does Ctrl-D)"""

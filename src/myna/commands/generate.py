@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import orjson
 
-from myna.commands.options import LoadingFlags, SamplingFlags
+from myna.commands.options import LoadingFlags, SamplingFlags, spoken
 from myna.modeldir import DEFAULT
 from myna.provider.local import Loading, load
 from myna.records import Conversation, DataError, Document, Sampling, fold
@@ -51,7 +51,7 @@ def run(
             async for delta in stream:
                 deltas.append(delta)
                 if not json and delta.candidate == 0:
-                    print(delta.text, end="", flush=True)
+                    print(spoken(delta.text) if sys.stdout.isatty() else delta.text, end="", flush=True)
         reply = fold(deltas)
         if json:
             print(orjson.dumps(replace(turns, candidates=reply.candidates).to_json()).decode())

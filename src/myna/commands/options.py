@@ -13,6 +13,15 @@ SamplingFlags = Annotated[Sampling, Parameter(name="*", group="Sampling")]
 LoadingFlags = Annotated[Loading, Parameter(name="*", group="Loading")]
 
 
+# ESC and its kin move the cursor, set titles and worse; a model's words do none of that. Line ends and tabs stay.
+_CONTROLS = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
+
+
+def spoken(text: str) -> str:
+    """What a model says, for the terminal: characters that would control it are shown instead."""
+    return text.translate(_CONTROLS)
+
+
 def printable(text: str, instead: Mapping[str, str] = {}) -> Text:
     """A stranger's text for the terminal: its brackets are no markup, and its control characters move no cursor."""
     return Text("".join(c if c.isprintable() else instead.get(c, f"\\x{ord(c):02x}") for c in text))

@@ -116,6 +116,7 @@ def build(flags: list[str]) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        print("myna: compiling the native kernels, once; some seconds", file=sys.stderr)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             made = Path(scratch) / path.name
             command = [*compiler, *flags, "-w", "-o", str(made), str(SOURCES / "kernels.cpp")]
