@@ -48,7 +48,9 @@ def test_a_client_that_is_gone_closes_the_providers_stream(live: Start, phase: s
     server = live(provider)
     with (
         contextlib.suppress(httpx.ReadTimeout),  # a silent answer: the client gives up
-        httpx.stream("POST", f"{server.url}/v1/chat/completions", json=CHAT | options, timeout=0.3) as response,
+        httpx.stream(
+            "POST", f"{server.url}/v1/chat/completions", json=CHAT | options, timeout=httpx.Timeout(20, read=1)
+        ) as response,
     ):
         next(response.iter_bytes())
     eventually(lambda: provider.requests[0].outcome == "closed")
