@@ -65,7 +65,7 @@ def test_the_spec_lists_exactly_the_decoders_tensors(config: str) -> None:
 
 # Everything a chat needs in one process: tokenizer, weights, a full pool of keys and values, a prefill and some decoding.
 PEAK = """
-import resource, sys, torch
+import sys, torch
 from myna.chat import Chat
 from myna.model import Cache, load_model
 from myna.modeldir import ModelDir
@@ -79,11 +79,15 @@ with torch.inference_mode():
     for at in range(512, 520):
         ids = decoder.logits(hidden[:, -1:]).argmax(-1)
         hidden = decoder(ids, torch.tensor([[at]]), cache)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# Not ru_maxrss: across fork and exec it keeps the peak of the process that started this one.
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) * 1024)
 """
 
 
 def peak_is_as_said(path: Path, kv_tokens: int) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("only Linux says a process's own peak")
     said = estimate(ModelDir.open(path), kv_tokens=kv_tokens, max_len=4096)
     run = [sys.executable, "-c", PEAK, str(path), str(kv_tokens)]
     taken = int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
