@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from myna.chat import Chat, Rendered, TextDelta, TextStream
@@ -129,7 +129,7 @@ class _Answer:
         self.completion_tokens += 1
         if k == 0:
             self.cached_tokens = update.cached
-        token = Sampled(choice.id, self._piece(choice.id), choice.logprob, self._alternatives(choice.top))
+        token = Sampled(choice.id, self.tokenizer.piece(choice.id), choice.logprob, self._alternatives(choice.top))
         text = self.texts[k].push(choice.id)
         self.stopped[k] = text.stopped
         finish = "stop" if text.stopped else update.finish_reason
@@ -142,11 +142,8 @@ class _Answer:
             usage = Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
         return Delta(k, text.text, text.reasoning, tokens=(token,), finish_reason=finish, usage=usage)
 
-    def _piece(self, id: int) -> bytes:
-        return self.tokenizer.piece(id)
-
     def _alternatives(self, top: tuple[tuple[int, float], ...]) -> tuple[Sampled, ...]:
-        return tuple(Sampled(id, self._piece(id), logprob) for id, logprob in top)
+        return tuple(Sampled(id, self.tokenizer.piece(id), logprob) for id, logprob in top)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +207,9 @@ def _check_memory(directory: "ModelDir", how: Loading) -> int:
     """How many tokens of keys and values `kv_gb` holds; ModelDirError when all of it together does not fit here."""
     from myna.model import available_memory, estimate
 
-    kv_tokens = int(how.kv_gb * 2**30 / estimate(directory, how.precision).kv_per_token)
-    needs, free = estimate(directory, how.precision, kv_tokens=kv_tokens, max_len=how.max_len), available_memory()
+    needs, free = estimate(directory, how.precision, max_len=how.max_len), available_memory()
+    kv_tokens = int(how.kv_gb * 2**30 / needs.kv_per_token)
+    needs = replace(needs, kv=kv_tokens * needs.kv_per_token)
     if needs.total > free:
         raise ModelDirError(
             f"{directory.name} as {needs.precision} needs {needs.total / 1e9:.1f} GB ({needs.weights / 1e9:.1f} weights, "
