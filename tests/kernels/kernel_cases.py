@@ -33,25 +33,19 @@ def native(level: str, threads: int = 2) -> Iterator[None]:
 
 def random_grouped(name: str, rows: int, columns: int, seed: int = 0) -> Grouped:
     """Every value a number can have, and scales of about 1 / 100."""
-    random = torch.Generator().manual_seed(seed + rows + columns)
-    shape = (rows, -(-columns // 32), 1)
-    most = 256 if name == "q8" else 16
-    q = torch.randint(0, most, (*shape[:2], 32), generator=random, dtype=torch.uint8)
+    random, format = torch.Generator().manual_seed(seed + rows + columns), FORMATS[name]
+    groups = -(-columns // 32)
+    spans = -(-groups // format.span)
+    q = torch.randint(0, 1 << format.bits, (rows, groups, 32), generator=random, dtype=torch.uint8)
     if columns % 32:
-        q[:, -1, columns % 32 :] = {"q8": 128, "q4s": 8}.get(name, 0)
-    if name == "q4k":
-        small = torch.randint(0, 64, (2, *shape), generator=random, dtype=torch.uint8)
-        outer = torch.rand(rows, columns // 256, 2, generator=random).div(1000).half()
-        return Grouped(q, small[0], small[1], outer)
-    scale = torch.rand(shape, generator=random).div(100).half()
-    base = torch.randn(shape, generator=random).div(10).half()
-    return Grouped(q, scale, base if name == "q4a" else None)
+        q[:, -1, columns % 32 :] = format.zero
+    if format.inner:
+        whole = torch.randint(0, 256, (rows, groups, 2), generator=random, dtype=torch.uint8)
+        return Grouped(q, torch.rand(rows, spans, 2, generator=random).div(10000).half(), whole)
+    scale = torch.rand(rows, spans, 1, generator=random).div(100).half()
+    base = torch.randn(rows, spans, 1, generator=random).div(10).half()
+    return Grouped(q, torch.cat((scale, base), -1) if format.outer == 128 else scale)
 
 
 def random_packed(name: str, rows: int, columns: int, seed: int = 0) -> torch.Tensor:
     return pack(random_grouped(name, rows, columns, seed), FORMATS[name]).flatten()
-
-
-def columns_for(name: str, columns: int) -> int:
-    """q4k packs multiples of 256 columns."""
-    return -(-columns // 256) * 256 if name == "q4k" else columns

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from kernel_cases import LEVELS, columns_for, native, needs_compiler, random_grouped, random_packed
+from kernel_cases import LEVELS, native, needs_compiler, random_grouped, random_packed
 
 from myna.kernels import FORMATS, reference
-from myna.kernels.formats import pack, quantize, unpack
+from myna.kernels.formats import pack, unpack
 from myna.kernels.program import gather, product
+from myna.kernels.quantize import quantize
 from myna.records import ModelDirError
 
 SHAPES = [(1, 1), (33, 31), (64, 576), (70, 100), (5, 1536), (161, 64)]  # N x K
@@ -16,18 +17,17 @@ pytestmark = needs_compiler
 def weights(name: str, rows: int, columns: int) -> torch.Tensor:
     """The weight that random_grouped stands for, from its definition."""
     g = random_grouped(name, rows, columns)
-    q = g.q.double() - {"q8": 128, "q4s": 8}.get(name, 0)
-    scale, base = g.scale.double(), 0.0 if g.base is None else g.base.double()
-    if g.outer is not None:
-        outer = g.outer.double().repeat_interleave(8, dim=1)
-        scale, base = scale * outer[..., :1], -base * outer[..., 1:]
-    return (q * scale + base).flatten(1)[:, :columns]
+    scales = g.scales.double().repeat_interleave(FORMATS[name].span, dim=1)[:, : g.q.shape[1]]
+    scale, base = scales[..., :1], scales[..., 1:] if scales.shape[-1] == 2 else 0.0
+    if g.whole is not None:
+        scale, base = scale * g.whole[..., :1], -base * g.whole[..., 1:]
+    return ((g.q.double() - FORMATS[name].zero) * scale + base).flatten(1)[:, :columns]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", FORMATS)
 def test_unpacking_gives_back_what_was_packed(name: str, shape: tuple[int, int]) -> None:
-    rows, columns = shape[0], columns_for(name, shape[1])
+    rows, columns = shape[0], shape[1]
     packed = pack(random_grouped(name, rows, columns), FORMATS[name])
     assert packed.nbytes == FORMATS[name].nbytes(rows, columns)
     torch.testing.assert_close(
@@ -48,7 +48,7 @@ def bound(
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_product_is_float64s(name: str, shape: tuple[int, int], level: str) -> None:
-    rows, columns = shape[0], columns_for(name, shape[1])
+    rows, columns = shape[0], shape[1]
     packed, format = random_packed(name, rows, columns), FORMATS[name]
     bias = torch.randn(rows)
     for batch in (1, 2, 5, 6, 7, 13, 32, 300):
@@ -65,7 +65,7 @@ def test_the_product_is_float64s(name: str, shape: tuple[int, int], level: str) 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_row_does_not_depend_on_its_batch_mates_or_on_threads(name: str, level: str) -> None:
-    rows, columns = 200, columns_for(name, 96)
+    rows, columns = 200, 96
     pieces = [(random_packed(name, rows, columns), (rows, columns), FORMATS[name])]
     x, alone = torch.randn(40, columns), torch.empty(40, rows)
     with native(level, threads=1):
@@ -100,7 +100,7 @@ def test_extreme_rows_stay_in_their_row(level: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_full_scale_numbers_do_not_saturate(name: str, level: str) -> None:
     """The largest product of each sign in every place: where 16-bit sums would overflow."""
-    rows, columns = 32, columns_for(name, 64)
+    rows, columns = 32, 64
     grouped = random_grouped(name, rows, columns)
     grouped.q[:16], grouped.q[16:] = 0, 255 if name == "q8" else 15
     packed = pack(grouped, FORMATS[name]).flatten()
@@ -122,7 +122,7 @@ def test_an_empty_batch_is_an_empty_answer(level: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", FORMATS)
 def test_unaligned_memory_is_read_alike(name: str, level: str) -> None:
-    rows, columns = 40, columns_for(name, 96)
+    rows, columns = 40, 96
     packed = random_packed(name, rows, columns)
     shifted = torch.empty(packed.numel() + 2, dtype=torch.uint8)[2:].copy_(packed)
     x = torch.randn(3, columns)
@@ -148,7 +148,7 @@ def test_pieces_of_several_formats_lie_side_by_side(level: str) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", FORMATS)
 def test_gathered_rows_are_the_unpacked_ones(name: str, level: str) -> None:
-    rows, columns = 70, columns_for(name, 40)
+    rows, columns = 70, 40
     packed, ids = random_packed(name, rows, columns), torch.tensor([69, 0, 31, 32, 0], dtype=torch.int32)
     out = torch.empty(5, columns)
     with native(level):
@@ -163,7 +163,7 @@ def test_no_quantized_weight_is_off_by_more_than_its_step_allows(name: str, step
     weight = torch.randn(70, 100) * 0.05
     grouped = quantize(weight, FORMATS[name])
     close = unpack(pack(grouped, FORMATS[name]), 70, 100, FORMATS[name])
-    step = grouped.scale.float().abs().expand(-1, -1, 32).flatten(1)[:, :100]
+    step = grouped.scales.float().abs().expand(-1, -1, 32).flatten(1)[:, :100]
     # The float16 scale may be 2^-11 too small for the largest.
     assert ((close - weight).abs() <= step * (steps + 127 * 2**-11)).all()
 

@@ -114,7 +114,9 @@ class Program:
         assert start + shape[0] <= out.shape[1]
         assert packed.nbytes == format.nbytes(*shape)
         bias = None if bias is None else bias[start:]
-        self._add(LINEAR, rows, [x, out[:, start:], packed, bias], [*shape, out.stride(0), adds], format.code)
+        self._add(
+            LINEAR, rows, [x, out[:, start:], packed, bias], [*shape, out.stride(0), adds, format.span], format.code
+        )
 
     def norm(self, rows: int, x: Tensor, out: Tensor, weight: Tensor, eps: float, *, adds: bool = False) -> None:
         """out = x / rms(x) * weight, or += it; float32."""
@@ -123,7 +125,7 @@ class Program:
 
     def embed(self, rows: int, ids: int, out: Tensor, packed: Tensor, format: Format, factor: float = 1.0) -> None:
         """out[i] = row ids[i] of a packed weight, times the factor; `ids` is an address."""
-        op = self._add(EMBED, rows, [ids, out, packed], [out.shape[1]], format.code)
+        op = self._add(EMBED, rows, [ids, out, packed], [out.shape[1], format.span], format.code)
         op.f[0] = factor
 
     def place(

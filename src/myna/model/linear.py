@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from myna.kernels import FORMATS, UNIT, Format, library
-from myna.kernels.formats import Grouped, pack, quantize, unpack
+from myna.kernels.formats import Grouped, pack, unpack
 from myna.kernels.program import gather, product
+from myna.kernels.quantize import quantize
 from myna.records import ModelDirError
 
 # Up to this many rows of input the packed kernel wins; above it, converting the weight to bfloat16 and one large product.

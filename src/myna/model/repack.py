@@ -54,8 +54,7 @@ def regroup(kind: str, raw: np.ndarray) -> Grouped:
     """uint8 [rows, bytes] of a type in EXACT -> the same numbers, ready to pack."""
     data = torch.from_numpy(raw)
     grouped = _q4_k(data) if kind == "Q4_K" else _simple(kind, data)
-    scales = [grouped.outer] if grouped.outer is not None else [grouped.scale, grouped.base]
-    if not all(torch.isfinite(scale).all() for scale in scales if scale is not None):
+    if not torch.isfinite(grouped.scales).all():
         raise ModelDirError("a weight's scale is infinite or not a number: the file is damaged; pull it again.")
     return grouped
 
@@ -67,7 +66,7 @@ def _simple(kind: str, data: torch.Tensor) -> Grouped:
     if kind == "Q8_0":
         return Grouped(blocks[..., 2:] ^ 128, halves)  # two's complement + 128
     q = nibbles(blocks[..., header:].flatten(0, 1), 1).view(*blocks.shape[:2], 32)
-    return Grouped(q, halves[..., :1], halves[..., 1:] if kind == "Q4_1" else None)
+    return Grouped(q, halves)
 
 
 def _q4_k(data: torch.Tensor) -> Grouped:
@@ -76,5 +75,5 @@ def _q4_k(data: torch.Tensor) -> Grouped:
     scales = torch.cat((d & 63, (rest & 15) | ((d >> 2) & 48)), dim=-1)
     bases = torch.cat((m & 63, (rest >> 4) | ((m >> 2) & 48)), dim=-1)
     q = nibbles(blocks[..., 16:].flatten(0, 1), 4).view(len(data), -1, 32)
-    outer = blocks[..., :4].contiguous().view(torch.float16)
-    return Grouped(q, scales.flatten(1).unsqueeze(2), bases.flatten(1).unsqueeze(2), outer)
+    whole = torch.stack((scales.flatten(1), bases.flatten(1)), dim=-1)
+    return Grouped(q, blocks[..., :4].contiguous().view(torch.float16), whole)

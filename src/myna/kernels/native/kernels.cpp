@@ -54,9 +54,9 @@ void do_gate(const Op& op) {
     });
 }
 
-// p: rows, out, packed, bias; n: rows of the weight, columns, ld of out, adds; kind: format
+// p: rows, out, packed, bias; n: rows of the weight, columns, ld of out, adds, span; kind: format
 void do_linear(const Op& op) {
-    Linear l{op.kind, op.n[0], op.n[1], op.n[2], static_cast<uint8_t*>(op.p[2]), floats(op.p[3]), floats(op.p[1]), op.n[3] != 0};
+    Linear l{op.kind, op.n[4], op.n[0], op.n[1], op.n[2], static_cast<uint8_t*>(op.p[2]), floats(op.p[3]), floats(op.p[1]), op.n[3] != 0};
     linear(l, op.p[0], *op.rows);
 }
 
@@ -67,10 +67,10 @@ void do_norm(const Op& op) {
     });
 }
 
-// p: ids, out, packed; n: k; f: factor; kind: format
+// p: ids, out, packed; n: k, span; f: factor; kind: format
 void do_embed(const Op& op) {
     each_row(op, op.n[0], [&](int64_t row) {
-        unpack(op.kind, static_cast<uint8_t*>(op.p[2]), ints(op.p[0])[row], op.n[0], op.f[0], floats(op.p[1]) + row * op.n[0]);
+        unpack(op.kind, op.n[1], static_cast<uint8_t*>(op.p[2]), ints(op.p[0])[row], op.n[0], op.f[0], floats(op.p[1]) + row * op.n[0]);
     });
 }
 

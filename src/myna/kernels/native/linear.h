@@ -3,12 +3,13 @@
 // A quantized row of K columns, G = ceil(K / 32) groups, is one record: int8 q[32 G] (zeros beyond K), float scale[G],
 // int32 sum[G] of each group's q. It stands for q * scale; a group with a number that is not finite has scale NaN.
 //
-// A packed weight is a sequence of units of 32 rows, a unit a sequence of records, one a group of 32 columns:
-//   Q8   half scale[32],                        u8 q[8][2][16][4]      W = scale * (q - 128)
-//   Q4S  half scale[32],                        u8 q[4][2][16][4]      W = scale * (q - 8)
-//   Q4A  half scale[32], half base[32],         u8 q[4][2][16][4]      W = scale * q + base
-//   Q4K  u8 scale[32], u8 base[32],             u8 q[4][2][16][4]      W = d * scale * q - m * base; every 8 records are
-//        preceded by half d[32], half m[32]
+// A packed weight is a sequence of units of 32 rows, a unit a sequence of spans of so many groups of 32 columns (the last
+// may have fewer), a span the scales of its groups and a record for each:
+//   Q8   half scale[32];                record: u8 q[8][2][16][4]                             W = scale * (q - 128)
+//   Q4S  half scale[32];                record: u8 q[4][2][16][4]                             W = scale * (q - 8)
+//   Q4A  half scale[32], half base[32]; record: u8 q[4][2][16][4]                             W = scale * q + base
+//   Q4K  half d[32], half m[32];        record: u8 scale[32], u8 base[32], u8 q[4][2][16][4]  W = d * scale * q - m * base
+// Q8 has spans of one group, Q4S and Q4A of 1, 2 or 4, Q4K of 8.
 // q is ordered [4 columns][half of the unit][row][column]; in 4 bits the low half of byte block i holds columns 8 i to
 // 8 i + 3, the high half the next four. One stream a unit, read from front to back once for a few rows of input.
 #pragma once
@@ -18,13 +19,18 @@
 namespace myna {
 
 enum Format { Q8 = 0, Q4S = 1, Q4A = 2, Q4K = 3 };
-constexpr int GROUP = 32, UNIT = 32, SUPER = 8;
+constexpr int GROUP = 32, UNIT = 32;
 constexpr int BLOCK = 16;  // positions in a block of pages; as in engine/blocks.py
 
+// Of a format: bytes of a span's scales, of a record's own scales, and of its numbers; the number that stands for 0.
+constexpr int outer_bytes(int format) { return format == Q8 || format == Q4S ? 64 : 128; }
+constexpr int inner_bytes(int format) { return format == Q4K ? 64 : 0; }
+constexpr int number_bytes(int format) { return format == Q8 ? 1024 : 512; }
+constexpr int zero_of(int format) { return format == Q8 ? 128 : format == Q4S ? 8 : 0; }
+
 inline int64_t groups_of(int64_t k) { return (k + GROUP - 1) / GROUP; }
-inline int64_t record_bytes(int format) { return format == Q8 ? 1088 : format == Q4A ? 640 : 576; }
-inline int64_t unit_bytes(int format, int64_t groups) {
-    return groups * record_bytes(format) + (format == Q4K ? (groups + SUPER - 1) / SUPER * 128 : 0);
+inline int64_t unit_bytes(int format, int64_t span, int64_t groups) {
+    return groups * (inner_bytes(format) + number_bytes(format)) + (groups + span - 1) / span * outer_bytes(format);
 }
 inline int64_t row_bytes(int64_t k) { return groups_of(k) * 40; }
 
@@ -70,31 +76,30 @@ struct Scales {
     f32x16 scale, base;
 };
 
-template <int F> Scales scales_of(const uint8_t* record, const uint8_t* super, int half) {
-    const uint16_t* h = reinterpret_cast<const uint16_t*>(record) + 16 * half;
+template <int F> Scales scales_of(const uint8_t* outer, const uint8_t* record, int half) {
+    const uint16_t* h = reinterpret_cast<const uint16_t*>(outer) + 16 * half;
     if constexpr (F == Q4A) return {load_half(h), load_half(h + 32)};
-    if constexpr (F == Q4K) {
-        const uint16_t* d = reinterpret_cast<const uint16_t*>(super) + 16 * half;
-        return {mul(load_half(d), load_bytes_as_float(record + 16 * half)),
-                sub(set1(0), mul(load_half(d + 32), load_bytes_as_float(record + 32 + 16 * half)))};
-    }
+    if constexpr (F == Q4K)
+        return {mul(load_half(h), load_bytes_as_float(record + 16 * half)),
+                sub(set1(0), mul(load_half(h + 32), load_bytes_as_float(record + 32 + 16 * half)))};
     return {load_half(h), set1(0)};
 }
 
 // R rows times one unit: out[r][0..1] are 32 numbers of row r. Every row goes through the same operations in the same
 // order whatever R is, so its result does not depend on its batch mates.
-template <int F, int R> inline void tile(const uint8_t* unit, const Row* rows, int64_t groups, f32x16 (&out)[R][2]) {
-    constexpr int zero = F == Q8 ? Q8_ZERO : F == Q4S ? 8 : 0;
-    constexpr int header = F == Q4A ? 128 : 64;
-    const uint8_t *record = unit, *super = unit;
+template <int F, int R>
+inline void tile(const uint8_t* unit, int64_t span, const Row* rows, int64_t groups, f32x16 (&out)[R][2]) {
+    constexpr int zero = F == Q8 ? Q8_ZERO : zero_of(F);
+    const uint8_t *record = unit, *outer = unit;
+    int64_t next = 0;
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) out[r][0] = out[r][1] = set1(0);
-    for (int64_t g = 0; g < groups; g++, record += record_bytes(F)) {
-        if (F == Q4K && g % SUPER == 0) super = record, record += 128;
+    for (int64_t g = 0; g < groups; g++, record += inner_bytes(F) + number_bytes(F)) {
+        if (g == next) outer = record, record += outer_bytes(F), next += span;
         i32x16 dot[R][2];
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = set1i(zero ? -zero * rows[r].sum[g] : 0);
-        const uint8_t* q = record + header;
+        const uint8_t* q = record + inner_bytes(F);
         auto step = [&](int column, bytes w0, bytes w1) __attribute__((always_inline)) {
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
@@ -118,7 +123,7 @@ template <int F, int R> inline void tile(const uint8_t* unit, const Row* rows, i
         }
 #pragma GCC unroll 2
         for (int j = 0; j < 2; j++) {
-            Scales s = scales_of<F>(record, super, j);
+            Scales s = scales_of<F>(outer, record, j);
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
                 f32x16 scale = set1(rows[r].scale[g]);
@@ -132,6 +137,7 @@ template <int F, int R> inline void tile(const uint8_t* unit, const Row* rows, i
 
 struct Linear {
     int format;
+    int64_t span;      // groups that share outer scales
     int64_t n, k, ld;  // ld: numbers between rows of `out`
     const uint8_t* packed;
     const float* bias;  // or null
@@ -143,7 +149,7 @@ template <int F, int R> void tile_rows(const Linear& l, void* in, int64_t row, i
     Row rows[R];
     for (int r = 0; r < R; r++) rows[r] = Row(in, row + r, groups);
     f32x16 sums[R][2];
-    tile<F, R>(l.packed + unit * unit_bytes(F, groups), rows, groups, sums);
+    tile<F, R>(l.packed + unit * unit_bytes(F, l.span, groups), l.span, rows, groups, sums);
     for (int r = 0; r < R; r++)
         for (int j = 0; j < 2; j++) {
             int64_t column = unit * UNIT + 16 * j, left = l.n - column;
@@ -183,7 +189,7 @@ template <int F> void linear_as(const Linear& l, void* in, int64_t m) {
     int64_t groups = groups_of(l.k), units = (l.n + UNIT - 1) / UNIT;
     int64_t block = (384 << 10) / (groups * 40) / TILE * TILE;
     if (block < 4 * TILE) block = 4 * TILE;
-    int64_t grain = (64 << 10) / (unit_bytes(F, groups) * (1 + (m < block ? m : block) / 8));
+    int64_t grain = (64 << 10) / (unit_bytes(F, l.span, groups) * (1 + (m < block ? m : block) / 8));
     if (grain < 1) grain = 1;
     for (int64_t first = 0; first < m; first += block) {
         int64_t last = first + block < m ? first + block : m;
@@ -205,29 +211,29 @@ inline void linear(const Linear& l, void* in, int64_t m) {
 }
 
 // One row of a packed weight: out[k].
-template <int F> void unpack_row(const uint8_t* packed, int64_t row, int64_t k, float factor, float* out) {
+template <int F>
+void unpack_row(const uint8_t* packed, int64_t span, int64_t row, int64_t k, float factor, float* out) {
     int64_t groups = groups_of(k), lane = row % 16, half = row % UNIT / 16;
-    const uint8_t *record = packed + row / UNIT * unit_bytes(F, groups), *super = record;
-    for (int64_t g = 0; g < groups; g++, record += record_bytes(F)) {
-        if (F == Q4K && g % SUPER == 0) super = record, record += 128;
-        Scales s = scales_of<F>(record, super, int(half));
+    const uint8_t *record = packed + row / UNIT * unit_bytes(F, span, groups), *outer = record;
+    for (int64_t g = 0; g < groups; g++, record += inner_bytes(F) + number_bytes(F)) {
+        if (g % span == 0) outer = record, record += outer_bytes(F);
+        Scales s = scales_of<F>(outer, record, int(half));
         float scales[16], bases[16];
         store(scales, s.scale), store(bases, s.base);
-        const uint8_t* q = record + (F == Q4A ? 128 : 64) + 64 * half + 4 * lane;
+        const uint8_t* q = record + inner_bytes(F) + 64 * half + 4 * lane;
         for (int i = 0; i < GROUP && g * GROUP + i < k; i++) {
             int number = F == Q8 ? q[i / 4 * 128 + i % 4] : q[i / 8 * 128 + i % 4] >> (i % 8 < 4 ? 0 : 4) & 15;
-            int zero = F == Q8 ? 128 : F == Q4S ? 8 : 0;
-            out[g * GROUP + i] = (scales[lane] * float(number - zero) + bases[lane]) * factor;
+            out[g * GROUP + i] = (scales[lane] * float(number - zero_of(F)) + bases[lane]) * factor;
         }
     }
 }
 
-inline void unpack(int format, const uint8_t* packed, int64_t row, int64_t k, float factor, float* out) {
+inline void unpack(int format, int64_t span, const uint8_t* packed, int64_t row, int64_t k, float factor, float* out) {
     switch (format) {
-        case Q8: return unpack_row<Q8>(packed, row, k, factor, out);
-        case Q4S: return unpack_row<Q4S>(packed, row, k, factor, out);
-        case Q4A: return unpack_row<Q4A>(packed, row, k, factor, out);
-        case Q4K: return unpack_row<Q4K>(packed, row, k, factor, out);
+        case Q8: return unpack_row<Q8>(packed, span, row, k, factor, out);
+        case Q4S: return unpack_row<Q4S>(packed, span, row, k, factor, out);
+        case Q4A: return unpack_row<Q4A>(packed, span, row, k, factor, out);
+        case Q4K: return unpack_row<Q4K>(packed, span, row, k, factor, out);
     }
 }
 
