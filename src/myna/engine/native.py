@@ -4,7 +4,8 @@ The readable decoder (model/decoder.py) stays the truth; this file says the same
 for what no operation does yet runs through the decoder, on the same pages.
 """
 
-import numpy as np
+from array import array
+
 import torch
 from torch import Tensor
 
@@ -135,21 +136,18 @@ def _norm(norm: torch.nn.Module) -> tuple[Tensor, float]:
 
 
 def describe(step: Step, plan: Plan) -> None:
-    """Write a plan down as the native library reads it."""
-    none = np.empty(0, np.int32)
-    ids: list[int] = []
+    """Write a plan down as the native library reads it. Plain integers: most slices are one row, for which a call into
+    numpy would take longer than the row."""
+    ids, positions, slots, table = array("i"), array("i"), array("i"), array("i")
     sequences: list[tuple[int, int, int, int]] = []
-    table, positions, slots = [none], [none], [none]
     sampled: list[int] = []  # in the order of plan.sampling, which is that of plan.slices
-    begins = 0
     for piece in plan.slices:
-        blocks = np.array(piece.sequence.blocks[: blocks_for(piece.stop)], np.int32)
-        places = np.arange(piece.start, piece.stop, dtype=np.int32)
-        sequences.append((len(ids), len(places), piece.start, begins))
-        begins += len(blocks)
-        table.append(blocks)
-        positions.append(places)
-        slots.append(blocks[places // BLOCK] * BLOCK + places % BLOCK)
-        ids += piece.ids
+        blocks = piece.sequence.blocks
+        sequences.append((len(ids), piece.stop - piece.start, piece.start, len(table)))
+        table.extend(blocks[: blocks_for(piece.stop)])
+        for place in range(piece.start, piece.stop):
+            positions.append(place)
+            slots.append(blocks[place // BLOCK] * BLOCK + place % BLOCK)
+        ids.extend(piece.ids)
         sampled += range(len(ids) - piece.answers, len(ids))
-    step.set(ids, np.concatenate(positions), np.concatenate(slots), sampled, sequences, np.concatenate(table))
+    step.set(ids, positions, slots, sampled, sequences, table)

@@ -4,13 +4,17 @@ The noise of a draw depends on (seed, candidate, position) alone, so batch-mates
 change a seeded answer.
 """
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable
+from ctypes import c_float, c_int32
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from myna.engine.request import Request, Sequence, Slice
+from myna.kernels import library
+from myna.kernels.draw import Draw, choose_rows
 from myna.records import Sampling
 
 MASK64 = 2**64 - 1
@@ -33,32 +37,98 @@ class BrokenLogits(Exception):
 
 def choose(logits: Tensor, slices: Iterable[Slice]) -> list[list[Choice] | BrokenLogits]:
     """The next tokens of each slice, from logits [sum of answers, V] float32: one, and one more for each right guess."""
-    # max is NaN if anything in the row is, +inf if anything is, -inf if nothing is possible.
-    sound = torch.isfinite(logits.amax(dim=-1)).tolist()
-    greedy = logits.argmax(dim=-1).tolist()  # ties go to the lowest id
+    slices = [*slices]
+    at = (_by_torch if library() is None else _natively)(logits, slices)
     answers: list[list[Choice] | BrokenLogits] = []
     first = 0
     for piece in slices:
-        rows = range(first, first + piece.answers)
-        first = rows.stop
-        answers.append(_follow(piece, [(logits[row], greedy[row], sound[row]) for row in rows]))
+        answers.append(_follow(piece, first, at))
+        first += piece.answers
     return answers
 
 
-def _follow(piece: Slice, rows: list[tuple[Tensor, int, bool]]) -> list[Choice] | BrokenLogits:
-    """Choose row after row for as long as the guesses are right."""
-    sampling, tokens = piece.sequence.request.sampling, [*piece.sequence.tokens]
-    plain = sampling.temperature == 0 and not _edits_logits(sampling)
+def _follow(piece: Slice, first: int, at: Callable[[int], Choice | None]) -> list[Choice] | BrokenLogits:
+    """The choices of row after row for as long as the guesses are right. `at` gives a row's, None where it is broken."""
     choices: list[Choice] = []
-    for (row, likeliest, ok), guess in zip(rows, [*piece.draft, None], strict=True):
-        if not ok:
+    for row, guess in enumerate([*piece.draft, None], first):
+        if (choice := at(row)) is None:
             return BrokenLogits("the model's output is not a number")
-        token = likeliest if plain else draw(row, piece.sequence, tokens)
-        choices.append(_with_logprobs(row, token, sampling.logprobs))
-        tokens.append(token)
-        if token != guess:
+        choices.append(choice)
+        if choice.id != guess:
             break
     return choices
+
+
+def _natively(logits: Tensor, slices: list[Slice]) -> Callable[[int], Choice | None]:
+    """All rows in one call: a row counts only if the guesses before it are right, so what came before it is known."""
+    draws = (Draw * len(logits))()
+    rows = iter(draws)
+    kept = [_describe(piece, [next(rows) for _ in range(piece.answers)]) for piece in slices]
+    choose_rows(logits, draws)
+    choices = [_read(draw) for draw in draws]
+    del kept  # only now: the draws point at it
+    return choices.__getitem__
+
+
+def _describe(piece: Slice, draws: list[Draw]) -> list[array]:
+    """Write down how to choose from a slice's rows; returns what they point at."""
+    sequence, s = piece.sequence, piece.sequence.request.sampling
+    length = len(sequence.tokens)
+    kept: list[array] = []
+    seed = derive_seed(s.seed or 0, sequence.candidate) if s.temperature else 0
+    for ahead, draw in enumerate(draws):
+        draw.repetition = 1
+        if s.temperature:
+            draw.temperature, draw.top_k, draw.top_p, draw.min_p = s.temperature, s.top_k, s.top_p, s.min_p
+            draw.uniform = uniform(seed, length + ahead)
+        if s.logprobs is not None:
+            kept += [array("i", [0] * s.logprobs), array("f", [0] * s.logprobs)]
+            draw.top_ids, draw.top_logprobs = (numbers.buffer_info()[0] for numbers in kept[-2:])
+            draw.wants_logprob, draw.tops = True, s.logprobs
+    return kept + (_describe_edits(piece, s, draws) if _edits_logits(s) else [])
+
+
+def _describe_edits(piece: Slice, s: Sampling, draws: list[Draw]) -> list[array]:
+    """The penalties and biases of a slice's rows; returns what they point at."""
+    biases = s.logit_bias or ()
+    tokens = array("i", [*piece.sequence.tokens, *piece.draft])
+    kept: list[array] = [tokens, array("i", [id for id, _ in biases]), array("f", [bias for _, bias in biases])]
+    addresses = [numbers.buffer_info()[0] for numbers in kept]
+    prompt, first = len(piece.sequence.request.ids), len(piece.sequence.tokens)
+    for count, draw in enumerate(draws, first):
+        draw.tokens, draw.bias_ids, draw.biases = addresses
+        draw.count, draw.prompt, draw.biased = count, prompt, len(biases)
+        draw.repetition, draw.presence, draw.frequency = s.repetition_penalty, s.presence_penalty, s.frequency_penalty
+    return kept
+
+
+def _read(draw: Draw) -> Choice | None:
+    if draw.token < 0:
+        return None
+    if not draw.wants_logprob:
+        return Choice(draw.token)
+    ids = (c_int32 * draw.found).from_address(draw.top_ids) if draw.found else ()
+    logprobs = (c_float * draw.found).from_address(draw.top_logprobs) if draw.found else ()
+    return Choice(draw.token, draw.logprob, tuple(zip(ids, logprobs, strict=True)))
+
+
+def _by_torch(logits: Tensor, slices: list[Slice]) -> Callable[[int], Choice | None]:
+    """What _natively does, where there is no native library; a row is drawn when it is asked for."""
+    # max is NaN if anything in the row is, +inf if anything is, -inf if nothing is possible.
+    sound = torch.isfinite(logits.amax(dim=-1)).tolist()
+    greedy = logits.argmax(dim=-1).tolist()  # ties go to the lowest id
+    rows = [(piece.sequence, piece.draft[:ahead]) for piece in slices for ahead in range(piece.answers)]
+
+    def at(row: int) -> Choice | None:
+        sequence, guessed = rows[row]
+        sampling = sequence.request.sampling
+        if not sound[row]:
+            return None
+        plain = sampling.temperature == 0 and not _edits_logits(sampling)
+        token = greedy[row] if plain else draw(logits[row], sequence, [*sequence.tokens, *guessed])
+        return _with_logprobs(logits[row], token, sampling.logprobs)
+
+    return at
 
 
 def draw(logits: Tensor, sequence: Sequence, tokens: list[int]) -> int:

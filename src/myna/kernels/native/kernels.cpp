@@ -4,6 +4,7 @@
 // mirrors Op field by field. Nothing here knows a model: a new architecture is another array.
 #include "attention.h"
 #include "rows.h"
+#include "sample.h"
 
 using namespace myna;
 
@@ -100,4 +101,11 @@ extern "C" void myna_run(const Op* ops, int64_t count) {
             case PLACE: do_place(*op); break;
             case ATTEND: do_attend(*op); break;
         }
+}
+
+// Choose the token of each row of `vocab` logits.
+extern "C" void myna_choose(Draw* rows, int64_t count, int64_t vocab) {
+    parallel(count, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; row++) choose(rows[row], vocab);
+    });
 }
