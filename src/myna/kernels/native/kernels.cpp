@@ -57,7 +57,7 @@ void do_gate(const Op& op) {
 
 // p: rows, out, packed, bias; n: rows of the weight, columns, ld of out, adds, span; kind: format
 void do_linear(const Op& op) {
-    Linear l{op.kind, op.n[4], op.n[0], op.n[1], op.n[2], static_cast<uint8_t*>(op.p[2]), floats(op.p[3]), floats(op.p[1]), op.n[3] != 0};
+    Linear l{{op.kind, op.n[4], static_cast<uint8_t*>(op.p[2])}, op.n[0], op.n[1], op.n[2], floats(op.p[3]), floats(op.p[1]), op.n[3] != 0};
     linear(l, op.p[0], *op.rows);
 }
 

@@ -1,8 +1,10 @@
 // A persistent pool of threads that never waits for one of its own to arrive.
 //
-// A job is a number of items, claimed a few at a time from one counter. The caller works too, and is done when every item
-// is done, so a helper that sleeps, or that the system has put aside for another program, costs its share of speed and
-// nothing else: only an item already begun is waited for. Helpers look for work for a bounded time, then sleep.
+// A job is a number of items, claimed from one counter: large stretches first, then ever smaller ones (guided
+// self-scheduling, Polychronopoulos and Kuck 1987), so that a thread reads long streams and yet all finish together. The
+// caller works too, and is done when every item is done, so a helper that sleeps, or that the system has put aside for
+// another program, costs its share of speed and nothing else: only a stretch already begun is waited for. Helpers look for
+// work for a bounded time, then sleep.
 #pragma once
 #include <pthread.h>
 
@@ -46,10 +48,9 @@ class Pool {
 
     void run(int64_t items, int64_t grain, Work work, void* context) {
         if (items <= 0) return;
-        if (items / grain >= int64_t(JOB) / 2) grain = items / (int64_t(JOB) / 4);
         // Alone, small, or called from a second thread: do it here. After a fork the helpers are in the other process.
         if (wanted_ == 0 || forked_ || items <= grain || !callers_.try_lock()) {
-            for (int64_t i = 0; i < items; i += grain) work(context, i, i + grain < items ? i + grain : items);
+            work(context, 0, items);
             return;
         }
         // Between jobs the ticket is one that nobody can claim, so a late helper cannot pair an old ticket with new work.
@@ -58,6 +59,7 @@ class Pool {
         std::atomic_thread_fence(std::memory_order_seq_cst);
         work_.store(work, std::memory_order_relaxed), context_.store(context, std::memory_order_relaxed);
         items_.store(items, std::memory_order_relaxed), grain_.store(grain, std::memory_order_relaxed);
+        threads_.store(threads(), std::memory_order_relaxed);
         done_.store(0, std::memory_order_relaxed);
         ticket_.store(job, std::memory_order_seq_cst);
         if (sleepers_.load(std::memory_order_seq_cst)) wake();
@@ -75,6 +77,16 @@ class Pool {
         pthread_atfork(nullptr, nullptr, [] { Pool::get().forked_ = true; });
     }
 
+    // Where stretch `number` starts. Each round of as many stretches as threads takes half of what is left, while that is
+    // `grain` items and more for each; what is left then goes by `grain`.
+    static int64_t start(int64_t number, int64_t items, int64_t grain, int64_t threads) {
+        int64_t left = items;
+        for (; left >= 2 * threads * grain; left -= left / 2, number -= threads)
+            if (number < threads) return items - left + left / 2 * number / threads;
+        int64_t at = items - left + number * grain;
+        return at < items ? at : items;
+    }
+
     // Take the next items of this job and do them. A claim that succeeds proves that the job is still going on, so what
     // was read of it before is of this job.
     bool claim(uint64_t job) {
@@ -84,7 +96,8 @@ class Pool {
             int64_t items = items_.load(std::memory_order_relaxed), grain = grain_.load(std::memory_order_relaxed);
             Work work = work_.load(std::memory_order_relaxed);
             void* context = context_.load(std::memory_order_relaxed);
-            int64_t begin = int64_t(ticket % JOB) * grain, end = begin + grain < items ? begin + grain : items;
+            int64_t threads = threads_.load(std::memory_order_relaxed), number = int64_t(ticket % JOB);
+            int64_t begin = start(number, items, grain, threads), end = start(number + 1, items, grain, threads);
             if (begin >= items) return false;
             std::atomic_thread_fence(std::memory_order_acquire);
             if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
@@ -126,7 +139,7 @@ class Pool {
     alignas(128) std::atomic<int64_t> done_{0};
     alignas(128) std::atomic<Work> work_{nullptr};
     std::atomic<void*> context_{nullptr};
-    std::atomic<int64_t> items_{0}, grain_{1};
+    std::atomic<int64_t> items_{0}, grain_{1}, threads_{1};
     std::atomic<int> sleepers_{0}, wanted_{0};
     std::atomic<bool> forked_{false};
     int helpers_ = 0;
@@ -134,7 +147,7 @@ class Pool {
     std::condition_variable wakeup_;
 };
 
-// work(begin, end) over [0, items), at most `grain` items a call.
+// work(begin, end) over [0, items) in stretches of `grain` items or more.
 template <class F> void parallel(int64_t items, int64_t grain, F&& work) {
     Pool::get().run(
         items, grain < 1 ? 1 : grain,
