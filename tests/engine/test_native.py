@@ -20,7 +20,7 @@ from myna.records import Sampling
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels here: nothing runs as a program")
 
 LLAMA = {
-    "model_type": "llama", "vocab_size": 97, "hidden_size": 96, "intermediate_size": 144, "num_hidden_layers": 3,
+    "model_type": "llama", "vocab_size": 97, "hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3,
     "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024,
 }  # fmt: skip
 GEMMA = LLAMA | {"head_dim": 48, "query_pre_attn_scalar": 48, "sliding_window": 20}

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from kernel_cases import LEVELS, native, needs_compiler
+from kernel_cases import LEVELS, native, needs_compiler, random_packed
 from torch import Tensor
 
-from myna.kernels import Program, Step, reference, row_bytes
-from myna.kernels.program import ACTIVATIONS, PART
+from myna.kernels import FORMATS, Program, Step, reference, row_bytes
+from myna.kernels.program import ACTIVATIONS, PART, Part
 
 pytestmark = [needs_compiler, pytest.mark.parametrize("level", LEVELS)]
 SIZES = [1, 15, 16, 33, 64, 576]
@@ -68,19 +68,38 @@ def test_a_norm_may_add_to_what_is_there(level: str, columns: int) -> None:
         torch.testing.assert_close(out.double(), exact + start * adds, rtol=1e-5, atol=1e-6)
 
 
+def hidden_layer(level: str, rows: int, gate: Part, up: Part | None, bias: Tensor | None, activation: str) -> None:
+    """The first row holds a NaN; the others are within half a step of float64's."""
+    n, columns = gate[1]
+    x = torch.randn(rows, columns) * torch.logspace(-3, 1, rows)[:, None]
+    x[0, 0] = torch.nan
+    q, scale = reference.quantize(x)
+    exact = reference.hidden(q, scale, gate, up, bias, activation)[1:]
+    quantized_x, out = reference.rows(q, scale), torch.empty(rows * row_bytes(n), dtype=torch.uint8)
+    run(level, rows, lambda p, count: p.hidden(count, quantized_x, out, gate, up, bias, activation))
+    q, scale, sums = quantized(out, n)
+    assert scale.isnan().flatten(1).any(1).tolist() == [True] + [False] * (rows - 1)
+    assert torch.equal(sums, q.sum(-1, dtype=torch.int32))
+    step = scale[1:].double().expand(-1, -1, 32).flatten(1)[:, :n]
+    assert (((q * scale.double()).flatten(1)[1:, :n] - exact).abs() <= step * 0.502 + 1e-5).all()
+
+
+def part(name: str, rows: int, columns: int, seed: int) -> Part:
+    return random_packed(name, rows, columns, seed), (rows, columns), FORMATS[name]
+
+
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_a_gate_is_float64s_within_half_a_step(level: str, name: str, gated: bool) -> None:
-    columns = 45
-    x = torch.randn(7, (1 + gated) * columns) * torch.logspace(-3, 2, 7)[:, None]
-    x[0, 0] = torch.nan
-    out = torch.empty(7 * row_bytes(columns), dtype=torch.uint8)
-    run(level, 7, lambda p, rows: p.gate(rows, x, out, columns, name, gated))
-    q, scale, _ = quantized(out, columns)
-    assert scale.isnan().flatten(1).any(1).tolist() == [True] + [False] * 6
-    exact = reference.gate(x.double(), name, gated)[1:]
-    step = scale[1:].double().expand(-1, -1, 32).flatten(1)[:, :columns]
-    assert (((q * scale.double()).flatten(1)[1:, :columns] - exact).abs() <= step * 0.501 + 1e-6).all()
+def test_every_activation_is_float64s_within_half_a_step(level: str, name: str, gated: bool) -> None:
+    up = part("q8", 45, 70, 2) if gated else None
+    hidden_layer(level, 7, part("q8", 45, 70, 1), up, torch.randn(45 * (1 + gated)), name)
+
+
+@pytest.mark.parametrize("rows", [2, 5, 6, 13, 300])
+@pytest.mark.parametrize("formats", [("q8", "q8"), ("q4k", "q8"), ("q4s", "q4a"), ("q4a", None)])
+def test_gate_and_up_may_be_of_different_formats(level: str, formats: tuple[str, str | None], rows: int) -> None:
+    gate, up = formats
+    hidden_layer(level, rows, part(gate, 96, 256, 1), part(up, 96, 256, 2) if up else None, None, "silu")
 
 
 def pages(slots: int, keys: int, dim: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from myna.engine.blocks import BLOCK, blocks_for
 from myna.engine.pages import Pages
 from myna.engine.request import Plan
-from myna.kernels import Program, Step, library, row_bytes
+from myna.kernels import UNIT, Program, Step, library, row_bytes
 from myna.kernels.program import ACTIVATIONS, PART
 from myna.model import Decoder
 from myna.model.decoder import Block
@@ -30,6 +30,8 @@ def why_not(model: Decoder) -> str | None:
         return "it has layer norms or learned positions"
     if spec.moe is not None:
         return "it is a mixture of experts"
+    if spec.gated and not all(_packed(m.gate_up).halves() for m in model.modules() if isinstance(m, Mlp)):
+        return f"gate and up share a unit of {UNIT} rows: its hidden size is {spec.hidden}"
     if spec.head_dim % 16 or spec.activation not in ACTIVATIONS:
         return f"its heads have {spec.head_dim} channels, or its activation is {spec.activation}"
     return None
@@ -66,8 +68,8 @@ class NativeStep:
         self.added = torch.empty(rows, spec.width) if spec.post_norms else self.x
         self.qkv = torch.empty(rows, q + 2 * kv)
         self.seen = torch.empty(rows, q)
-        self.up = torch.empty(rows, (1 + spec.gated) * spec.hidden)
-        self.packed = torch.empty(max(rows, samples) * row_bytes(max(spec.width, q, spec.hidden)), dtype=torch.uint8)
+        self.packed = torch.empty(max(rows, samples) * row_bytes(max(spec.width, q)), dtype=torch.uint8)
+        self.hidden = torch.empty(rows * row_bytes(spec.hidden), dtype=torch.uint8)
         self.partials = torch.empty(parts, spec.heads * (spec.head_dim + 2))
         self.logits = torch.empty(samples, spec.vocab)
         self.program = Program()
@@ -85,13 +87,11 @@ class NativeStep:
             self._attention(layer, block)
             self._add(block.post_attention_norm)
             program.quantize(rows, self.x, self.packed, spec.width, *_norm(block.mlp_norm))
-            self._linear(rows, block.mlp.gate_up if spec.gated else block.mlp.up, self.up)
-            program.gate(rows, self.up, self.packed, spec.hidden, spec.activation, spec.gated)
-            self._linear(rows, block.mlp.down, self.added, adds=not spec.post_norms)
+            self._mlp(block.mlp)
             self._add(block.post_mlp_norm)
         samples, which = self.step.field("samples"), self.step.sampled.ctypes.data
         program.quantize(samples, self.x, self.packed, spec.width, *_norm(model.norm), which=which)
-        self._linear(samples, model.head or model.embed, self.logits)
+        self._linear(samples, self.packed, model.head or model.embed, self.logits)
 
     def _attention(self, layer: int, block: Block) -> None:
         model, spec, program, rule = self.model, self.model.spec, self.program, self.model.spec.rules[layer]
@@ -100,18 +100,24 @@ class NativeStep:
         keys, values = self.pages.keys[layer], self.pages.values[layer]
         assert rotary is not None
         norms = (_weight(attention.q_norm), _weight(attention.k_norm)) if spec.qk_norm else None
-        self._linear(self.step.field("rows"), attention.qkv, self.qkv)
+        self._linear(self.step.field("rows"), self.packed, attention.qkv, self.qkv)
         program.place(self.step, self.qkv, keys, values, heads, (rotary.cos, rotary.sin), norms, spec.norm.eps)
         program.attend(
             self.step, self.qkv, keys, values, self.seen, self.partials, heads, rule.scale, rule.window, rule.softcap
         )
         program.quantize(self.step.field("rows"), self.seen, self.packed, self.seen.shape[1])
-        self._linear(self.step.field("rows"), attention.out, self.added, adds=not spec.post_norms)
+        self._linear(self.step.field("rows"), self.packed, attention.out, self.added, adds=not spec.post_norms)
 
-    def _linear(self, rows: int, linear: AnyLinear, out: Tensor, *, adds: bool = False) -> None:
+    def _mlp(self, mlp: Mlp) -> None:
+        rows, first = self.step.field("rows"), _packed(mlp.gate_up if mlp.gated else mlp.up)
+        gate, *up = first.halves() if mlp.gated else first.parts()
+        self.program.hidden(rows, self.packed, self.hidden, gate, up[0] if up else None, first.bias, mlp.activation)
+        self._linear(rows, self.hidden, mlp.down, self.added, adds=not self.model.spec.post_norms)
+
+    def _linear(self, rows: int, x: Tensor, linear: AnyLinear, out: Tensor, *, adds: bool = False) -> None:
         start = 0
         for packed, shape, format in _packed(linear).parts():
-            self.program.linear(rows, self.packed, out, packed, shape, format, linear.bias, start=start, adds=adds)
+            self.program.linear(rows, x, out, packed, shape, format, linear.bias, start=start, adds=adds)
             start += shape[0]
 
     def _add(self, norm: torch.nn.Module) -> None:

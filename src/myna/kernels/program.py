@@ -16,7 +16,8 @@ from myna.kernels.build import library
 from myna.kernels.formats import GROUP, Format
 
 Numbers = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
-QUANTIZE, GATE, LINEAR, NORM, EMBED, PLACE, ATTEND = range(7)
+QUANTIZE, HIDDEN, LINEAR, NORM, EMBED, PLACE, ATTEND = range(7)
+Part = tuple[Tensor, tuple[int, int], Format]  # a packed weight, its [rows, columns], its format
 ACTIVATIONS = {
     "silu": 0, "swish": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "gelu": 2, "relu": 3,
 }  # fmt: skip
@@ -102,9 +103,17 @@ class Program:
         op = self._add(QUANTIZE, rows, [x, out, norm, which], [x.stride(0), columns])
         op.f[0] = eps
 
-    def gate(self, rows: int, x: Tensor, out: Tensor, columns: int, activation: str, gated: bool) -> None:
-        """out = act(x[:, :columns]) * x[:, columns:] in int8 groups; without the product when not gated."""
-        self._add(GATE, rows, [x, out], [x.stride(0), columns, gated], ACTIVATIONS[activation])
+    def hidden(
+        self, rows: int, x: Tensor, out: Tensor, gate: Part, up: Part | None, bias: Tensor | None, activation: str
+    ) -> None:
+        """out = act(x G^T + b) * (x U^T + c) in int8 groups; without the product when there is no U. x is quantized rows,
+        bias [N] or [2 N]."""
+        packed, (n, k), format = gate
+        assert up is None or up[1] == (n, k)
+        biases = (None, None) if bias is None else (bias, bias[n:])
+        pointers = [x, out, packed, biases[0], up and up[0], up and biases[1]]
+        numbers = [n, k, format.span, *((up[2].code, up[2].span) if up else ())]
+        self._add(HIDDEN, rows, pointers, numbers, ACTIVATIONS[activation] + 16 * format.code)
 
     def linear(
         self, rows: int, x: Tensor, out: Tensor, packed: Tensor, shape: tuple[int, int], format: Format,
@@ -156,7 +165,9 @@ class Program:
             self._array = (Op * len(self.ops))(*self.ops)
         native.myna_run(ctypes.addressof(self._array), len(self.ops))
 
-    def _add(self, code: int, rows: int, pointers: list[Tensor | int | None], numbers: list[int], kind: int = 0) -> Op:
+    def _add(
+        self, code: int, rows: int, pointers: Sequence[Tensor | int | None], numbers: list[int], kind: int = 0
+    ) -> Op:
         op = Op(code=code, kind=kind, rows=rows)
         for i, pointer in enumerate(pointers):
             op.p[i] = pointer.data_ptr() if isinstance(pointer, Tensor) else pointer or 0
@@ -167,9 +178,7 @@ class Program:
         return op
 
 
-def product(
-    x: Tensor, out: Tensor, pieces: Iterable[tuple[Tensor, tuple[int, int], Format]], bias: Tensor | None
-) -> None:
+def product(x: Tensor, out: Tensor, pieces: Iterable[Part], bias: Tensor | None) -> None:
     """out [M, N] = x [M, K] times the packed pieces of a weight, one below the other."""
     count = c_int32(len(x))
     rows = ctypes.addressof(count)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from myna.kernels.formats import GROUP, Format, unpack
+from myna.kernels.program import Part
 
 SMALLEST = 1e-30  # a group whose largest number is below this is zeros
 
@@ -35,9 +36,11 @@ def linear(q: Tensor, scale: Tensor, packed: Tensor, shape: tuple[int, int], for
     return (q * scale.double()).flatten(1)[:, : shape[1]] @ weight.T
 
 
-def gate(x: Tensor, activation: str, gated: bool) -> Tensor:
-    """float32 [M, 2 F] -> act(gate) * up [M, F]; [M, F] -> act."""
-    parts = x.chunk(2, dim=-1) if gated else (x,)
+def hidden(q: Tensor, scale: Tensor, gate: Part, up: Part | None, bias: Tensor | None, activation: str) -> Tensor:
+    """Quantized rows -> act(gate) * up, or act(gate): float64 [M, N]; bias [N] or [2 N]."""
+    parts = [linear(q, scale, *part) for part in (gate, up) if part]
+    if bias is not None:
+        parts = [part + b for part, b in zip(parts, bias.double().split(gate[1][0]), strict=True)]
     match activation:
         case "silu" | "swish":
             out = F.silu(parts[0])
@@ -45,4 +48,4 @@ def gate(x: Tensor, activation: str, gated: bool) -> Tensor:
             out = F.relu(parts[0])
         case _:
             out = F.gelu(parts[0], approximate="none" if activation == "gelu" else "tanh")
-    return out * parts[1] if gated else out
+    return out * parts[1] if up else out

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from myna.kernels import FORMATS, UNIT, Format, library
 from myna.kernels.formats import Grouped, pack, unpack
-from myna.kernels.program import gather, product
+from myna.kernels.program import Part, gather, product
 from myna.kernels.quantize import quantize
 from myna.records import ModelDirError
 
@@ -136,13 +136,22 @@ class PackedLinear(nn.Module):
     def precision(self) -> str:
         return "+".join(sorted({f"int{format.bits}" for _, format in self.pieces}))
 
-    def parts(self) -> Iterator[tuple[Tensor, tuple[int, int], Format]]:
+    def parts(self) -> Iterator[Part]:
         """Each piece: its bytes, its [rows, columns], its format."""
         at = 0
         for rows, format in self.pieces:
             size = format.nbytes(rows, self.columns)
             yield self.packed[at : at + size], (rows, self.columns), format
             at += size
+
+    def halves(self) -> list[Part]:
+        """The upper and the lower half of the rows, each one part; empty where one is not."""
+        half = self.rows_total // 2
+        found = [*self.parts()]
+        if len(found) == 1 and half % UNIT == 0:
+            packed, (_, columns), format = found[0]
+            found = [(part, (half, columns), format) for part in packed.chunk(2)]
+        return found if [shape[0] for _, shape, _ in found] == [half, half] else []
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> float32 [..., N]"""

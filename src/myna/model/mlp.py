@@ -34,6 +34,7 @@ class Mlp(nn.Module):
 
     def __init__(self, spec: Spec, hidden: int, linear: MakeLinear = Linear):
         super().__init__()
+        self.activation = spec.activation
         self.act = activation(spec.activation)
         self.gated = spec.gated
         if spec.gated:

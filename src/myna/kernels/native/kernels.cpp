@@ -3,6 +3,7 @@
 // Python describes the operations once and changes only what `rows` and Step point at; see kernels/program.py, which
 // mirrors Op field by field. Nothing here knows a model: a new architecture is another array.
 #include "attention.h"
+#include "mlp.h"
 #include "rows.h"
 #include "sample.h"
 
@@ -24,7 +25,7 @@ void myna_threads(int threads) { Pool::get().resize(threads); }
 
 namespace {
 
-enum Code { QUANTIZE = 0, GATE = 1, LINEAR = 2, NORM = 3, EMBED = 4, PLACE = 5, ATTEND = 6 };
+enum Code { QUANTIZE = 0, HIDDEN = 1, LINEAR = 2, NORM = 3, EMBED = 4, PLACE = 5, ATTEND = 6 };
 
 float* floats(void* p) { return static_cast<float*>(p); }
 const int32_t* ints(void* p) { return static_cast<const int32_t*>(p); }
@@ -47,12 +48,12 @@ void do_quantize(const Op& op) {
     });
 }
 
-// p: x, out rows; n: ld, k, gated; kind: activation
-void do_gate(const Op& op) {
-    int64_t ld = op.n[0], k = op.n[1];
-    each_row(op, 2 * k, [&](int64_t row) {
-        gate(floats(op.p[0]) + row * ld, k, op.kind, op.n[2] != 0, Row(op.p[1], row, groups_of(k)));
-    });
+// p: rows, out rows, gate, its bias, up, its bias; n: rows of each weight, columns, span of the gate, format and span of up;
+// kind: activation and 16 times the gate's format
+void do_hidden(const Op& op) {
+    auto packed = [&](int64_t format, int64_t span, int i) { return Packed{int(format), span, static_cast<const uint8_t*>(op.p[i])}; };
+    hidden({op.n[0], op.n[1], op.kind % 16, {packed(op.kind / 16, op.n[2], 2), packed(op.n[3], op.n[4], 4)},
+            {floats(op.p[3]), floats(op.p[5])}, op.p[1]}, op.p[0], *op.rows);
 }
 
 // p: rows, out, packed, bias; n: rows of the weight, columns, ld of out, adds, span; kind: format
@@ -94,7 +95,7 @@ void do_attend(const Op& op) {
 extern "C" void myna_run(const Op* ops, int64_t count) {
     for (const Op* op = ops; op < ops + count; op++) switch (op->code) {
             case QUANTIZE: do_quantize(*op); break;
-            case GATE: do_gate(*op); break;
+            case HIDDEN: do_hidden(*op); break;
             case LINEAR: do_linear(*op); break;
             case NORM: do_norm(*op); break;
             case EMBED: do_embed(*op); break;

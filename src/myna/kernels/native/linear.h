@@ -221,7 +221,7 @@ inline void store_sums(const Linear& l, int64_t unit, int64_t row, const f32x16 
 // Units that are one claim of a thread: about 2 microseconds, the reading of 72 KiB or 16 rows of half of that.
 inline int64_t few_units(int64_t bytes, int64_t rows) { return (72 << 10) * 16 / (bytes * (16 + rows)) + 1; }
 
-// work(unit, stretch) for every unit of a weight of n rows and every stretch of m rows of input.
+// work(unit, stretch) for every unit of a weight of n rows and every stretch of m rows of input; `bytes` of a unit.
 template <class F> void each_unit(int64_t n, int64_t k, int64_t bytes, void* in, int64_t m, F work) {
     int64_t groups = groups_of(k), rows = stretch_rows(groups);
     for (Stretch x{in, 0, 0, groups}; x.first < m; x.first = x.last) {
@@ -233,15 +233,11 @@ template <class F> void each_unit(int64_t n, int64_t k, int64_t bytes, void* in,
 }
 
 template <int F> void linear_as(const Linear& l, void* in, int64_t m) {
-    int64_t groups = groups_of(l.k), units = (l.n + UNIT - 1) / UNIT, bytes = unit_bytes(F, l.weight.span, groups);
-    for (Stretch x{in, 0, 0, groups}; x.first < m; x.first = x.last) {
-        x.last = x.first + stretch_rows(groups) < m ? x.first + stretch_rows(groups) : m;
-        parallel(units, few_units(bytes, x.last - x.first), [&](int64_t begin, int64_t end) {
-            for (int64_t unit = begin; unit < end; unit++)
-                each_tile<F>(l.weight.units + unit * bytes, l.weight.span, x,
-                             [&](int64_t row, const f32x16(&sums)[2]) { store_sums(l, unit, row, sums); });
-        });
-    }
+    int64_t bytes = unit_bytes(F, l.weight.span, groups_of(l.k));
+    each_unit(l.n, l.k, bytes, in, m, [&](int64_t unit, const Stretch& x) {
+        each_tile<F>(l.weight.units + unit * bytes, l.weight.span, x,
+                     [&](int64_t row, const f32x16(&sums)[2]) { store_sums(l, unit, row, sums); });
+    });
 }
 
 inline void linear(const Linear& l, void* in, int64_t m) {

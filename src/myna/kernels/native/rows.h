@@ -1,25 +1,8 @@
-// What happens to a row of activations between two products: norms, gates, rotation.
+// What happens to a row of activations between two products: norms and rotation.
 #pragma once
 #include "linear.h"
 
 namespace myna {
-
-enum Activation { SILU = 0, GELU_TANH = 1, GELU = 2, RELU = 3 };
-
-inline f32x16 sigmoid(f32x16 x) { return div(set1(1), add(set1(1), exp(sub(set1(0), x)))); }
-
-inline f32x16 activate(int kind, f32x16 x) {
-    if (kind == SILU) return mul(x, sigmoid(x));
-    if (kind == RELU) return max(set1(0), x);  // a NaN stays one
-    if (kind == GELU_TANH) {  // 0.5 x (1 + tanh(y)) = x sigmoid(2 y)
-        f32x16 y = mul(x, fma(mul(x, x), set1(0.044715f), set1(1)));
-        return mul(x, sigmoid(mul(y, set1(2 * 0.7978845608028654f))));
-    }
-    float v[16];
-    store(v, x);
-    for (float& y : v) y = 0.5f * y * (1 + std::erf(y * 0.70710678118654752f));
-    return load(v);
-}
 
 // 1 / rms(x), Zhang and Sennrich 2019.
 inline float inverse_rms(const float* x, int64_t k, float eps) {
@@ -46,14 +29,6 @@ inline void quantize(const float* x, const float* weight, int64_t k, float eps, 
     if (!weight) return quantize_row(k, row, [&](int64_t i, int n) { return load_some(x + i, n); });
     f32x16 factor = set1(inverse_rms(x, k, eps));
     quantize_row(k, row, [&](int64_t i, int n) { return mul(mul(load_some(x + i, n), factor), load_some(weight + i, n)); });
-}
-
-// Quantize act(gate) * up, gate at x and up at x + k; or act(x).
-inline void gate(const float* x, int64_t k, int kind, bool gated, Row row) {
-    quantize_row(k, row, [&](int64_t i, int n) {
-        f32x16 y = activate(kind, load_some(x + i, n));
-        return gated ? mul(y, load_some(x + k + i, n)) : y;
-    });
 }
 
 // Turn channel i with channel i + half; channels from 2 half on stay (the layout of transformers).
