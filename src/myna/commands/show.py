@@ -46,12 +46,14 @@ def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096)
 
 def _identity(about: Facts) -> list[tuple[str, str]]:
     kinds = ", ".join(f"{kind} {decimal(size)}" for kind, size in about.kinds.items())
+    packed = ", ".join(f"{precision} {decimal(size)}" for precision, size in about.packed.items())
     lineage = {k: about.lineage.get(k) for k in ("provenance", "date", "parent") if about.lineage.get(k)}
     return [
         ("model", about.name),
         ("path", str(about.path)),
         ("architecture", f"{about.architecture}, {about.layers} layers, vocabulary {about.vocabulary}"),
         ("on disk", f"{decimal(about.nbytes)} as {about.format}: {kinds}"),
+        *([("packed", f"{packed}: kept so that the next start is quick")] if packed else []),
         ("context", f"{about.context} tokens"),
         ("template", "yes" if about.template else "none: a base model, which continues text"),
         ("licence", about.licence or "not stated"),

@@ -2,17 +2,20 @@
 
 Nothing is read before names and shapes agree with config.json. Weights are decoded in chunks of rows straight into their
 final precision, and the pages of the file are given back as they are read, so loading needs the finished decoder and
-little more.
+little more. What was packed is kept on disk (modeldir/packed.py); later starts map it and read no weight.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import myna
 from myna.kernels import FORMATS, library
 from myna.model.blocks import DENSE
 from myna.model.config import Config
@@ -24,7 +27,8 @@ from myna.model.read import chunks, raw_rows, read_rows, same_bytes
 from myna.model.repack import EXACT, Pieces, pick_formats, regroup
 from myna.model.rope import longest
 from myna.model.spec import Spec
-from myna.modeldir import ModelDir, Stored
+from myna.modeldir import ModelDir, Packed, Stored
+from myna.modeldir.safetensors import KINDS
 from myna.records import ModelDirError
 
 MAKE: dict[str, MakeLinear] = {
@@ -52,16 +56,48 @@ def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None
     spec, stored = describe(directory)
     precision = pick_precision(stored, precision)
     max_len = pick_length(spec, max_len)
+    formats = formats_of(spec, stored, precision)
     with torch.device("meta"):
         decoder = Decoder(spec, MAKE[precision], max_len)
-        for path, pieces in formats_of(spec, stored, precision).items():
+        for path, pieces in formats.items():
             module = decoder.get_submodule(path.removesuffix(".weight"))
             if isinstance(module, PackedLinear):
                 module.lay_out(pieces)
-    # What Decoder computes itself (rotary tables) is real already; the weights get memory, which is touched when filled.
-    decoder._apply(lambda t: _memory(t) if t.is_meta else t)
-    _in_parallel(job for part in _parts(spec) for job in _jobs(decoder, part, stored[part.name]))
+    if formats and directory.weights.sources:
+        _map_packed(decoder, directory, stored, precision)
+    else:
+        _fill_all(decoder, stored)
     return decoder.requires_grad_(False).eval()
+
+
+def _map_packed(decoder: Decoder, directory: ModelDir, stored: Mapping[str, Stored], precision: str) -> None:
+    """Map the packed tensors that an earlier start kept on disk; the first one packs and keeps them."""
+    maker = f"{_code()} {decoder.spec}"
+    packed = Packed.of(directory.path, directory.weights.sources, precision, maker)
+    wanted = {
+        name: (KINDS[str(t.dtype).removeprefix("torch.")], tuple(t.shape)) for name, t in decoder.state_dict().items()
+    }
+    found = packed.read(wanted)
+    if found is not None:
+        decoder.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()}, assign=True)
+        return
+    _fill_all(decoder, stored)
+    packed.write({name: tensor.numpy() for name, tensor in decoder.state_dict().items()})
+
+
+@cache
+def _code() -> str:
+    """A hash of the code that reads and packs weights, so that no other version's are taken for this one's."""
+    rooms = (Path(myna.__file__).parent / room for room in ("kernels", "model", "modeldir"))
+    sources = (file.read_bytes() for room in rooms for file in sorted(room.rglob("*.py")))
+    return hashlib.blake2b(b"\0".join(sources), digest_size=12).hexdigest()
+
+
+def _fill_all(decoder: Decoder, stored: Mapping[str, Stored]) -> None:
+    """Memory for every tensor that has none, which is touched when it is filled; then the weights, from disk."""
+    # What Decoder computes itself (rotary tables) is real already.
+    decoder._apply(lambda t: _memory(t) if t.is_meta else t)
+    _in_parallel(job for part in _parts(decoder.spec) for job in _jobs(decoder, part, stored[part.name]))
 
 
 def _memory(like: Tensor) -> Tensor:
@@ -69,7 +105,7 @@ def _memory(like: Tensor) -> Tensor:
     were a tenth faster (40 and 45 GB/s at best)."""
     if like.dtype == torch.uint8:
         return torch.from_numpy(np.empty(like.shape, np.uint8))
-    return torch.empty_like(like, device="cpu")
+    return torch.empty(like.shape, dtype=like.dtype)  # empty_like of a meta tensor imports sympy: a second
 
 
 def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:

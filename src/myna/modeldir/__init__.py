@@ -4,6 +4,7 @@ from myna.modeldir.cache import Listed, cache_dir, find, list_models
 from myna.modeldir.catalogue import CATALOGUE, DEFAULT
 from myna.modeldir.directory import ModelDir
 from myna.modeldir.facts import Facts, facts
+from myna.modeldir.packed import Packed, packed_bytes
 from myna.modeldir.publish import publish, verify
 from myna.modeldir.pull import pull
 from myna.modeldir.stored import Stored, Weights
@@ -14,12 +15,14 @@ __all__ = [
     "Facts",
     "Listed",
     "ModelDir",
+    "Packed",
     "Stored",
     "Weights",
     "cache_dir",
     "facts",
     "find",
     "list_models",
+    "packed_bytes",
     "publish",
     "pull",
     "verify",

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from myna.modeldir.catalogue import CATALOGUE
-from myna.modeldir.files import GGUF_NAME, read_json
+from myna.modeldir.files import GGUF_NAME, model_bytes, read_json
 from myna.modeldir.publish import OLD, PARTIAL, settle
 from myna.records import ModelDirError
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A model in the cache. `kind` is "gguf" or "safetensors"; `nbytes` all its files."""
+    """A model in the cache. `kind` is "gguf" or "safetensors"; `nbytes` all its files, without what is packed of them."""
 
     name: str
     path: Path
@@ -81,6 +81,4 @@ def _listed(place: Path) -> Listed:
         source = str(read_json(place, "lineage.json").get("source", "unknown"))
     except ModelDirError as e:  # one broken directory must not hide the others
         source = f"unreadable: {e}"
-    return Listed(
-        place.name, place, sum(file.stat().st_size for file in place.rglob("*") if file.is_file()), kind, source
-    )
+    return Listed(place.name, place, model_bytes(place), kind, source)

@@ -9,7 +9,7 @@ from myna.modeldir.files import GGUF_NAME, MAX_TEMPLATE, NO_PICKLE, inside, is_p
 from myna.modeldir.gguf import GGUF
 from myna.modeldir.gguf_names import stored_from_gguf
 from myna.modeldir.safetensors import read_safetensors
-from myna.modeldir.stored import Stored, Weights
+from myna.modeldir.stored import Source, Stored, Weights
 from myna.records import ModelDirError
 
 Json = dict[str, Any]
@@ -55,7 +55,8 @@ class ModelDir:
         config = read_json(path, "config.json", required=True)
         lineage = read_json(path, "lineage.json")
         _check_sizes(path, lineage)
-        weights = Weights(_read_weights(path, config))
+        sources = tuple(map(Source.of, _weight_files(path)))  # before they are read: a change meanwhile is seen later
+        weights = Weights(_read_weights(path, config), sources)
         check_weights(path, config, weights)
         return cls(
             path,
@@ -66,6 +67,10 @@ class ModelDir:
             weights,
             tuple(_warnings(path, config)),
         )
+
+
+def _weight_files(path: Path) -> list[Path]:
+    return sorted(file for file in path.iterdir() if file.suffix in (".gguf", ".safetensors") and file.is_file())
 
 
 def _read_weights(path: Path, config: Json) -> dict[str, Stored]:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from myna.modeldir.directory import ModelDir
-from myna.modeldir.files import GGUF_NAME
+from myna.modeldir.files import GGUF_NAME, model_bytes
+from myna.modeldir.packed import packed_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """parameters counts every number once; kinds maps a kind on disk to its bytes, the largest first."""
+    """parameters counts every number once; kinds maps a kind on disk to its bytes, the largest first; packed maps a
+    precision to the bytes on disk that let it start at once."""
 
     name: str
     path: Path
@@ -20,6 +22,7 @@ class Facts:
     format: str
     kinds: dict[str, int]
     nbytes: int
+    packed: dict[str, int]
     context: int | None
     vocabulary: int | None
     layers: int | None
@@ -44,7 +47,8 @@ def facts(directory: ModelDir | str | Path) -> Facts:
         parameters=model.weights.count,
         format="gguf" if (model.path / GGUF_NAME).exists() else "safetensors",
         kinds=dict(kinds.most_common()),
-        nbytes=sum(file.stat().st_size for file in model.path.rglob("*") if file.is_file()),
+        nbytes=model_bytes(model.path),
+        packed=packed_bytes(model.path),
         context=config.get("max_position_embeddings", config.get("n_positions")),
         vocabulary=config.get("vocab_size"),
         layers=config.get("num_hidden_layers", config.get("n_layer")),

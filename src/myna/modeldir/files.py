@@ -8,6 +8,7 @@ from typing import Any
 from myna.records import ModelDirError
 
 GGUF_NAME = "model.gguf"
+PACKED = "packed"  # the folder of what was made of the weights, and can be made again; see packed.py
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 # What is copied and fetched: weights as data, and text. Everything else stays where it is.
 WANTED = {".safetensors", ".json", ".jinja", ".txt", ".model", ".md"}
@@ -24,6 +25,12 @@ NO_PICKLE = (
 def wanted(name: str) -> bool:
     """Whether a file belongs in a model directory, by its name."""
     return Path(name).suffix.lower() in WANTED or Path(name).stem.upper() in WANTED_NAMES
+
+
+def model_bytes(directory: Path) -> int:
+    """Bytes of a model directory's files, without what is packed of them."""
+    files = (file for file in directory.rglob("*") if file.relative_to(directory).parts[0] != PACKED)
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def is_pickle(name: str) -> bool:

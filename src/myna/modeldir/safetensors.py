@@ -1,4 +1,4 @@
-"""Reading safetensors files: eight bytes of header length, a JSON header, the tensors' bytes.
+"""Reading and writing safetensors files: eight bytes of header length, a JSON header, the tensors' bytes.
 
 Format: https://huggingface.co/docs/safetensors. Nothing is allocated from a number in the file before that number has
 been compared with the file's size.
@@ -7,8 +7,11 @@ been compared with the file's size.
 import json
 import math
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from myna.modeldir.stored import Stored, as_rows, map_file
 from myna.records import ModelDirError
@@ -20,22 +23,48 @@ ITEM_BYTES = {
     "U32": 4, "I32": 4, "F32": 4,
     "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
+KINDS = {"uint8": "U8", "float32": "F32"}  # what is written: numpy's name -> the format's
+ALIGNED = 64  # bytes of a cache line, and of the widest load
 MAX_HEADER = 100_000_000  # the reference implementation's bound
 MAX_DIMS = 8
 
 
-def read_safetensors(path: Path) -> dict[str, Stored]:
-    """The file's tensors by name, mapped. Raises ModelDirError naming the file and the tensor at fault."""
+def read_safetensors(path: Path, *, private: bool = False) -> dict[str, Stored]:
+    """The file's tensors by name, mapped; `private`: writable, and what is written stays in this process's memory.
+
+    Raises ModelDirError naming the file and the tensor at fault."""
     size = path.stat().st_size
     header, start = _read_header(path, size)
     header.pop("__metadata__", None)
     spans = sorted((_entry(path, name, entry) for name, entry in header.items()), key=lambda item: item[3])
     _check_spans(path, spans, size - start)
-    data = map_file(str(path))
+    data = map_file(str(path), private=private)
     return {
         name: Stored(name, shape, kind, as_rows(data[start + begin : start + end], shape))
         for name, kind, shape, begin, end in spans
     }
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts of the file's __metadata__; {} if it has none. Raises ModelDirError."""
+    found = _read_header(path, path.stat().st_size)[0].get("__metadata__", {})
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ModelDirError(f"{path}: __metadata__ should be an object of texts.")
+    return found
+
+
+def write_safetensors(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Write contiguous arrays (see KINDS) in this order. The first begins at a multiple of ALIGNED bytes."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    at = 0
+    for name, tensor in tensors.items():
+        span = [at, at := at + tensor.nbytes]
+        header[name] = {"dtype": KINDS[tensor.dtype.name], "shape": list(tensor.shape), "data_offsets": span}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNED)
+    file.write(struct.pack("<Q", len(text)) + text)
+    for tensor in tensors.values():
+        file.write(tensor.reshape(-1).view(np.uint8).data)
 
 
 Span = tuple[str, str, tuple[int, ...], int, int]  # name, kind, shape, begin, end

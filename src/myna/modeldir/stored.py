@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -47,11 +48,28 @@ class Stored:
         return self.raw.nbytes
 
 
-class Weights(Mapping[str, Stored]):
-    """The tensors of a model directory under their Hugging Face names, in file order."""
+class Source(NamedTuple):
+    """A file that weights were read from, as it was just before: what differs when somebody changes or replaces it."""
 
-    def __init__(self, tensors: Mapping[str, Stored]):
+    name: str
+    size: int
+    inode: int
+    modified: int  # nanoseconds; whoever writes a file may set it
+    changed: int  # nanoseconds; nobody can
+
+    @classmethod
+    def of(cls, file: Path) -> "Source":
+        stat = file.stat()
+        return cls(file.name, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+class Weights(Mapping[str, Stored]):
+    """The tensors of a model directory under their Hugging Face names, in file order; `sources` is empty when they are in
+    memory alone."""
+
+    def __init__(self, tensors: Mapping[str, Stored], sources: tuple[Source, ...] = ()):
         self._tensors = dict(tensors)
+        self.sources = sources
 
     def __getitem__(self, name: str) -> Stored:
         return self._tensors[name]
@@ -77,6 +95,7 @@ def as_rows(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return data.reshape(math.prod(shape[:-1]), -1) if len(shape) >= 2 else data
 
 
-def map_file(path: str) -> np.ndarray:
-    """The file's bytes, read-only, read from disk when touched."""
-    return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
+def map_file(path: str, *, private: bool = False) -> np.ndarray:
+    """The file's bytes, read from disk when touched: read-only, or `private`, so that what is written is this process's
+    alone."""
+    return np.memmap(path, dtype=np.uint8, mode="c" if private else "r").view(np.ndarray)
