@@ -48,7 +48,7 @@ struct Row {
 
 // Quantize 32 numbers. The largest is found by its bits, in which infinity and NaN are largest of all.
 inline void quantize_group(f32x16 x, f32x16 y, Row row, int64_t g) {
-    uint32_t a = largest_bits(x), b = largest_bits(y), bits = a > b ? a : b;
+    uint32_t bits = largest_bits(x, y);
     float most;
     std::memcpy(&most, &bits, 4);
     if (bits >= 0x7f800000 || most < 1e-30f) {

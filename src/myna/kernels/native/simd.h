@@ -74,9 +74,6 @@ inline i32x16 to_int(f32x16 x) { return _mm512_cvtps_epi32(x); }  // nearest, ti
 inline i32x16 addi(i32x16 a, i32x16 b) { return _mm512_add_epi32(a, b); }
 inline int32_t sumi(i32x16 x) { return _mm512_reduce_add_epi32(x); }
 inline f32x16 power_of_two(i32x16 n) { return _mm512_castsi512_ps(_mm512_slli_epi32(addi(n, set1i(127)), 23)); }
-inline uint32_t largest_bits(f32x16 x) {
-    return _mm512_reduce_max_epu32(_mm512_and_si512(_mm512_castps_si512(x), set1i(0x7fffffff)));
-}
 inline void store_int8(int8_t* p, i32x16 x) { _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(x)); }
 inline f32x16 load_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
 inline f32x16 load_bytes_as_float(const uint8_t* p) { return to_float(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))); }
@@ -275,6 +272,17 @@ inline f32x16 dot_bf16(f32x16 sum, i32x16 a, i32x16 b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
 #else
     return fma(high_halves(a), high_halves(b), fma(low_halves(a), low_halves(b), sum));
+#endif
+}
+
+// The largest of 32 numbers by size, as its bits.
+inline uint32_t largest_bits(f32x16 x, f32x16 y) {
+#if MYNA_AVX512
+    i32x16 a = _mm512_and_si512(_mm512_castps_si512(x), set1i(0x7fffffff)), b = _mm512_and_si512(_mm512_castps_si512(y), set1i(0x7fffffff));
+    return _mm512_reduce_max_epu32(_mm512_max_epu32(a, b));
+#else
+    uint32_t a = largest_bits(x), b = largest_bits(y);
+    return a > b ? a : b;
 #endif
 }
 
