@@ -19,11 +19,11 @@ from myna.model import AttentionRule, Spec, visible, weigh
 
 
 class Pages:
-    """`keys` and `values` are [layers, blocks, kv_heads, BLOCK, head_dim]: what one head reads of a block is one stretch of
+    """`keys` and `values` are [layers, blocks, kv_heads, BLOCK, kv_dim]: what one head reads of a block is one stretch of
     memory. Slot s is place s % BLOCK of block s // BLOCK."""
 
     def __init__(self, spec: Spec, blocks: int, dtype: torch.dtype):
-        shape = (spec.layers, blocks, spec.kv_heads, BLOCK, spec.head_dim)
+        shape = (spec.layers, blocks, spec.kv_heads, BLOCK, spec.kv_dim)
         self.keys, self.values = _zeros(shape, dtype), _zeros(shape, dtype)
 
     def clear(self, blocks: list[int]) -> None:
@@ -64,15 +64,16 @@ class StepMemory:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, rule: AttentionRule) -> Tensor:
         """Store k, v [rows, KV, D] of this step, then attend q [rows, H, D] over everything stored. Returns [rows, H, D]."""
         keys, values = self.pages.keys[layer], self.pages.values[layer]
-        keys[self.written // BLOCK, :, self.written % BLOCK] = k.to(keys.dtype)
-        values[self.written // BLOCK, :, self.written % BLOCK] = v.to(values.dtype)
+        dim = q.shape[-1]  # pages may be wider
+        keys[self.written // BLOCK, :, self.written % BLOCK, :dim] = k.to(keys.dtype)
+        values[self.written // BLOCK, :, self.written % BLOCK, :dim] = v.to(values.dtype)
         q = q.to(keys.dtype)
         out = torch.empty_like(q)
         for group in self.groups:
             batch, length = group.slots.shape
             rows = q[group.rows].unflatten(0, (batch, -1))
             k, v = (x.flatten(0, 2).index_select(0, group.chosen) for x in (keys, values))
-            k, v = (x.view(batch, -1, length, x.shape[-1]) for x in (k, v))
+            k, v = (x.view(batch, -1, length, x.shape[-1])[..., :dim] for x in (k, v))
             out[group.rows] = _attend(rows, k, v, _mask(group, rule.window), rule).flatten(0, 1)
         return out
 

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from myna.kernels.build import library
 from myna.kernels.formats import GROUP, Format
+from myna.kernels.routes import Routes
 
 Numbers = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
-QUANTIZE, HIDDEN, LINEAR, NORM, EMBED, PLACE, ATTEND = range(7)
+QUANTIZE, HIDDEN, LINEAR, NORM, EMBED, PLACE, ATTEND, ADD_PLACES, RESIZE_HEADS, ROUTE, DEAL, COMBINE = range(12)
 Part = tuple[Tensor, tuple[int, int], Format]  # a packed weight, its [rows, columns], its format
 ACTIVATIONS = {
     "silu": 0, "swish": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "gelu": 2, "relu": 3,
@@ -96,46 +97,61 @@ class Program:
         columns: int,
         norm: Tensor | None = None,
         eps: float = 0.0,
+        bias: Tensor | None = None,
+        *,
         which: int = 0,
     ) -> None:
-        """out[i] = x[i] (float32 [., >= columns]) in int8 groups, times norm / rms where there is a norm. `which`: the
-        address of the index of each row."""
-        op = self._add(QUANTIZE, rows, [x, out, norm, which], [x.stride(0), columns])
+        """out[i] = x[i] (float32 [., >= columns]) in int8 groups; normalised first where `norm` is a weight: by layer norm
+        with a bias, by rms norm without. `which`: the address of the index of each row."""
+        op = self._add(QUANTIZE, rows, [x, out, norm, which, bias], [x.stride(0), columns])
         op.f[0] = eps
 
     def hidden(
-        self, rows: int, x: Tensor, out: Tensor, gate: Part, up: Part | None, bias: Tensor | None, activation: str
-    ) -> None:
+        self, rows: int, x: Tensor, out: Tensor, gate: Part, up: Part | None, bias: Tensor | None, activation: str, *,
+        first: int = 0,
+    ) -> None:  # fmt: skip
         """out = act(x G^T + b) * (x U^T + c) in int8 groups; without the product when there is no U. x is quantized rows,
-        bias [N] or [2 N]."""
+        bias [N] or [2 N]. `first` as in `linear`."""
         packed, (n, k), format = gate
         assert up is None or up[1] == (n, k)
         biases = (None, None) if bias is None else (bias, bias[n:])
-        pointers = [x, out, packed, biases[0], up and up[0], up and biases[1]]
+        pointers = [x, out, packed, biases[0], up and up[0], up and biases[1], first]
         numbers = [n, k, format.span, *((up[2].code, up[2].span) if up else ())]
         self._add(HIDDEN, rows, pointers, numbers, ACTIVATIONS[activation] + 16 * format.code)
 
     def linear(
         self, rows: int, x: Tensor, out: Tensor, packed: Tensor, shape: tuple[int, int], format: Format,
-        bias: Tensor | None = None, *, start: int = 0, adds: bool = False,
+        bias: Tensor | None = None, *, start: int = 0, adds: bool = False, first: int = 0,
     ) -> None:  # fmt: skip
-        """out[:, start : start + N] (float32) = x W^T + bias, or += it; x is quantized rows, W packed [N, K] = `shape`."""
+        """out[:, start : start + N] (float32) = x W^T + bias, or += it; x is quantized rows, W packed [N, K] = `shape`.
+        `first`: the address of the number of the first row of x and out, where that is not 0."""
         assert start + shape[0] <= out.shape[1]
         assert packed.nbytes == format.nbytes(*shape)
         bias = None if bias is None else bias[start:]
-        self._add(
-            LINEAR, rows, [x, out[:, start:], packed, bias], [*shape, out.stride(0), adds, format.span], format.code
-        )
+        pointers = [x, out[:, start:], packed, bias, first]
+        self._add(LINEAR, rows, pointers, [*shape, out.stride(0), adds, format.span], format.code)
 
-    def norm(self, rows: int, x: Tensor, out: Tensor, weight: Tensor, eps: float, *, adds: bool = False) -> None:
-        """out = x / rms(x) * weight, or += it; float32."""
-        op = self._add(NORM, rows, [x, out, weight], [x.stride(0), len(weight), out.stride(0), adds])
+    def norm(
+        self, rows: int, x: Tensor, out: Tensor, weight: Tensor, eps: float, bias: Tensor | None = None, *,
+        adds: bool = False,
+    ) -> None:  # fmt: skip
+        """out = the rms norm of x, with a bias its layer norm, or += that; float32."""
+        op = self._add(NORM, rows, [x, out, weight, bias], [x.stride(0), len(weight), out.stride(0), adds])
         op.f[0] = eps
 
     def embed(self, rows: int, ids: int, out: Tensor, packed: Tensor, format: Format, factor: float = 1.0) -> None:
         """out[i] = row ids[i] of a packed weight, times the factor; `ids` is an address."""
         op = self._add(EMBED, rows, [ids, out, packed], [out.shape[1], format.span], format.code)
         op.f[0] = factor
+
+    def add_places(self, step: Step, x: Tensor, table: Tensor) -> None:
+        """x[i] += table[position of row i], both float32: learned positions."""
+        self._add(ADD_PLACES, step.field("rows"), [x, table, *[None] * 5, step.address], [x.stride(0), table.shape[1]])
+
+    def resize_heads(self, rows: int, x: Tensor, out: Tensor, heads: int) -> None:
+        """The channels of each head of x, cut or filled with zeros to be as many as those of out."""
+        sizes = [x.shape[1] // heads, out.shape[1] // heads]
+        self._add(RESIZE_HEADS, rows, [x, out], [x.stride(0), out.stride(0), heads, *sizes])
 
     def place(
         self, step: Step, qkv: Tensor, keys: Tensor, values: Tensor, heads: tuple[int, int, int],
@@ -157,6 +173,24 @@ class Program:
         pointers = [qkv, keys, values, out, partials, None, None, step.address]
         op = self._add(ATTEND, step.field("rows"), pointers, [qkv.stride(0), *heads, window or 0])
         op.f[0], op.f[1] = scale, softcap or 0.0
+
+    def route(
+        self, rows: int, x: Tensor, routes: Routes, router: Tensor, gate: Tensor | None, normalised: bool
+    ) -> None:
+        """Choose the experts of each row of x by the softmax of x router^T, the lower one where two are alike, and number
+        its pairs (row, expert). `normalised`: a row's weights sum to 1. `gate` [1, K]: of the shared expert."""
+        pointers = [x, router, gate, *[None] * 4, routes.address]
+        self._add(ROUTE, rows, pointers, [x.stride(0), x.shape[1], routes.experts, routes.top_k, normalised])
+        self._add(DEAL, rows, [*[None] * 7, routes.address], [routes.experts, routes.top_k])
+        self.kept.append(routes)
+
+    def combine(
+        self, rows: int, routes: Routes, pairs: Tensor, shared: Tensor | None, out: Tensor, *, adds: bool = False
+    ) -> None:
+        """out [., K] = for each row the sum of its pairs [., K], weighted, in order of expert, and of the shared expert's
+        answer times its gate; or += that."""
+        pointers = [pairs, shared, out, *[None] * 4, routes.address]
+        self._add(COMBINE, rows, pointers, [pairs.shape[1], out.stride(0), routes.top_k, adds])
 
     def run(self) -> None:
         native = library()

@@ -24,7 +24,9 @@ class Experts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> float32 [..., C]. One pass over the experts that were chosen, never over tokens."""
         flat = x.reshape(-1, x.shape[-1])
-        weights, chosen = self.router(flat).softmax(-1).topk(self.top_k)
+        # Of two alike the lower expert; topk leaves open which.
+        weights, chosen = self.router(flat).softmax(-1).sort(dim=-1, descending=True, stable=True)
+        weights, chosen = weights[:, : self.top_k], chosen[:, : self.top_k]
         if self.norm_topk:
             weights = weights / weights.sum(-1, keepdim=True)
         out = torch.zeros_like(flat)

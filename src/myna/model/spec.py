@@ -131,9 +131,14 @@ class Spec:
         return replace(self, tied=False)
 
     @property
+    def kv_dim(self) -> int:
+        """Channels of a head in pages: head_dim up to a multiple of 16, which the native kernels read at a time."""
+        return -(-self.head_dim // 16) * 16
+
+    @property
     def kv_numbers(self) -> int:
-        """How many numbers the keys and values of one token are, over all layers."""
-        return 2 * self.layers * self.kv_heads * self.head_dim
+        """How many numbers the keys and values of one token take, over all layers."""
+        return 2 * self.layers * self.kv_heads * self.kv_dim
 
     def sparse(self, layer: int) -> bool:
         """Is this layer's MLP a mixture of experts?"""

@@ -3,6 +3,7 @@
 // Python describes the operations once and changes only what `rows` and Step point at; see kernels/program.py, which
 // mirrors Op field by field. Nothing here knows a model: a new architecture is another array.
 #include "attention.h"
+#include "experts.h"
 #include "mlp.h"
 #include "rows.h"
 #include "sample.h"
@@ -25,7 +26,10 @@ void myna_threads(int threads) { Pool::get().resize(threads); }
 
 namespace {
 
-enum Code { QUANTIZE = 0, HIDDEN = 1, LINEAR = 2, NORM = 3, EMBED = 4, PLACE = 5, ATTEND = 6 };
+enum Code {
+    QUANTIZE = 0, HIDDEN = 1, LINEAR = 2, NORM = 3, EMBED = 4, PLACE = 5, ATTEND = 6,
+    ADD_PLACES = 7, RESIZE_HEADS = 8, ROUTE = 9, DEAL = 10, COMBINE = 11
+};
 
 float* floats(void* p) { return static_cast<float*>(p); }
 const int32_t* ints(void* p) { return static_cast<const int32_t*>(p); }
@@ -39,33 +43,42 @@ template <class F> void each_row(const Op& op, int64_t k, F work) {
     });
 }
 
-// p: x, out rows, norm weight, which rows; n: ld, k; f: eps
+// p: x, out rows, norm weight, which rows, norm bias; n: ld, k; f: eps
 void do_quantize(const Op& op) {
     int64_t ld = op.n[0], k = op.n[1];
+    Norm norm{floats(op.p[2]), floats(op.p[4]), op.f[0]};
     each_row(op, k, [&](int64_t row) {
         int64_t from = op.p[3] ? ints(op.p[3])[row] : row;
-        quantize(floats(op.p[0]) + from * ld, floats(op.p[2]), k, op.f[0], Row(op.p[1], row, groups_of(k)));
+        quantize(norm, floats(op.p[0]) + from * ld, k, Row(op.p[1], row, groups_of(k)));
     });
 }
 
-// p: rows, out rows, gate, its bias, up, its bias; n: rows of each weight, columns, span of the gate, format and span of up;
-// kind: activation and 16 times the gate's format
+// Quantized rows of k columns from the first on that an operation works on: the one whose number its pointer i leads to.
+int64_t first_of(const Op& op, int i) { return op.p[i] ? *ints(op.p[i]) : 0; }
+void* rows_of(void* p, int64_t first, int64_t k) { return static_cast<uint8_t*>(p) + first * row_bytes(k); }
+
+// p: rows, out rows, gate, its bias, up, its bias, first row; n: rows of each weight, columns, span of the gate, format and
+// span of up; kind: activation and 16 times the gate's format
 void do_hidden(const Op& op) {
     auto packed = [&](int64_t format, int64_t span, int i) { return Packed{int(format), span, static_cast<const uint8_t*>(op.p[i])}; };
-    hidden({op.n[0], op.n[1], op.kind % 16, {packed(op.kind / 16, op.n[2], 2), packed(op.n[3], op.n[4], 4)},
-            {floats(op.p[3]), floats(op.p[5])}, op.p[1]}, op.p[0], *op.rows);
+    int64_t n = op.n[0], k = op.n[1], first = first_of(op, 6);
+    hidden({n, k, op.kind % 16, {packed(op.kind / 16, op.n[2], 2), packed(op.n[3], op.n[4], 4)},
+            {floats(op.p[3]), floats(op.p[5])}, rows_of(op.p[1], first, n)}, rows_of(op.p[0], first, k), *op.rows);
 }
 
-// p: rows, out, packed, bias; n: rows of the weight, columns, ld of out, adds, span; kind: format
+// p: rows, out, packed, bias, first row; n: rows of the weight, columns, ld of out, adds, span; kind: format
 void do_linear(const Op& op) {
-    Linear l{{op.kind, op.n[4], static_cast<uint8_t*>(op.p[2])}, op.n[0], op.n[1], op.n[2], floats(op.p[3]), floats(op.p[1]), op.n[3] != 0};
-    linear(l, op.p[0], *op.rows);
+    int64_t first = first_of(op, 4);
+    float* out = floats(op.p[1]) + first * op.n[2];
+    Linear l{{op.kind, op.n[4], static_cast<uint8_t*>(op.p[2])}, op.n[0], op.n[1], op.n[2], floats(op.p[3]), out, op.n[3] != 0};
+    linear(l, rows_of(op.p[0], first, op.n[1]), *op.rows);
 }
 
-// p: x, out, weight; n: ld, k, ld of out, adds; f: eps
+// p: x, out, weight, bias; n: ld, k, ld of out, adds; f: eps
 void do_norm(const Op& op) {
+    Norm norm{floats(op.p[2]), floats(op.p[3]), op.f[0]};
     each_row(op, op.n[1], [&](int64_t row) {
-        rms_norm(floats(op.p[0]) + row * op.n[0], floats(op.p[2]), op.n[1], op.f[0], floats(op.p[1]) + row * op.n[2], op.n[3] != 0);
+        normalise(norm, floats(op.p[0]) + row * op.n[0], op.n[1], floats(op.p[1]) + row * op.n[2], op.n[3] != 0);
     });
 }
 
@@ -90,6 +103,41 @@ void do_attend(const Op& op) {
             static_cast<uint16_t*>(op.p[2]), floats(op.p[3]), floats(op.p[4]), static_cast<const Step*>(op.p[7])});
 }
 
+// p: x, table, -, -, -, -, -, step; n: ld, k
+void do_add_places(const Op& op) {
+    const Step& step = *static_cast<const Step*>(op.p[7]);
+    each_row(op, op.n[1], [&](int64_t row) {
+        add_row(floats(op.p[1]) + step.positions[row] * op.n[1], op.n[1], floats(op.p[0]) + row * op.n[0]);
+    });
+}
+
+// p: x, out; n: ld, ld of out, heads, channels of each in x, in out
+void do_resize_heads(const Op& op) {
+    each_row(op, op.n[0], [&](int64_t row) {
+        resize_heads(floats(op.p[0]) + row * op.n[0], op.n[2], op.n[3], op.n[4], floats(op.p[1]) + row * op.n[1]);
+    });
+}
+
+Routes& routes(const Op& op) { return *static_cast<Routes*>(op.p[7]); }
+
+// p: x, router, gate, -, -, -, -, routes; n: ld, k, experts, top_k, normalised
+void do_route(const Op& op) {
+    Router r{op.n[0], op.n[1], op.n[2], op.n[3], op.n[4] != 0, floats(op.p[0]), floats(op.p[1]), floats(op.p[2]), &routes(op)};
+    parallel(*op.rows, 4, [&](int64_t begin, int64_t end) { route(r, begin, end); });
+}
+
+// p: -, -, -, -, -, -, -, routes; n: experts, top_k
+void do_deal(const Op& op) {
+    parallel(1, 1, [&](int64_t, int64_t) { deal(routes(op), *op.rows, op.n[0], op.n[1]); });
+}
+
+// p: pairs, shared, out, -, -, -, -, routes; n: k, ld of out, top_k, adds
+void do_combine(const Op& op) {
+    each_row(op, op.n[0] * op.n[2], [&](int64_t row) {
+        combine(routes(op), row, op.n[2], floats(op.p[0]), floats(op.p[1]), op.n[0], floats(op.p[2]) + row * op.n[1], op.n[3] != 0);
+    });
+}
+
 }  // namespace
 
 extern "C" void myna_run(const Op* ops, int64_t count) {
@@ -101,6 +149,11 @@ extern "C" void myna_run(const Op* ops, int64_t count) {
             case EMBED: do_embed(*op); break;
             case PLACE: do_place(*op); break;
             case ATTEND: do_attend(*op); break;
+            case ADD_PLACES: do_add_places(*op); break;
+            case RESIZE_HEADS: do_resize_heads(*op); break;
+            case ROUTE: do_route(*op); break;
+            case DEAL: do_deal(*op); break;
+            case COMBINE: do_combine(*op); break;
         }
 }
 

@@ -1,35 +1,8 @@
-// What happens to a row of activations between two products: norms and rotation.
+// What happens to a row of activations between two products: rotation, heads, places.
 #pragma once
-#include "linear.h"
+#include "norms.h"
 
 namespace myna {
-
-// 1 / rms(x), Zhang and Sennrich 2019.
-inline float inverse_rms(const float* x, int64_t k, float eps) {
-    f32x16 squares = set1(0);
-    for (int64_t i = 0; i < k; i += 16) {
-        f32x16 v = load_some(x + i, k - i < 16 ? int(k - i) : 16);
-        squares = fma(v, v, squares);
-    }
-    return 1 / std::sqrt(sum(squares) / float(k) + eps);
-}
-
-// out = x / rms(x) * weight, or out += that.
-inline void rms_norm(const float* x, const float* weight, int64_t k, float eps, float* out, bool adds) {
-    f32x16 factor = set1(inverse_rms(x, k, eps));
-    for (int64_t i = 0; i < k; i += 16) {
-        int n = k - i < 16 ? int(k - i) : 16;
-        f32x16 y = mul(mul(load_some(x + i, n), factor), load_some(weight + i, n));
-        store_some(out + i, adds ? add(y, load_some(out + i, n)) : y, n);
-    }
-}
-
-// Quantize a row, normalised where there is a weight.
-inline void quantize(const float* x, const float* weight, int64_t k, float eps, Row row) {
-    if (!weight) return quantize_row(k, row, [&](int64_t i, int n) { return load_some(x + i, n); });
-    f32x16 factor = set1(inverse_rms(x, k, eps));
-    quantize_row(k, row, [&](int64_t i, int n) { return mul(mul(load_some(x + i, n), factor), load_some(weight + i, n)); });
-}
 
 // Turn channel i with channel i + half; channels from 2 half on stay (the layout of transformers).
 inline void rotate(float* head, const float* cos, const float* sin, int64_t half) {
@@ -40,6 +13,19 @@ inline void rotate(float* head, const float* cos, const float* sin, int64_t half
         store_some(head + i, sub(mul(a, c), mul(b, s)), n);
         store_some(head + half + i, add(mul(b, c), mul(a, s)), n);
     }
+}
+
+// Heads of `from` channels each as heads of `to`: cut, or filled with zeros.
+inline void resize_heads(const float* x, int64_t heads, int64_t from, int64_t to, float* out) {
+    int64_t both = from < to ? from : to;
+    for (int64_t head = 0; head < heads; head++, x += from, out += to) {
+        std::memcpy(out, x, both * sizeof(float));
+        std::memset(out + both, 0, (to - both) * sizeof(float));
+    }
+}
+
+inline void add_row(const float* x, int64_t k, float* out) {
+    for (int64_t i = 0; i < k; i += 16) store_some(out + i, add(load_some(out + i, some(k - i)), load_some(x + i, some(k - i))), some(k - i));
 }
 
 struct Heads {
@@ -54,7 +40,7 @@ inline void place_row(const Heads& h, float* row, int64_t position, int64_t slot
     for (int64_t head = 0; head < h.queries + h.keys; head++) {
         float* x = row + head * h.dim;
         const float* norm = head < h.queries ? h.q_norm : h.k_norm;
-        if (norm) rms_norm(x, norm, h.dim, h.eps, x, false);
+        if (norm) normalise({norm, nullptr, h.eps}, x, h.dim, x, false);
         if (h.cos) rotate(x, h.cos + position * h.half, h.sin + position * h.half, h.half);
     }
     const float *k = row + h.queries * h.dim, *v = k + h.keys * h.dim;
