@@ -46,26 +46,59 @@ def test_quantized_rows_are_the_references_bit_for_bit(level: str, columns: int)
     assert torch.equal(out, reference.rows(exact_q, exact_scale).flatten()) or x.isnan().any()
 
 
+@pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("columns", SIZES)
-def test_norm_and_quantize_picks_rows_and_is_within_half_a_step(level: str, columns: int) -> None:
-    x, weight, which = torch.randn(9, columns) * 3, torch.rand(columns) + 0.5, np.array([8, 0, 3, 3], np.int32)
+def test_norm_and_quantize_picks_rows_and_is_within_half_a_step(level: str, columns: int, biased: bool) -> None:
+    x, weight, which = torch.randn(9, columns) * 3 + 1, torch.rand(columns) + 0.5, np.array([8, 0, 3, 3], np.int32)
+    bias = torch.randn(columns) if biased else None
     out = torch.empty(4 * row_bytes(columns), dtype=torch.uint8)
-    run(level, 4, lambda p, rows: p.quantize(rows, x, out, columns, weight, 1e-5, which.ctypes.data))
+    run(level, 4, lambda p, rows: p.quantize(rows, x, out, columns, weight, 1e-5, bias, which=which.ctypes.data))
     q, scale, _ = quantized(out, columns)
-    exact = torch.nn.functional.rms_norm(x.double()[which], (columns,), weight.double(), 1e-5)
+    exact = reference.normalise(x.double()[which], weight.double(), 1e-5, None if bias is None else bias.double())
     got = (q * scale.double()).flatten(1)[:, :columns]
     step = scale.double().expand(-1, -1, 32).flatten(1)[:, :columns]
-    assert ((got - exact).abs() <= step * 0.5001).all()
+    assert ((got - exact).abs() <= step * 0.5001 + 1e-6).all()
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("columns", SIZES)
+def test_a_norm_may_add_to_what_is_there(level: str, columns: int, biased: bool) -> None:
+    x, weight, start = torch.randn(5, columns) - 2, torch.rand(columns) + 0.5, torch.randn(5, columns)
+    bias = torch.randn(columns) if biased else None
+    exact = reference.normalise(x.double(), weight.double(), 1e-6, None if bias is None else bias.double())
+    for adds in (False, True):
+        out = start.clone()
+        run(level, 5, lambda p, rows, out=out, adds=adds: p.norm(rows, x, out, weight, 1e-6, bias, adds=adds))
+        torch.testing.assert_close(out.double(), exact + start * adds, rtol=1e-5, atol=2e-6)
+
+
+def test_a_layer_norm_of_numbers_far_from_zero_keeps_its_precision(level: str) -> None:
+    """The variance from squares less the squared mean would be noise here; and a broken row stays alone."""
+    x, weight, bias = torch.randn(4, 100) + 1000, torch.rand(100) + 0.5, torch.randn(100)
+    x[1, 7], x[2, 99] = torch.nan, torch.inf
+    out = torch.empty(4, 100)
+    run(level, 4, lambda p, rows: p.norm(rows, x, out, weight, 1e-5, bias))
+    assert out[1:3].isnan().all()
+    exact = reference.normalise(x.double(), weight.double(), 1e-5, bias.double())
+    torch.testing.assert_close(out[[0, 3]].double(), exact[[0, 3]], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("columns", SIZES)
-def test_a_norm_may_add_to_what_is_there(level: str, columns: int) -> None:
-    x, weight, start = torch.randn(5, columns), torch.rand(columns) + 0.5, torch.randn(5, columns)
-    exact = torch.nn.functional.rms_norm(x.double(), (columns,), weight.double(), 1e-6)
-    for adds in (False, True):
-        out = start.clone()
-        run(level, 5, lambda p, rows, out=out, adds=adds: p.norm(rows, x, out, weight, 1e-6, adds=adds))
-        torch.testing.assert_close(out.double(), exact + start * adds, rtol=1e-5, atol=1e-6)
+def test_learned_positions_are_added_to_their_rows(level: str, columns: int) -> None:
+    x, table, positions = torch.randn(3, columns), torch.randn(9, columns), [8, 0, 3]
+    exact, step, program = x + table[positions], Step(3), Program()
+    step.set([0] * 3, positions, [0] * 3, [], [], [])
+    program.add_places(step, x, table)
+    with native(level):
+        program.run()
+    assert torch.equal(x, exact)
+
+
+@pytest.mark.parametrize(("before", "after"), [(24, 32), (32, 24), (8, 16), (20, 32), (1, 16), (16, 16)])
+def test_heads_are_cut_or_filled_with_zeros(level: str, before: int, after: int) -> None:
+    x, out = torch.randn(5, 3 * before), torch.full((5, 3 * after), torch.nan)
+    run(level, 5, lambda p, rows: p.resize_heads(rows, x, out, 3))
+    assert torch.equal(out, reference.resize_heads(x, 3, after))
 
 
 def hidden_layer(level: str, rows: int, gate: Part, up: Part | None, bias: Tensor | None, activation: str) -> None:

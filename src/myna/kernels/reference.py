@@ -10,12 +10,21 @@ from myna.kernels.program import Part
 SMALLEST = 1e-30  # a group whose largest number is below this is zeros
 
 
-def quantize(x: Tensor, norm: Tensor | None = None, eps: float = 0.0) -> tuple[Tensor, Tensor]:
+def normalise(x: Tensor, weight: Tensor, eps: float, bias: Tensor | None = None) -> Tensor:
+    """The rms norm of each row; with a bias its layer norm."""
+    if bias is None:
+        return F.rms_norm(x, x.shape[-1:], weight, eps)
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def quantize(
+    x: Tensor, norm: Tensor | None = None, eps: float = 0.0, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """float32 [M, K] -> int8 [M, G, 32] and float32 [M, G, 1]: the largest of each group becomes 127.
 
     A group with a number that is not finite has scale NaN and stays in its row."""
     if norm is not None:
-        x = F.rms_norm(x, x.shape[-1:], norm, eps)
+        x = normalise(x, norm, eps, bias)
     groups = F.pad(x, (0, -x.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
     most = groups.abs().amax(-1, keepdim=True)
     broken, small = ~torch.isfinite(most), most < SMALLEST
@@ -49,3 +58,25 @@ def hidden(q: Tensor, scale: Tensor, gate: Part, up: Part | None, bias: Tensor |
         case _:
             out = F.gelu(parts[0], approximate="none" if activation == "gelu" else "tanh")
     return out * parts[1] if up else out
+
+
+def route(x: Tensor, router: Tensor, top_k: int, normalised: bool) -> tuple[Tensor, Tensor]:
+    """[M, K] -> the experts of each row [M, top_k], ascending, and their weights; of two alike the lower expert."""
+    weights, chosen = (x @ router.T).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    chosen, order = chosen[:, :top_k].sort(dim=-1)
+    weights = weights[:, :top_k].gather(1, order)
+    return chosen, weights / weights.sum(-1, keepdim=True) if normalised else weights
+
+
+def deal(chosen: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """[M, top_k] -> how many pairs each expert has, and the number of each pair: expert by expert, there by row."""
+    order = chosen.flatten().argsort(stable=True)
+    numbers = torch.empty_like(order)
+    numbers[order] = torch.arange(len(order))
+    return chosen.flatten().bincount(minlength=experts), numbers.view_as(chosen)
+
+
+def resize_heads(x: Tensor, heads: int, channels: int) -> Tensor:
+    """[M, heads * from] -> [M, heads * channels]: each head cut, or filled with zeros."""
+    each = x.unflatten(1, (heads, -1))
+    return F.pad(each, (0, channels - each.shape[2])).flatten(1)

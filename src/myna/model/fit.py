@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from myna.kernels import FORMATS, library
+from myna.kernels import FORMATS, library, row_bytes
 from myna.model.linear import BLOCK_ELEMENTS
 from myna.model.load import NATIVE, describe, formats_of, pick_length, pick_precision
 from myna.model.repack import Pieces
@@ -80,8 +80,12 @@ def _slot_bytes(path: str, slot: Slot, precision: str, pieces: Pieces | None) ->
 
 def _activation_bytes(spec: Spec, precision: str, step: int) -> int:
     """The widest moment of a step is the gated MLP: gate and up, act(gate), their product, its copy in bfloat16, and
-    about eight rows of the model's width; then one row of logits and what sampling makes of it."""
+    about eight rows of the model's width, or its heads'; for native mixtures the same of every expert of a row at once; then one row of
+    logits and what sampling makes of it."""
     hidden = max(spec.hidden, spec.moe.shared, spec.moe.hidden) if spec.moe else spec.hidden
     wide = 4 * (4 if spec.gated else 2) * hidden + (0 if precision == "float32" else 2 * hidden)
+    if spec.moe and precision not in ITEM_BYTES and library():
+        inner = 4 * (1 + spec.gated) * spec.moe.hidden
+        wide += spec.moe.top_k * (inner + 4 * spec.width + row_bytes(max(spec.width, spec.moe.hidden)))
     scratch = 2 * BLOCK_ELEMENTS if precision == "int8" and library() is None else 0
-    return step * (wide + 4 * 8 * spec.width) + scratch + 3 * 4 * spec.vocab
+    return step * (wide + 4 * 8 * max(spec.width, spec.heads * spec.kv_dim)) + scratch + 3 * 4 * spec.vocab
