@@ -4,15 +4,16 @@ from itertools import pairwise
 
 import pytest
 import torch
+from native_cases import assert_alike, sequence, slice_of, wanted
 
 from myna.engine.engine import engine_for
 from myna.engine.forward import Buffers
 from myna.engine.native import NativeStep, why_not
 from myna.engine.pages import Pages
-from myna.engine.request import Plan, Request, Sequence, Slice
+from myna.engine.request import Plan, Sequence, Slice
 from myna.engine.runner import PagedRunner
 from myna.kernels import FORMATS, library
-from myna.model import Causal, Decoder, Spec
+from myna.model import Decoder, Spec
 from myna.model.config import Config
 from myna.model.families import read_spec
 from myna.model.fit import _activation_bytes
@@ -63,6 +64,8 @@ def packed_decoder(config: dict) -> Decoder:
     decoder = Decoder(spec, PackedLinear).requires_grad_(False)
     for name, parameter in decoder.named_parameters():
         parameter.normal_(std=0.3) if "bias" in name else parameter.add_(torch.randn_like(parameter) * 0.1)
+        if "router" in name:
+            parameter.normal_(std=0.5)  # decided ones
     for name, module in decoder.named_modules():
         if isinstance(module, PackedLinear):
             if name.endswith("gate_up"):  # as load_model lays them out
@@ -71,30 +74,12 @@ def packed_decoder(config: dict) -> Decoder:
     return decoder.eval()
 
 
-def sequence(length: int, blocks: list[int], seed: int = 0) -> Sequence:
-    tokens = torch.randint(0, 97, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
-    made = Sequence(Request(seed, tuple(tokens), Sampling()), 0, tokens)
-    made.blocks = blocks
-    return made
+def tokens_of(length: int, seed: int = 0) -> list[int]:
+    return torch.randint(0, 97, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def slice_of(whole: Sequence, start: int, stop: int) -> Slice:
-    """A slice that samples: the sequence as it was when `stop` was its end."""
-    part = Sequence(whole.request, 0, whole.tokens[:stop])
-    part.blocks = whole.blocks
-    return Slice(part, start, stop)
-
-
-@torch.inference_mode()
-def wanted(decoder: Decoder, tokens: list[int]) -> torch.Tensor:
-    ids = torch.tensor([tokens])
-    return decoder.logits(decoder(ids, torch.arange(len(tokens))[None], Causal()))[0]
-
-
-def assert_alike(got: torch.Tensor, exact: torch.Tensor) -> None:
-    """Rounding a step's numbers to 8 bits turns the smallest difference (keys and values in bfloat16, another order of
-    sums) into one of up to half a step now and then: 3 % of the logits' spread. A wrong operation costs 50 % and more."""
-    assert ((got - exact).std(-1) < 0.06 * exact.std(-1)).all(), ((got - exact).std(-1) / exact.std(-1)).max()
+def random_sequence(length: int, blocks: list[int], seed: int = 0) -> Sequence:
+    return sequence(tokens_of(length, seed), blocks, seed)
 
 
 @torch.inference_mode()
@@ -104,11 +89,13 @@ def test_a_program_is_its_decoder_whole_in_chunks_and_a_token_at_a_time(config: 
     decoder = packed_decoder(CONFIGS[config])
     assert why_not(decoder) is None
     runner = PagedRunner(decoder, 40)
-    whole = sequence(300, [3, 39, 0, *range(4, 30)])
-    exact = wanted(decoder, whole.tokens)
+    whole = random_sequence(300, [3, 39, 0, *range(4, 30)])
+    exact, decided = wanted(decoder, whole.tokens)
+    assert decided.sum() > 250
     for start, stop in pairwise(cuts):
         got = runner.run(Plan((slice_of(whole, start, stop),)))
-        assert_alike(got, exact[stop - 1 : stop])
+        if decided[stop - 1]:
+            assert_alike(got, exact[stop - 1 : stop])
 
 
 @torch.inference_mode()
@@ -119,7 +106,7 @@ def test_a_row_of_a_mixed_step_is_bit_for_bit_itself_alone(config: str) -> None:
     together, alone = NativeStep(decoder, Pages(decoder.spec, 80, torch.bfloat16)), None
     blocks = iter(range(80))
     spans = [(299, 300), (40, 41), (0, 17), (16, 50), (599, 600)]
-    wholes = [sequence(b, [next(blocks) for _ in range(-(-b // 16))], seed) for seed, (_, b) in enumerate(spans)]
+    wholes = [random_sequence(b, [next(blocks) for _ in range(-(-b // 16))], seed) for seed, (_, b) in enumerate(spans)]
     for whole, (start, _) in zip(wholes, spans, strict=True):
         if start:
             together.run(Plan((Slice(whole, 0, start),)))
@@ -137,7 +124,7 @@ def test_a_row_of_a_mixed_step_is_bit_for_bit_itself_alone(config: str) -> None:
 def test_a_broken_sequence_does_not_reach_its_batch_mates(config: str) -> None:
     decoder = packed_decoder(CONFIGS[config])
     step = NativeStep(decoder, Pages(decoder.spec, 8, torch.bfloat16))
-    good, bad = sequence(20, [0, 1], 1), sequence(20, [2, 3], 2)
+    good, bad = random_sequence(20, [0, 1], 1), random_sequence(20, [2, 3], 2)
     step.run(Plan((Slice(good, 0, 19), Slice(bad, 0, 19))))
     expected = step.run(Plan((Slice(good, 19, 20),))).clone()
     step.pages.keys[1, 2, :, 3] = torch.nan
@@ -150,7 +137,7 @@ def test_a_broken_sequence_does_not_reach_its_batch_mates(config: str) -> None:
 def test_what_lies_behind_a_sequence_in_its_last_block_is_never_read() -> None:
     decoder = packed_decoder(CONFIGS["llama"])
     step = NativeStep(decoder, Pages(decoder.spec, 2, torch.bfloat16))
-    whole = sequence(18, [0, 1])
+    whole = random_sequence(18, [0, 1])
     expected = step.run(Plan((slice_of(whole, 0, 18),))).clone()
     step.pages.keys[:, 1, :, 2:] = torch.nan
     step.pages.values[:, 1, :, 2:] = torch.nan
@@ -176,7 +163,7 @@ def test_weights_that_are_not_packed_run_through_the_decoder() -> None:
 def test_batched_preempted_and_cached_answers_are_the_single_ones(config: str) -> None:
     """Bit for bit the same arithmetic per row, so the same greedy answers; chunks of a prompt may differ at a near tie."""
     decoder = packed_decoder(CONFIGS[config])
-    prompts = [sequence(n, [], n).tokens for n in (3, 18, 30, 41, 5, 16)]
+    prompts = [tokens_of(n, n) for n in (3, 18, 30, 41, 5, 16)]
     sampling = Sampling(temperature=0.0, max_tokens=24, ignore_eos=True)
 
     def answers(kv_tokens: int, one_by_one: bool) -> list[list[int]]:

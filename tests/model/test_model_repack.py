@@ -48,8 +48,8 @@ def test_each_precision_gives_each_tensor_its_format() -> None:
     from myna.model.names import Part
 
     qkv = [("q", 64, "Q4_K"), ("k", 64, "Q4_K"), ("v", 40, "Q6_K")]
-    parts = [Part(name, (rows, 256), "layers.0.attention.qkv.weight", 0) for name, rows, _ in qkv]
-    parts += [Part("embed", (90, 256), "embed.weight", 0), Part("norm", (256,), "norm.weight", 0)]
+    parts = [Part(name, (rows, 256), "layers.0.attention.qkv.weight", 0, (rows,)) for name, rows, _ in qkv]
+    parts += [Part("embed", (90, 256), "embed.weight", 0, (90,)), Part("norm", (256,), "norm.weight", 0, (256,))]
     kinds = {name: kind for name, _, kind in qkv} | {"embed": "Q6_K", "norm": "F32"}
     stored = {name: Stored(name, (1, 1), kind, np.zeros((1, 1), np.uint8)) for name, kind in kinds.items()}
     q8, q4s, q4k = FORMATS["q8"], FORMATS["q4s"], FORMATS["q4k"]

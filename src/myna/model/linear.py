@@ -174,29 +174,30 @@ class PackedLinear(nn.Module):
     @torch.no_grad()
     def fill(self, start: int, rows: Tensor) -> None:
         """Quantize float32 rows [n, K] and write them from row `start` on, a multiple of UNIT in its piece."""
-        first, _, format = self._piece(start)
-        self._write(first, start, pack(quantize(rows, format), format))
+        while len(rows):
+            _, end, _, format = self._piece(start)
+            self._write(start, pack(quantize(rows[: end - start], format), format))
+            start, rows = end, rows[end - start :]
 
     @torch.no_grad()
     def fill_grouped(self, start: int, rows: Grouped) -> None:
         """The same for rows that are in the piece's format already."""
-        first, _, format = self._piece(start)
-        self._write(first, start, pack(rows, format))
+        self._write(start, pack(rows, self.format_at(start)))
 
     def format_at(self, row: int) -> Format:
-        return self._piece(row)[2]
+        return self._piece(row)[3]
 
-    def _piece(self, row: int) -> tuple[int, Tensor, Format]:
-        """The piece that holds this row: its first row, bytes and format."""
+    def _piece(self, row: int) -> tuple[int, int, Tensor, Format]:
+        """The piece that holds this row: its first row, the first beyond it, its bytes and format."""
         first = 0
         for packed, (rows, _), format in self.parts():
             if row < first + rows:
-                return first, packed, format
+                return first, first + rows, packed, format
             first += rows
         raise AssertionError(f"row {row} of {self.rows_total}")
 
-    def _write(self, first: int, start: int, units: Tensor) -> None:
-        _, packed, _ = self._piece(start)
+    def _write(self, start: int, units: Tensor) -> None:
+        first, _, packed, _ = self._piece(start)
         assert (start - first) % UNIT == 0, "rows come in whole units, the last of a piece excepted"
         packed.view(-1, units.shape[1])[(start - first) // UNIT :][: len(units)] = units
 

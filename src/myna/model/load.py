@@ -188,7 +188,7 @@ def _jobs(decoder: Decoder, part: Part, stored: Stored) -> Iterator[Callable[[],
     if part.turned != (stored.adjust == "transpose"):
         yield lambda: module.fill(part.start, read_rows(stored, slice(None)).T.contiguous())
         return
-    for rows in chunks(stored):
+    for rows in chunks(stored, part.fused):
         yield partial(_fill, module, part.start, stored, rows)
 
 

@@ -48,12 +48,14 @@ POST_NORMS: dict[str, str | tuple[str, ...]] = {
 class Part:
     """One tensor on disk, `shape` there, and its place: rows `start` on of the decoder's tensor `path`.
 
-    `turned`: the disk holds columns by rows (GPT-2's Conv1D)."""
+    `fused` are the rows of each weight in it, more than one where the disk fuses too (Phi-3). `turned`: the disk holds
+    columns by rows (GPT-2's Conv1D)."""
 
     name: str
     shape: tuple[int, ...]
     path: str
     start: int
+    fused: tuple[int, ...]
     turned: bool = False
 
 
@@ -65,13 +67,13 @@ def parts(spec: Spec, names: Names, turned: frozenset[str] = frozenset()) -> Ite
         numbers = re.findall(r"\b\d+\b", module)
         on_disk = names[pattern]
         # A name for the whole means that the disk fuses too (Phi-3).
-        pieces = slot.rows if isinstance(on_disk, tuple) else (sum(slot.rows),)
+        pieces = [(rows,) for rows in slot.rows] if isinstance(on_disk, tuple) else [slot.rows]
         start = 0
         for name, rows in zip((on_disk,) if isinstance(on_disk, str) else on_disk, pieces, strict=True):
-            shape = Slot((rows,), slot.columns).shape
+            shape = Slot(rows, slot.columns).shape
             turn = pattern in turned and len(shape) == 2
-            yield Part(f"{_fill(name, numbers)}.{leaf}", shape[::-1] if turn else shape, path, start, turn)
-            start += rows
+            yield Part(f"{_fill(name, numbers)}.{leaf}", shape[::-1] if turn else shape, path, start, rows, turn)
+            start += sum(rows)
 
 
 def _fill(name: str, numbers: Iterable[str]) -> str:

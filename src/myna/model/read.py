@@ -25,12 +25,16 @@ def read_rows(stored: Stored, rows: slice) -> Tensor:
     return values if len(stored.shape) > 1 else values.flatten()
 
 
-def chunks(stored: Stored) -> Iterator[slice]:
-    """The rows of a tensor as it lies on disk, in chunks of about CHUNK numbers and of whole units of packed rows."""
+def chunks(stored: Stored, fused: tuple[int, ...] = ()) -> Iterator[slice]:
+    """The rows of a tensor as it lies on disk, in chunks of about CHUNK numbers and of whole units of packed rows. Of
+    weights that the disk fuses, so many rows each, every one begins a chunk."""
     total = len(stored.raw) if len(stored.shape) > 1 else 1
     count = max(1, CHUNK * total // max(1, math.prod(stored.shape)) // UNIT) * UNIT
-    for start in range(0, total, count):
-        yield slice(start, min(start + count, total))
+    first = 0
+    for rows in fused or (total,):
+        for start in range(first, first + rows, count):
+            yield slice(start, min(start + count, first + rows))
+        first += rows
 
 
 def same_bytes(a: Stored, b: Stored) -> bool:

@@ -29,8 +29,7 @@ def pick_formats(parts: Iterable[Part], stored: Mapping[str, Stored], precision:
     becomes q8. int4: as mixed, but what is not in 4 bits yet is rounded to q4s."""
     pieces: dict[str, Pieces] = {}
     for part in parts:
-        if len(part.shape) == 2:
-            rows = part.shape[1] if part.turned else part.shape[0]
+        for rows in part.fused if len(part.shape) == 2 else ():
             format = _pick(part.path, stored[part.name].kind, precision)
             pieces[part.path] = _joined(pieces.get(part.path, ()), rows, format)
     return pieces
