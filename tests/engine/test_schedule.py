@@ -1,14 +1,19 @@
 """The scheduler's laws, played with a pretend model: no torch, milliseconds."""
 
 import random
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scripted_costs import Scripted
+
 from myna.engine.blocks import BLOCK, Blocks, blocks_for, extend_digests
+from myna.engine.lookup import Lookup
 from myna.engine.request import Plan, Request, Sequence, Slice, resolve_max_tokens
 from myna.engine.schedule import Scheduler
+from myna.engine.speculate import Speculator
 from myna.records import DEFAULTS, RequestError, Sampling
 
 STOP = 0
@@ -17,6 +22,11 @@ STOP = 0
 def request(id: int, prompt: list[int], max_tokens: int = 8, n: int = 1, priority: int = 0, salt: str = "") -> Request:
     sampling = Sampling(max_tokens=max_tokens, n=n).resolve(DEFAULTS)
     return Request(id, tuple(prompt), sampling, frozenset({STOP}), priority, salt)
+
+
+def guessing(rows: int) -> Speculator | None:
+    """Prompt lookup where every row of a step up to `rows` is free."""
+    return Speculator([Lookup()], rows=rows, vocab=2000, costs=Scripted()) if rows else None
 
 
 class PretendModel:
@@ -106,7 +116,7 @@ def test_answers_do_not_depend_on_company_chunks_cache_or_preemption(seed: int, 
         budget=rng.choice([5, 16, 64]),
         max_running=rng.choice([2, 5]),
         prefix_cache=prefix_cache,
-        draft_rows=rng.choice([0, 8, 20]),
+        speculator=guessing(rng.choice([0, 8, 20])),
     )
     shared = [rng.randrange(1, 1000) for _ in range(40)]
     sequences, model = [], PretendModel()
@@ -128,7 +138,7 @@ def test_right_guesses_save_steps_and_wrong_ones_cost_none() -> None:
     """Guards the test above: guesses must really be made and be right now and then."""
     steps = {}
     for rows in (0, 8):
-        scheduler, model = Scheduler(Blocks(50), draft_rows=rows), PretendModel()
+        scheduler, model = Scheduler(Blocks(50), speculator=guessing(rows)), PretendModel()
         (sequence,) = scheduler.add(request(0, [1, 2, 3] * 5, max_tokens=300))
         steps[rows] = 0
         while not scheduler.idle:
@@ -141,7 +151,7 @@ def test_right_guesses_save_steps_and_wrong_ones_cost_none() -> None:
 
 
 def test_nothing_follows_a_stop_token_even_if_it_was_guessed_right() -> None:
-    scheduler = Scheduler(Blocks(8), draft_rows=8)
+    scheduler = Scheduler(Blocks(8), speculator=guessing(8))
     (sequence,) = scheduler.add(request(0, [5], max_tokens=9))
     scheduler.settle(scheduler.plan(), [[7]])
     plan = Plan((Slice(sequence, 1, 5, (8, STOP, 9)),))
@@ -153,10 +163,55 @@ def test_nothing_follows_a_stop_token_even_if_it_was_guessed_right() -> None:
 
 
 def test_guesses_never_preempt_and_stay_in_the_budget() -> None:
-    scheduler, model = Scheduler(Blocks(4), budget=3, max_running=2, draft_rows=20), PretendModel()
+    scheduler, model = Scheduler(Blocks(4), budget=3, max_running=2, speculator=guessing(20)), PretendModel()
     sequences = [s for id in range(2) for s in scheduler.add(request(id, [1, 2, 3, 1, 2, 3], max_tokens=20))]
     play(scheduler, model)
     assert [s.preemptions for s in sequences] == [0, 0]
+
+
+def test_blocks_that_wrong_guesses_took_are_given_back_before_anybody_is_preempted() -> None:
+    """Two sequences of 16 + 16 tokens need the pool's 4 blocks; guesses always reach into the next one."""
+
+    class Wrong(Lookup):
+        def chances(self, sequence: Sequence, most: int) -> list[float]:
+            return [1.0] * most
+
+        def draft(self, wants: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
+            return {sequence: [1999] * count for sequence, count in wants.items()}
+
+    speculator = Speculator([Wrong()], rows=40, vocab=2000, costs=Scripted())
+    scheduler, model = Scheduler(Blocks(4), speculator=speculator), PretendModel()
+    (early,) = scheduler.add(request(0, [1] * 10, max_tokens=22))
+    scheduler.settle(plan := scheduler.plan(), model.run(plan))
+    scheduler.settle(plan := scheduler.plan(), model.run(plan))
+    assert len(early.blocks) == 2, "it holds a block that only its guesses needed"
+    late = scheduler.add(request(1, [2] * 30, max_tokens=2))[0]
+    play(scheduler, model)
+    assert [early.preemptions, late.preemptions] == [0, 0]
+
+
+def test_steps_that_prefill_do_not_guess_and_teach_nothing_of_costs() -> None:
+    class Listening(Scripted):
+        def learn(self, rows: int, seconds: float) -> None:
+            heard.append(rows)
+
+    heard: list[int] = []
+    speculator = Speculator([Lookup()], rows=8, vocab=2000, costs=Listening())
+    scheduler = Scheduler(Blocks(50), budget=16, max_running=4, speculator=speculator)
+    scheduler.add(request(0, [1, 2, 3] * 5, max_tokens=40))
+    scheduler.settle(plan := scheduler.plan(), [[1]])
+    speculator.took(plan, 1.0)
+    scheduler.add(request(1, [9] * 40, max_tokens=4))
+    for _ in range(3):  # prefill in chunks of 15
+        plan = scheduler.plan()
+        assert [len(piece.draft) for piece in plan.slices] == [0, 0]
+        scheduler.settle(plan, [[1 + len(plan.slices[0].sequence.tokens) % 3]] * len(plan.sampling))
+        speculator.took(plan, 1.0)
+    assert heard == []
+    plan = scheduler.plan()
+    speculator.took(plan, 1.0)
+    assert sum(len(piece.draft) for piece in plan.slices) > 0
+    assert heard == [2 + sum(len(piece.draft) for piece in plan.slices)]
 
 
 def test_a_small_pool_does_preempt() -> None:
@@ -176,7 +231,7 @@ def test_a_small_pool_does_preempt() -> None:
 def test_after_any_trace_with_cancels_every_block_is_free_or_owned_and_nothing_leaks(
     actions: list[tuple[str, int]],
 ) -> None:
-    scheduler = Scheduler(Blocks(12), budget=20, max_running=4, draft_rows=9)
+    scheduler = Scheduler(Blocks(12), budget=20, max_running=4, speculator=guessing(9))
     model, sequences = PretendModel(), []
     for action, x in actions:
         if action == "add":

@@ -10,15 +10,18 @@ One thread steps it. `Loop` (loop.py) gives it a thread; `generate` runs it to t
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from myna.engine.blocks import BLOCK, Blocks, blocks_for
+from myna.engine.lookup import Lookup
 from myna.engine.request import Plan, Request, Sequence, resolve_max_tokens
 from myna.engine.runner import PagedRunner, Runner
 from myna.engine.sample import BrokenLogits, Choice, choose
 from myna.engine.schedule import Scheduler
+from myna.engine.speculate import Speculator
 from myna.model import Decoder
 from myna.records import DEFAULTS, MynaError, RequestError, Sampling
 
@@ -95,6 +98,7 @@ class Engine:
         self._forget_finished(piece.sequence for piece in plan.slices)
 
     def _compute(self, plan: Plan) -> None:
+        started = time.perf_counter()
         try:
             logits = self.runner.run(plan)
             choices = choose(logits, plan.sampling)
@@ -103,6 +107,8 @@ class Engine:
             log.exception("a step failed; its %d sequences end with an error", len(plan.slices))
             self.fail((piece.sequence for piece in plan.slices), f"{type(e).__name__}: {e}")
             return
+        if self.scheduler.speculator:
+            self.scheduler.speculator.took(plan, time.perf_counter() - started)
         chosen = dict(zip((piece.sequence for piece in plan.sampling), choices, strict=True))
         for sequence, choice in chosen.items():
             if isinstance(choice, BrokenLogits):
@@ -190,6 +196,7 @@ def engine_for(
 ) -> Engine:
     """An engine over a loaded model, with room for the keys and values of `kv_tokens` tokens.
 
+    draft_rows: rows that decodes and their guesses may have together; 0 is no guessing.
     budget 512: one step of prefill is then short enough that running answers do not stall.
     Raises MynaError when `kv_tokens` or `max_running` leave nothing to run with.
     """
@@ -200,8 +207,9 @@ def engine_for(
             f"--max-running is {max_running}; a step of {budget} tokens can run from 1 to {budget} sequences."
         )
     blocks = Blocks(blocks_for(kv_tokens))
+    speculator = Speculator([Lookup()], rows=draft_rows, vocab=model.spec.vocab) if draft_rows else None
     scheduler = Scheduler(
-        blocks, budget=budget, max_running=max_running, prefix_cache=prefix_cache, draft_rows=draft_rows
+        blocks, budget=budget, max_running=max_running, prefix_cache=prefix_cache, speculator=speculator
     )
     limit = min(max_len or model.max_len, model.max_len, blocks.count * BLOCK)
     return Engine(runner(model, blocks.count), scheduler, max_len=limit, vocab=model.spec.vocab)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from myna.engine.speculate import Guesses
 from myna.records import RequestError, Sampling
 
 
@@ -42,7 +41,6 @@ class Sequence:
     cached: int = 0  # prompt tokens that were found in the prefix cache when it was first admitted
     preemptions: int = 0
     finish_reason: str | None = None
-    guesses: Guesses = field(default_factory=Guesses)
 
     @property
     def order(self) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from operator import attrgetter
 
 from myna.engine.blocks import BLOCK, Blocks, blocks_for, extend_digests
 from myna.engine.request import Event, Plan, Request, Sequence, Slice
+from myna.engine.speculate import Speculator
 
 _order = attrgetter("order")
 
@@ -21,8 +22,7 @@ class Scheduler:
     budget        most tokens computed in one step
     max_running   most sequences decoded at once
     prefix_cache  whether blocks computed for one sequence may serve another
-    draft_rows    rows that decodes and their guesses may have together; up to this many, a step costs little more than one
-                  of a single row. 0: no guessing
+    speculator    who guesses what comes next, in steps that only decode; None: nobody
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class Scheduler:
         budget: int = 512,
         max_running: int = 64,
         prefix_cache: bool = True,
-        draft_rows: int = 0,
+        speculator: Speculator | None = None,
     ):
         assert budget >= max_running >= 1, "a step must be able to decode every running sequence"
         self.blocks = blocks
         self.budget = budget
         self.max_running = max_running
         self.prefix_cache = prefix_cache
-        self.draft_rows = draft_rows
+        self.speculator = speculator
         self.waiting: list[Sequence] = []  # both lists are kept in order of (priority, arrival, candidate)
         self.running: list[Sequence] = []
         self._leaders: dict[int, Sequence] = {}  # request id -> its candidate 0, while that one is alive
@@ -65,6 +65,8 @@ class Scheduler:
         sequence.finish_reason = reason
         (self.running if sequence in self.running else self.waiting).remove(sequence)
         self._give_back(sequence)
+        if self.speculator:
+            self.speculator.forget(sequence)
         if self._leaders.get(sequence.request.id) is sequence:
             del self._leaders[sequence.request.id]
 
@@ -75,9 +77,6 @@ class Scheduler:
         prefilling = [s for s in self.running if s.pending > 1]
         for sequence in decoding + prefilling:
             self._advance(sequence, slices)
-        # Guesses come after every decode has its token, and before prefill: they never take what a sequence needs.
-        for sequence in decoding:
-            self._guess(sequence, slices, self.draft_rows // len(decoding) - 1)
         for sequence in [*self.waiting]:
             if len(self.running) >= self.max_running or self._left(slices) == 0:
                 break
@@ -86,6 +85,8 @@ class Scheduler:
             if not self._admit(sequence):
                 break  # first come, first served: nobody overtakes the one that does not fit yet
             self._advance(sequence, slices)
+        if self.speculator and all(s.stop - s.start == s.answers for s in slices.values()):
+            self._guess(self.speculator, slices)  # last, so that guesses take nothing that a sequence needs
         return Plan(tuple(slices.values()))
 
     def _advance(self, sequence: Sequence, slices: dict[Sequence, Slice]) -> None:
@@ -94,18 +95,20 @@ class Scheduler:
         if sequence in self.running and stop > sequence.computed and self._make_room(sequence, stop, slices):
             slices[sequence] = Slice(sequence, sequence.computed, stop)
 
-    def _guess(self, sequence: Sequence, slices: dict[Sequence, Slice], most: int) -> None:
-        """Add guesses to the sequence's decode slice, as far as budget, free blocks and max_tokens go."""
-        if sequence not in slices or most < 1:
-            return
+    def _guess(self, speculator: Speculator, slices: dict[Sequence, Slice]) -> None:
+        """Add guesses to decode slices, as far as budget, free blocks and max_tokens go."""
+        wants = speculator.choose({s: self._reach(s) for s in slices}, self._left(slices))
+        for sequence, want in wants.items():
+            want.count = min(want.count, self._reach(sequence))  # others may have got the blocks it counted on
+            need = blocks_for(len(sequence.tokens) + want.count) - len(sequence.blocks)
+            sequence.blocks += self.blocks.take(max(need, 0))
+        for sequence, draft in speculator.draft(wants).items():
+            slices[sequence] = Slice(sequence, sequence.computed, len(sequence.tokens) + len(draft), draft)
+
+    def _reach(self, sequence: Sequence) -> int:
+        """The most guesses that max_tokens and free blocks leave room for."""
         wanted = sequence.request.max_tokens - sequence.generated - 1
-        room = (len(sequence.blocks) + self.blocks.free) * BLOCK - len(sequence.tokens)
-        most = min(most, wanted, room, self._left(slices))
-        draft = sequence.guesses.draft(sequence.tokens, most) if most > 0 else ()
-        if draft:
-            stop = len(sequence.tokens) + len(draft)
-            sequence.blocks += self.blocks.take(max(blocks_for(stop) - len(sequence.blocks), 0))
-            slices[sequence] = Slice(sequence, sequence.computed, stop, draft)
+        return min(wanted, (len(sequence.blocks) + self.blocks.free) * BLOCK - len(sequence.tokens))
 
     def _left(self, slices: dict[Sequence, Slice]) -> int:
         return self.budget - sum(s.stop - s.start for s in slices.values())
@@ -120,7 +123,8 @@ class Scheduler:
             if sequence.finish_reason is not None:
                 continue  # cancelled while the step was running; its blocks are already back
             right = max(len(sampled) - 1, 0)
-            sequence.guesses.learn(len(piece.draft), right)
+            if self.speculator:
+                self.speculator.learn(sequence, len(piece.draft), right)
             sequence.computed = piece.stop - len(piece.draft) + right
             for token in sampled:
                 sequence.tokens.append(token)
@@ -161,6 +165,8 @@ class Scheduler:
     def _make_room(self, sequence: Sequence, stop: int, slices: dict[Sequence, Slice]) -> bool:
         """Give the sequence blocks up to token `stop`, preempting younger ones if need be. False if it had to yield."""
         need = blocks_for(stop) - len(sequence.blocks)
+        if need > self.blocks.free:
+            self._take_back_from_guesses()
         while need > self.blocks.free:
             youngest = self.running[-1]
             self._preempt(youngest)
@@ -169,6 +175,13 @@ class Scheduler:
                 return False
         sequence.blocks += self.blocks.take(max(need, 0))
         return True
+
+    def _take_back_from_guesses(self) -> None:
+        """Free the blocks that wrong guesses left behind. Not sooner: their sequence needs them next, most likely."""
+        for sequence in self.running:
+            needed = blocks_for(len(sequence.tokens))
+            self.blocks.release(sequence.blocks[needed:])
+            del sequence.blocks[needed:]
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)

@@ -1,38 +1,222 @@
 """Guessing what comes next, so that one step can verify several tokens. No torch, clock, threads or randomness.
 
-Prompt lookup (Saxena 2023): when the last few tokens have been seen before, in the prompt or the answer, what followed them
-then is the guess. A guess is right if it is the token that would have been sampled anyway: the noise of a draw depends
-on the position alone, so answers, greedy or sampled, are the same token for token with and without guessing.
+A guess is right if it is the token that would have been sampled anyway: the noise of a draw depends on the position alone,
+so answers, greedy or sampled, are the same token for token with and without guessing. What is guessed, how much of it, and
+by whom may therefore depend on anything, the clock included: only speed does.
+
+A step guesses as many tokens as raise the expected tokens per second: the chance of each to be right, learned from what
+became of others like it, against what the step costs with that many more rows and what the guessing itself costs.
 """
 
-from dataclasses import dataclass, field
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-NGRAM = 3  # tokens that must have been seen before; with 2, most guesses in prose are wrong
-LEARN = 0.25  # weight of the newest draft in `trust`
-HOPE = 0.01  # what trust regains for each token that was not guessed, so that a new passage is noticed
+from myna.engine.costs import Costs
+
+if TYPE_CHECKING:
+    from myna.engine.request import Plan, Sequence
+
+log = logging.getLogger(__name__)
+
+GAIN = 1.03  # guessing must promise this much more than a plain step: what it promises is an estimate
+T = TypeVar("T")
+
+
+class Drafter(Protocol):
+    """Somebody who guesses. Whatever it says is verified; one that raises or talks nonsense is not asked again."""
+
+    name: str
+
+    def chances(self, sequence: "Sequence", most: int) -> list[float]:
+        """For each of up to `most` guesses at what follows, the chance that it is right if those before it are."""
+
+    def seconds(self, sequences: int) -> float:
+        """What one guess for each of so many sequences takes; 0 where a step does not notice it."""
+
+    def draft(self, wants: Mapping["Sequence", int]) -> Mapping["Sequence", Iterable[int]]:
+        """Up to so many guesses for each sequence, whose blocks have room for them. Fewer or none is fine."""
+
+    def learn(self, sequence: "Sequence", drafted: int, right: int) -> None:
+        """The first `right` of the `drafted` guesses were what was sampled."""
+
+    def forget(self, sequence: "Sequence") -> None:
+        """The sequence ended."""
 
 
 @dataclass(slots=True)
-class Guesses:
-    """What one sequence knows about its own repetitions. `trust` is the share of guesses that were right lately."""
+class Rate:
+    """The share of guesses that were right, of about the last `memory` of them."""
 
-    trust: float = 0.5
-    _after: dict[tuple[int, ...], int] = field(default_factory=dict)  # n-gram -> where what followed it last stands
-    _read: int = NGRAM
+    memory: int
+    right: float = 0.0
+    wrong: float = 0.0
 
-    def draft(self, tokens: list[int], most: int) -> tuple[int, ...]:
-        """Up to `most` guesses at what follows `tokens`; fewer as trust falls, none when nothing was seen before."""
-        for end in range(self._read, len(tokens)):
-            self._after[tuple(tokens[end - NGRAM : end])] = end
-        self._read = max(self._read, len(tokens))
-        most = round(most * min(1.0, 2 * self.trust))
-        start = self._after.get(tuple(tokens[-NGRAM:]), len(tokens)) if most > 0 else len(tokens)
-        guess = tuple(tokens[start : start + most])
-        if not guess:
-            self.trust = min(1.0, self.trust + HOPE)
-        return guess
+    def learn(self, right: int, wrong: int) -> None:
+        self.fade(right + wrong)
+        self.right += right
+        self.wrong += wrong
 
-    def learn(self, drafted: int, right: int) -> None:
-        """`right` of `drafted` guesses were what was sampled."""
-        if drafted:
-            self.trust += LEARN * (right / drafted - self.trust)
+    def fade(self, guesses: float = 1) -> None:
+        """Believe what was seen less, as after so many more guesses."""
+        kept = (1 - 1 / self.memory) ** guesses
+        self.right *= kept
+        self.wrong *= kept
+
+    def share(self, prior: float, weight: float) -> float:
+        """`prior` counts as much as `weight` guesses."""
+        return (self.right + prior * weight) / (self.right + self.wrong + weight)
+
+
+@dataclass(slots=True)
+class Want:
+    """Who guesses how many tokens for a sequence."""
+
+    drafter: Drafter
+    count: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a drafter's guesses, for who wants to know."""
+
+    drafted: int = 0
+    right: int = 0
+
+
+class _Offer(NamedTuple):
+    """What a drafter can do for a sequence. chances: of each guess, that it and all before it are right. takes: seconds of
+    one guess for each of so many sequences."""
+
+    drafter: Drafter
+    chances: list[float]
+    takes: list[float]
+
+
+class _Pick(NamedTuple):
+    """How many guesses whom gets from whom, and the tokens per second that it promises."""
+
+    rate: float
+    wants: dict["Sequence", Want]
+
+
+class Speculator:
+    """Asks drafters for what pays.
+
+    rows   most rows that decodes and their guesses have together
+    vocab  a guess outside it is nonsense
+    costs  seconds of a step by its rows
+    """
+
+    def __init__(self, drafters: Iterable[Drafter], *, rows: int, vocab: int, costs: Costs | None = None):
+        self.drafters = list(drafters)
+        self.rows = rows
+        self.vocab = vocab
+        self.costs = costs or Costs(rows)
+        self.tally = {drafter.name: Tally() for drafter in self.drafters}
+        self._asked: dict[Sequence, Drafter] = {}
+
+    def choose(self, most: Mapping["Sequence", int], budget: int) -> dict["Sequence", Want]:
+        """Who guesses how much in a step that decodes these sequences: up to so many tokens each, `budget` together."""
+        spare = min(self.rows - len(most), budget)
+        if not most or spare < 1 or not self.costs.known:
+            return {}
+        takes = {d: self._try(d, _takes, d, len(most)) for d in [*self.drafters]}
+        offers = {s: found for s, count in most.items() if (found := self._offers(s, min(count, spare), takes))}
+        if not offers:
+            return {}
+        # Guesses that take time are made one after the other, as many for each sequence that gets any.
+        depths = range(spare + 1) if any(o.takes[1] for found in offers.values() for o in found) else range(1)
+        picks = [self._pick(len(most), spare, _best(offers, depth), depth) for depth in depths]
+        best = max(picks, key=lambda pick: pick.rate)
+        plain = len(most) / self.costs.seconds(len(most))
+        return best.wants if best.rate > GAIN * plain else {}
+
+    def draft(self, wants: Mapping["Sequence", Want]) -> dict["Sequence", tuple[int, ...]]:
+        """The guesses that were made, one or more for a sequence."""
+        guesses: dict[Sequence, tuple[int, ...]] = {}
+        for drafter in [*self.drafters]:
+            mine = {s: want.count for s, want in wants.items() if want.drafter is drafter and want.count > 0}
+            if mine:
+                guesses |= self._try(drafter, self._drafted, drafter, mine) or {}
+                self._asked |= dict.fromkeys(mine, drafter)
+        return guesses
+
+    def learn(self, sequence: "Sequence", drafted: int, right: int) -> None:
+        """What became of the guesses of a step."""
+        drafter = self._asked.pop(sequence, None)
+        if drafter is None or not drafted:
+            return
+        self.tally[drafter.name].drafted += drafted
+        self.tally[drafter.name].right += right
+        self._try(drafter, drafter.learn, sequence, drafted, right)
+
+    def took(self, plan: "Plan", seconds: float) -> None:
+        """What a step took. Those that prefill teach nothing: they never guess."""
+        if all(piece.stop - piece.start == piece.answers for piece in plan.slices):
+            self.costs.learn(sum(piece.answers for piece in plan.slices), seconds)
+
+    def forget(self, sequence: "Sequence") -> None:
+        """The sequence ended, wherever it was."""
+        self._asked.pop(sequence, None)
+        for drafter in [*self.drafters]:
+            self._try(drafter, drafter.forget, sequence)
+
+    def _offers(self, sequence: "Sequence", most: int, takes: Mapping[Drafter, list[float] | None]) -> list[_Offer]:
+        offers = []
+        for drafter in [*self.drafters] if most > 0 else []:
+            chances, seconds = self._try(drafter, drafter.chances, sequence, most), takes.get(drafter)
+            if chances and seconds:
+                offers.append(_Offer(drafter, [*accumulate(chances[:most], mul)], seconds))
+        return offers
+
+    def _pick(self, decodes: int, spare: int, offers: dict["Sequence", _Offer], depth: int) -> _Pick:
+        """The likeliest of the offered guesses, as many of them as promise most."""
+        busy = Counter(offer.drafter for offer in offers.values())
+        drafting = depth * sum(o.takes[busy[o.drafter]] / busy[o.drafter] for o in offers.values())
+        ranked = sorted(((chance, s) for s, offer in offers.items() for chance in offer.chances), key=lambda x: -x[0])
+        tokens, best, count = float(decodes), 0.0, 0
+        for rows, (chance, _) in enumerate(ranked[:spare], start=1):
+            tokens += chance
+            rate = tokens / (self.costs.seconds(decodes + rows) + drafting)
+            if rate > best:
+                best, count = rate, rows
+        wants: dict[Sequence, Want] = {}
+        for _, s in ranked[:count]:
+            wants.setdefault(s, Want(offers[s].drafter, 0)).count += 1
+        return _Pick(best, wants)
+
+    def _drafted(self, drafter: Drafter, wants: Mapping["Sequence", int]) -> dict["Sequence", tuple[int, ...]]:
+        """The drafter's guesses, if they are what it was asked for; ValueError otherwise."""
+        guesses = {sequence: tuple(ids) for sequence, ids in drafter.draft(wants).items()}
+        for sequence, ids in guesses.items():
+            if len(ids) > wants.get(sequence, 0):
+                raise ValueError(f"{len(ids)} guesses where {wants.get(sequence, 0)} were asked for")
+            if any(type(token) is not int or not 0 <= token < self.vocab for token in ids):
+                raise ValueError(f"a guess outside the vocabulary of {self.vocab} tokens: {ids}")
+        return {sequence: ids for sequence, ids in guesses.items() if ids}
+
+    def _try(self, drafter: Drafter, work: Callable[..., T], *given: object) -> T | None:
+        """None where the drafter fails. Then it is dropped: guesses are a favour, and nobody's answer depends on them."""
+        try:
+            return work(*given)
+        except Exception:
+            log.exception("%s failed and is not asked for guesses any more; answers do not change", drafter.name)
+            self.drafters = [d for d in self.drafters if d is not drafter]
+            return None
+
+
+def _takes(drafter: Drafter, most: int) -> list[float]:
+    return [drafter.seconds(sequences) for sequences in range(most + 1)]
+
+
+def _best(offers: Mapping["Sequence", list[_Offer]], depth: int) -> dict["Sequence", _Offer]:
+    """For each sequence the offer that promises most, where those that take time go as deep as `depth`."""
+    cut = {
+        s: [o._replace(chances=o.chances[:depth]) if o.takes[1] else o for o in found] for s, found in offers.items()
+    }
+    return {s: max(found, key=lambda offer: sum(offer.chances)) for s, found in cut.items()}

@@ -164,8 +164,8 @@ class Loading:
     prefix_cache
         Let requests share the computation of a common beginning.
     draft_rows
-        Rows that running answers and guesses at what follows may have together: a step verifies up to this many at
-        little more than the cost of one. Answers stay the same. 0 turns guessing off.
+        Rows that running answers and guesses at what follows may have together. A step guesses as much as pays, by what
+        steps and guesses turned out to cost and bring here. Answers stay the same. 0 turns guessing off.
     """
 
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4", "mixed"] = "auto"
@@ -173,7 +173,7 @@ class Loading:
     kv_gb: float = 1.0
     max_running: int = 64
     prefix_cache: bool = True
-    draft_rows: int = 8
+    draft_rows: int = 16
 
 
 def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Local:
