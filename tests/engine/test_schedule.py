@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from scripted_costs import Scripted
 
 from myna.engine.blocks import BLOCK, Blocks, blocks_for, extend_digests
