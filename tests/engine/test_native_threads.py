@@ -24,6 +24,8 @@ def test_logits_are_bit_for_bit_those_of_one_thread(config: str) -> None:
         assert native is not None
         native.myna_threads(threads)
         step = NativeStep(decoder, Pages(decoder.spec, 64, torch.bfloat16))
+        for buffer in (value for value in vars(step).values() if isinstance(value, torch.Tensor)):
+            buffer.fill_(77)  # memory given back and taken again may hold the right answer
         long, short, new = (
             sequence(299, [*range(30)], 1),
             sequence(40, [*range(30, 40)], 2),
