@@ -1,45 +1,57 @@
 """myna bench: how fast a model runs here, beside what the machine allows."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import orjson
 from rich.console import Console
 
 from myna.commands.options import LoadingFlags
 from myna.modeldir import DEFAULT, ModelDir, find
-from myna.provider.local import Loading
+from myna.provider.local import Loading, recommended
+
+if TYPE_CHECKING:
+    from myna.engine.measure import Speed
 
 
-def run(model: str = DEFAULT, /, *, json: bool = False, loading: LoadingFlags = Loading()) -> None:
-    """Prefill of 512 tokens, then decode at batch 1, 8 and 32 after 128 tokens, beside the memory's read bandwidth.
+def run(model: str = DEFAULT, /, *, long: int = 0, json: bool = False, loading: LoadingFlags = Loading()) -> None:
+    """Prefill, decode and whole requests at several batch sizes, beside the memory's read bandwidth.
 
     A decode step cannot be faster than reading every weight once, so its share of the bandwidth says how much is left
-    to gain. Medians; close other programs for figures worth keeping.
+    to gain. "host" is the part of a step that is not the forward pass. No request shares a prefix with another, and
+    nothing is guessed. Medians; close other programs for figures worth keeping.
 
     Parameters
     ----------
     model
         A pulled model's name, or the path of a model directory.
+    long
+        Also a prompt of this many tokens, and decoding after it.
     json
         Print one JSON object a line.
     """
     from myna.engine.engine import engine_for
-    from myna.engine.measure import measure, read_bandwidth
+    from myna.engine.measure import measure
     from myna.kernels.build import level, threads
     from myna.model import load_model
 
     screen = Console(stderr=json, highlight=False)
-    decoder = load_model(ModelDir.open(find(model)), loading.precision, loading.max_len)
+    directory = ModelDir.open(find(model))
+    decoder = load_model(directory, loading.precision, loading.max_len)
     kv_tokens = int(loading.kv_gb * 2**30 / decoder.kv_bytes_per_token)
     engine = engine_for(decoder, kv_tokens=kv_tokens, max_running=loading.max_running, prefix_cache=False)
-    bandwidth = read_bandwidth()
-    screen.print(f"{model} as {decoder.precision}, kernels: {level()}, {threads()} threads")
-    screen.print(f"reads of memory reach {bandwidth / 1e9:.1f} GB/s here\n")
-    for speed in measure(engine, decoder, bandwidth):
-        line = f"{speed.what} batch {speed.batch:>2}  {speed.tokens_per_second:>8.1f} tokens/s"
-        if speed.bytes_per_step:
-            per_token = speed.bytes_per_step / speed.batch / 1e6
-            line += f"   {per_token:>8.1f} MB read a token, {speed.bandwidth_share:.0%} of the bandwidth"
-        screen.print(line)
+    screen.print(f"{model} as {decoder.precision}, kernels: {level()}, {threads()} threads\n")
+    for speed in measure(engine, decoder, recommended(directory), long=long):
+        screen.print(_line(speed), soft_wrap=True)
         if json:
             sys.stdout.buffer.write(orjson.dumps(speed, option=orjson.OPT_APPEND_NEWLINE))
+            sys.stdout.buffer.flush()
+
+
+def _line(speed: "Speed") -> str:
+    words = f"{speed.what:<14} {speed.context:>5} x {speed.batch:<2} {speed.tokens_per_second:>8.1f} tokens/s"
+    if speed.decoding:
+        words += f", {speed.decoding:.1f} while all decode"
+    if speed.bytes_per_token:
+        words += f", {speed.bytes_per_token / 1e6:.1f} MB read a token, {speed.bandwidth_share:.0%} of {speed.bandwidth / 1e9:.1f} GB/s"
+    return words + (f", host {speed.host_share:.1%}" if speed.host_share else "")

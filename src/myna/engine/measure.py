@@ -1,46 +1,84 @@
-"""How fast an engine runs here, beside what the machine's memory allows."""
+"""How fast an engine runs here, beside what the machine's memory allows, and what is spent outside the kernels."""
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from random import Random
 from statistics import median
 
 import torch
 
 from myna.engine.engine import Engine
+from myna.kernels import library
 from myna.model import Decoder
 from myna.records import Sampling
 
-PROMPT = 512
-CONTEXT = 128
+PROMPT, CONTEXT, ANSWER, STEPS = 512, 128, 128, 24
 BATCHES = (1, 8, 32)
+GREEDY = Sampling(temperature=0.0)
+READ = 1 << 29  # bytes; far more than any cache
+_fresh = count()
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Tokens per second; for decode also the bytes read per step, and the share of the read bandwidth that makes."""
+    """What was measured, with `batch` sequences at once. A field that says nothing about it is 0.
+
+    what                prefill: prompts of `context` tokens; decode: steps after `context` tokens; requests: `batch` of
+                        them, 128 tokens in and 128 out, from the first submitted to the last finished
+    tokens_per_second   of requests: generated tokens
+    decoding            of requests: tokens/s while all of them decode
+    bytes_per_token     read from memory for a token, keys and values included
+    bandwidth           bytes/s that plain reads reached, the best of some before and after
+    bandwidth_share     the part of it that the step reached
+    host_share          the part of a step spent outside the forward pass: planning, describing, sampling, settling;
+                        0 also where the forward pass is not native
+    """
 
     what: str
     batch: int
+    context: int
     tokens_per_second: float
-    bytes_per_step: int = 0
+    decoding: float = 0.0
+    bytes_per_token: float = 0.0
+    bandwidth: float = 0.0
     bandwidth_share: float = 0.0
+    host_share: float = 0.0
 
 
-def read_bandwidth(size: int = 1 << 30, rounds: int = 5) -> float:
-    """Bytes per second that plain reads of main memory reach with all of torch's threads: the best of a few rounds."""
-    block = torch.ones(size // 8, dtype=torch.int64)  # 1 GiB: far more than any cache
-    return size / min(_seconds(block.sum) for _ in range(rounds))
+def measure(engine: Engine, model: Decoder, sampled: Sampling, *, long: int = 0) -> Iterator[Speed]:
+    """One Speed after another; runs on an engine that nobody else is using, without a prefix cache.
+
+    sampled   decoding is measured greedily, and once more sampled like this ("decode sampled")
+    long      also a prompt of so many tokens, and decoding after it
+    """
+    batches = [batch for batch in BATCHES if batch <= engine.scheduler.max_running]
+    _decode(engine, 1, 8, GREEDY, steps=2)  # warm up
+    yield _prefill(engine, PROMPT, rounds=3)
+    for batch in batches:
+        yield _decode_beside_reads(engine, model, batch, CONTEXT)
+    for batch in batches:
+        rate, host = _decode(engine, batch, CONTEXT, sampled)
+        yield Speed("decode sampled", batch, CONTEXT, rate, host_share=host)
+    for batch in batches[1:]:
+        yield _requests(engine, batch)
+    if long:
+        yield _prefill(engine, long, rounds=1)
+        yield _decode_beside_reads(engine, model, 1, long)
 
 
-def measure(engine: Engine, model: Decoder, bandwidth: float, *, steps: int = 24) -> Iterator[Speed]:
-    """One Speed after another, beside a bandwidth in bytes/s. Runs on an engine that nobody else is using."""
-    _decode(engine, 1, 8, 2)  # warm up
-    yield Speed("prefill", 1, median(PROMPT / sum(_prefill(engine, 1, PROMPT, salt)) for salt in range(3)))
-    for batch in (b for b in BATCHES if b <= engine.scheduler.max_running):
-        step = median(_decode(engine, batch, CONTEXT, steps))
-        read = bytes_read(model, batch, CONTEXT + steps // 2)
-        yield Speed("decode", batch, batch / step, read, read / step / bandwidth)
+def read_bandwidth(rounds: int = 4) -> float:
+    """Bytes per second that plain reads of main memory reach with all threads: the best of a few rounds."""
+    block, native = _block(), library()
+    read = block.sum if native is None else lambda: native.myna_read(block.data_ptr(), READ)
+    return READ / min(_seconds(read) for _ in range(rounds))
+
+
+@cache
+def _block() -> torch.Tensor:
+    return torch.ones(READ // 8, dtype=torch.int64)
 
 
 def bytes_read(model: Decoder, batch: int, context: int) -> int:
@@ -58,25 +96,72 @@ def bytes_read(model: Decoder, batch: int, context: int) -> int:
     return total + batch * context * model.kv_bytes_per_token
 
 
-def _prefill(engine: Engine, batch: int, length: int, salt: int, answer: int = 1) -> list[float]:
-    """Seconds of each step until every prompt is computed. Salted, so that the prefix cache finds nothing."""
-    sampling = Sampling(temperature=0.0, max_tokens=answer, ignore_eos=True)
-    for k in range(batch):
-        prompt = [(7 * k + i) % (engine.vocab - 1) + 1 for i in range(length)]
-        engine.submit(prompt, sampling, lambda update: False, salt=f"{batch}/{salt}")
-    seconds = [_seconds(engine.step)]
-    while engine.scheduler.waiting or any(s.generated == 0 for s in engine.scheduler.running):
-        seconds.append(_seconds(engine.step))
-    return seconds
+def _decode_beside_reads(engine: Engine, model: Decoder, batch: int, context: int) -> Speed:
+    before = read_bandwidth()
+    rate, host = _decode(engine, batch, context, GREEDY)
+    bandwidth = max(before, read_bandwidth())
+    a_token = bytes_read(model, batch, context + STEPS // 2) / batch
+    return Speed(
+        "decode", batch, context, rate, bytes_per_token=a_token, bandwidth=bandwidth,
+        bandwidth_share=rate * a_token / bandwidth, host_share=host,
+    )  # fmt: skip
 
 
-def _decode(engine: Engine, batch: int, length: int, steps: int) -> list[float]:
-    """Seconds of each of `steps` steps in which every sequence of the batch gets one token."""
-    _prefill(engine, batch, length, salt=-1, answer=10 * steps)
-    seconds = [_seconds(engine.step) for _ in range(steps)]
+def _prefill(engine: Engine, length: int, rounds: int) -> Speed:
+    def once() -> float:
+        _submit(engine, 1, length, 1, GREEDY)
+        return _seconds(lambda: _finish(engine))
+
+    return Speed("prefill", 1, length, length / median(once() for _ in range(rounds)))
+
+
+def _decode(engine: Engine, batch: int, context: int, sampling: Sampling, steps: int = STEPS) -> tuple[float, float]:
+    """Tokens/s and the host's share of steps in which every sequence gets one token: medians."""
+    _submit(engine, batch, context, 10 * steps, sampling)
+    _until_all_decode(engine)
+    spent = []
+    for _ in range(steps):
+        before = _inside(engine)
+        whole = _seconds(engine.step)
+        after = _inside(engine)
+        spent.append((whole, 0.0 if before is None or after is None else 1 - (after - before) / whole))
     for sequence in [*engine.scheduler.running]:
         engine.cancel(sequence.request.id)
-    return seconds
+    return batch / median(whole for whole, _ in spent), median(host for _, host in spent)
+
+
+def _requests(engine: Engine, batch: int) -> Speed:
+    started = time.perf_counter()
+    _submit(engine, batch, CONTEXT, ANSWER, GREEDY)
+    _until_all_decode(engine)
+    left = sum(ANSWER - sequence.generated for sequence in engine.scheduler.running)
+    seconds = _seconds(lambda: _finish(engine))
+    total = time.perf_counter() - started
+    return Speed("requests", batch, CONTEXT, batch * ANSWER / total, decoding=left / seconds)
+
+
+def _submit(engine: Engine, batch: int, length: int, answer: int, sampling: Sampling) -> None:
+    """Queue requests whose prompts no other request shares, and which end after `answer` tokens."""
+    sampling = sampling.resolve(Sampling(seed=0, max_tokens=answer, ignore_eos=True))
+    for _ in range(batch):
+        prompt = Random(next(_fresh)).choices(range(engine.vocab), k=length)
+        engine.submit(prompt, sampling, lambda update: False)
+
+
+def _until_all_decode(engine: Engine) -> None:
+    while engine.scheduler.waiting or any(s.generated == 0 for s in engine.scheduler.running):
+        engine.step()
+
+
+def _finish(engine: Engine) -> None:
+    while not engine.idle:
+        engine.step()
+
+
+def _inside(engine: Engine) -> float | None:
+    """Seconds of forward passes so far; None where they are not native, and nothing tells them from the rest."""
+    native = getattr(engine.runner, "native", None)
+    return None if native is None else native.seconds
 
 
 def _seconds(work: Callable[[], object]) -> float:

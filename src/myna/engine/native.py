@@ -3,6 +3,7 @@
 The readable decoder (model/decoder.py) stays the truth that the program is tested against.
 """
 
+import time
 from array import array
 
 import torch
@@ -35,6 +36,7 @@ class NativeStep:
     def __init__(self, model: Decoder, pages: Pages):
         self.model = model
         self.pages = pages
+        self.seconds = 0.0  # spent in the native library so far
         self._build(rows=64, samples=8, parts=64)
 
     def run(self, plan: Plan) -> Tensor:
@@ -47,7 +49,9 @@ class NativeStep:
         if any(need > there for need, there in needs):
             self._build(*(2 * need if need > there else there for need, there in needs))
         describe(self.step, plan)
+        started = time.perf_counter()
         self.program.run()
+        self.seconds += time.perf_counter() - started
         logits, cap = self.buffers.logits[:samples], self.model.spec.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 

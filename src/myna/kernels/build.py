@@ -89,6 +89,8 @@ def load(level: str) -> ctypes.CDLL:
     native.myna_run.restype = None
     native.myna_choose.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
     native.myna_choose.restype = None
+    native.myna_read.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    native.myna_read.restype = ctypes.c_int64
     if (got := native.myna_level().decode()) != level:
         raise Unavailable(f"the compiler made the level {got}, not {level}.")
     native.myna_threads(threads())

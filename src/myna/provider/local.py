@@ -198,9 +198,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
         draft_rows=how.draft_rows,
     )
     details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}
-    return Local(
-        Loop(engine), chat, name=name or directory.name, defaults=_sampling(directory.generation), details=details
-    )
+    return Local(Loop(engine), chat, name=name or directory.name, defaults=recommended(directory), details=details)
 
 
 def _check_memory(directory: "ModelDir", how: Loading) -> int:
@@ -219,8 +217,9 @@ def _check_memory(directory: "ModelDir", how: Loading) -> int:
     return kv_tokens
 
 
-def _sampling(generation: dict[str, Any]) -> Sampling:
+def recommended(directory: "ModelDir") -> Sampling:
     """What generation_config.json recommends, in its own field names (transformers')."""
+    generation = directory.generation
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
     found = {name: generation[name] for name in names if generation.get(name) is not None}
     return Sampling(temperature=0.0) if generation.get("do_sample") is False else Sampling(**found).check()

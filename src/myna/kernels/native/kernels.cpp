@@ -163,3 +163,16 @@ extern "C" void myna_choose(Draw* rows, int64_t count, int64_t vocab) {
         for (int64_t row = begin; row < end; row++) choose(rows[row], vocab);
     });
 }
+
+// Read memory as fast as all threads can: what a step's speed is compared with. The sum is there so that it is read.
+extern "C" int64_t myna_read(const uint8_t* memory, int64_t bytes) {
+    constexpr int64_t STRETCH = 1 << 17;
+    std::atomic<int64_t> total{0};
+    parallel(bytes / STRETCH, 1, [&](int64_t begin, int64_t end) {
+        i32x16 sums[4] = {set1i(0), set1i(0), set1i(0), set1i(0)};
+        for (const uint8_t* p = memory + begin * STRETCH; p < memory + end * STRETCH; p += 256)
+            for (int i = 0; i < 4; i++) sums[i] = addi(sums[i], loadi(p + 64 * i));
+        total += sumi(addi(addi(sums[0], sums[1]), addi(sums[2], sums[3])));
+    });
+    return total;
+}

@@ -1,0 +1,71 @@
+"""`myna bench` counts what it says: prompts of their own, whole answers, and an engine left as it was found."""
+
+import pytest
+import torch
+
+from myna.engine.engine import Engine, engine_for
+from myna.engine.measure import bytes_read, measure, read_bandwidth
+from myna.model import AttentionRule, Decoder, Norm, Rope, Spec
+from myna.model.linear import int8_linear
+from myna.records import Sampling
+
+
+@pytest.fixture(scope="module")
+def model() -> Decoder:
+    spec = Spec(
+        family="llama", vocab=500, width=64, layers=1, heads=4, kv_heads=2, head_dim=16, hidden=96, max_len=2048,
+        norm=Norm(), rules=(AttentionRule(0.25),), rope=Rope(dim=16), tied=True,
+    )  # fmt: skip
+    return Decoder(spec, int8_linear).eval()
+
+
+class Watched:
+    """The engine's own `submit`, and what it was asked."""
+
+    def __init__(self, engine: Engine):
+        self.prompts: list[tuple[int, ...]] = []
+        self.tokens = 0
+        self._submit = engine.submit
+        engine.submit = self.submit  # type: ignore[method-assign]
+
+    def submit(self, ids: list[int], sampling: Sampling, listen: object) -> int:
+        self.prompts.append(tuple(ids))
+        return self._submit(ids, sampling, self.hear)
+
+    def hear(self, update: object) -> bool:
+        self.tokens += 1
+        return False
+
+
+@torch.inference_mode()
+def test_every_row_is_measured_on_prompts_of_its_own(model: Decoder) -> None:
+    engine = engine_for(model, kv_tokens=40 * 400, prefix_cache=False)
+    watched = Watched(engine)
+    speeds = list(measure(engine, model, Sampling(temperature=0.7, top_k=20), long=700))
+    assert [(s.what, s.context, s.batch) for s in speeds] == [
+        ("prefill", 512, 1),
+        *((what, 128, batch) for what in ("decode", "decode sampled") for batch in (1, 8, 32)),
+        ("requests", 128, 8), ("requests", 128, 32), ("prefill", 700, 1), ("decode", 700, 1),
+    ]  # fmt: skip
+    assert all(s.tokens_per_second > 0 for s in speeds)
+    assert len(set(watched.prompts)) == len(watched.prompts) == 1 + 3 + 2 * 41 + 40 + 2
+    assert watched.tokens >= 40 * 128
+    assert engine.idle
+    assert engine.scheduler.blocks.free == engine.scheduler.blocks.count
+
+
+@torch.inference_mode()
+def test_batches_that_the_engine_does_not_run_at_once_are_left_out(model: Decoder) -> None:
+    engine = engine_for(model, kv_tokens=4000, prefix_cache=False, max_running=8)
+    assert max(s.batch for s in measure(engine, model, Sampling(temperature=0.0))) == 8
+
+
+def test_a_step_reads_its_weights_once_and_the_keys_and_values_of_everybody(model: Decoder) -> None:
+    tables = [t for name, t in model.named_buffers() if name.startswith("rotary.")]
+    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()]) - sum(t.nbytes for t in tables)
+    assert bytes_read(model, 1, 0) == weights  # the embedding is the head too
+    assert bytes_read(model, 3, 100) == weights + 300 * model.kv_bytes_per_token
+
+
+def test_a_bandwidth_is_one_that_a_memory_may_have() -> None:
+    assert 1e8 < read_bandwidth(rounds=1) < 1e13
