@@ -1,4 +1,4 @@
-"""A real model: our float32 logits are transformers', and int8 stays close to them."""
+"""A real model: our float32 logits are transformers'. What other precisions lose: tests/engine/test_quality.py."""
 
 from pathlib import Path
 
@@ -22,7 +22,6 @@ CODE = '''def primes(n: int) -> list[int]:
             sieve[i * i :: i] = bytes(len(range(i * i, n, i)))
     return [i for i, prime in enumerate(sieve) if prime]
 '''
-CHINESE = "语言是人类最重要的交际工具，是人们进行沟通交流的主要表达方式。文字是记录语言的符号系统。"
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +50,3 @@ def test_float32_logits_of_a_gguf_are_those_of_transformers(
     for text in (ENGLISH, CODE):
         ids = tokenizer(text, return_tensors="pt").input_ids
         torch.testing.assert_close(logits(decoder, ids), oracle(ids).logits, rtol=1e-4, atol=1e-3)
-
-
-@torch.inference_mode()
-@pytest.mark.parametrize("precision", ["int8", "auto"])
-def test_quantized_stays_close_to_float32(
-    precision: str,
-    decoder: Decoder,
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    smollm2: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Mean KL divergence from float32 below 0.006 nats over some 500 tokens of English, code and Chinese; llama.cpp's Q8_0
-    of the same model has 0.005."""
-    ids = tokenizer(2 * (ENGLISH + CODE + CHINESE), return_tensors="pt").input_ids[:, :512]
-    exact = logits(decoder, ids).log_softmax(-1)
-    close = logits(load_model(ModelDir.open(smollm2), precision, 2048), ids).log_softmax(-1)
-    kl = (exact.exp() * (exact - close)).sum(-1)
-    agree = (exact.argmax(-1) == close.argmax(-1)).float().mean()
-    with capsys.disabled():
-        print(
-            f"\n{precision} against float32, {ids.shape[1]} tokens: KL mean {kl.mean():.5f}, worst {kl.max():.4f}, greedy {agree:.1%}"
-        )
-    assert kl.mean() < 0.006
