@@ -21,8 +21,9 @@ PROMPTS = [
     "写一条SQL：统计每个部门的平均工资。", "为什么天空是蓝色的？", "用一句话介绍李白。",
 ]  # fmt: skip
 TOKENS = 32
-# Log-probabilities of two float32 implementations differ by about 1e-5 here; a gap below this is a tie.
-TIE = {"float32": 1e-3, "int8": 0.3}
+# By how much, in log-probability, transformers may prefer another token, and for how many tokens of a hundred it may.
+# Two float32 implementations differ by about 1e-5 here; a gap below 1e-3 is a tie.
+ALLOWED = {"float32": (1e-3, 0.0), "auto": (0.3, 5.0), "int8": (0.3, 5.0)}
 
 
 def continuations(directory: Path, precision: str) -> list[tuple[list[int], list[int]]]:
@@ -52,16 +53,15 @@ def judge(directory: Path, said: list[tuple[list[int], list[int]]]) -> list[tupl
 @pytest.mark.slow
 def test_greedy_continuations_are_transformers_own(qwen_coder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = {}
-    for precision in ("float32", "int8"):
+    for precision in ALLOWED:
         said[precision] = continuations(qwen_coder, precision)
         gc.collect()
-    total = {precision: sum(len(answer) for _, answer in pairs) for precision, pairs in said.items()}
-    differences = judge(qwen_coder, said["float32"] + said["int8"])
-    for precision, first in (("float32", 0), ("int8", len(PROMPTS))):
-        mine = [gap for number, _, gap in differences if first <= number < first + len(PROMPTS)]
+    differences = judge(qwen_coder, [pair for pairs in said.values() for pair in pairs])
+    for number, (precision, (most, share)) in enumerate(ALLOWED.items()):
+        first = number * len(PROMPTS)
+        gaps = [round(gap, 4) for at, _, gap in differences if first <= at < first + len(PROMPTS)]
+        total = sum(len(answer) for _, answer in said[precision])
         with capsys.disabled():
-            print(
-                f"\n{precision}: {len(mine)} of {total[precision]} tokens are not the oracle's first choice; gaps {mine}"
-            )
-        assert all(gap < TIE[precision] for gap in mine)
-        assert len(mine) <= (0 if precision == "float32" else total[precision] * 0.05)
+            print(f"\n{precision}: {len(gaps)} of {total} tokens are not the oracle's first choice; gaps {gaps}")
+        assert all(gap < most for gap in gaps)
+        assert len(gaps) <= total * share / 100
