@@ -176,9 +176,10 @@ inline int64_t stretch_rows(int64_t groups) {
     return rows < 4 * TILE ? 4 * TILE : rows;
 }
 
-// The unit's share of the next one, which lies behind it, that each of several tiles asks for.
+// Where one tile is all there is, 4 KiB ahead; else the tile's share of the next unit, which lies behind this one.
 inline Ahead ahead_of(const uint8_t* unit, int64_t bytes, int64_t groups, int64_t number, int64_t tiles) {
     int64_t lines = bytes / (groups * tiles * 64) + 1, from = number * groups * lines * 64;
+    if (tiles == 1) return {unit + 4096, int(lines)};
     return {unit + bytes + from, from < bytes ? int(lines) : 0};
 }
 
