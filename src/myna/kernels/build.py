@@ -1,4 +1,5 @@
-"""The native library: compiled with the machine's own compiler when it is first needed, kept in the user's cache.
+"""The native library: the wheel's, where it has one for this processor (hatch_build.py makes them with this file), else
+compiled with the machine's own compiler when it is first needed and kept in the user's cache.
 
 MYNA_KERNELS chooses a level (avx512, avx2, portable) or `off`; by default the best that this processor has. The file's
 name holds a hash of the sources, the compiler and its flags and the processor's features, so another version, compiler or
@@ -17,10 +18,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import torch
-
-from myna.modeldir import cache_dir
-
 SOURCES = Path(__file__).parent / "native"
 VARIABLE = "MYNA_KERNELS"
 COMMON = ["-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-math-errno"]
@@ -30,6 +27,14 @@ LEVELS: dict[str, tuple[set[str], list[str]]] = {
     "avx2": ({"avx2", "fma", "f16c"}, ["-mavx2", "-mfma", "-mf16c"]),
     "portable": (set(), []),
 }
+# What a wheel carries for any machine, the best first: the level, what else the processor must have, the compiler's flags.
+_AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma", "-mf16c", "-mbmi2"]
+SHIPPED: tuple[tuple[str, set[str], list[str]], ...] = (
+    ("avx512", {"fma", "f16c", "bmi2", "avx512_bf16"}, [*_AVX512, "-mavx512bf16"]),
+    ("avx512", {"fma", "f16c", "bmi2"}, _AVX512),
+    ("avx2", set(), LEVELS["avx2"][1]),
+    ("portable", set(), []),
+)
 WITHOUT = "Answers come from PyTorch's own kernels, three to ten times slower."
 
 
@@ -81,7 +86,7 @@ def load(level: str) -> ctypes.CDLL:
     if missing := needs - features():
         raise Unavailable(f"this processor lacks {', '.join(sorted(missing))} for {VARIABLE}={level}.")
     try:
-        native = ctypes.CDLL(str(build([*COMMON, *flags])))
+        native = ctypes.CDLL(str(_find(level, flags)))
     except OSError as e:
         raise Unavailable(f"the compiled library cannot be loaded: {e}.") from None
     native.myna_level.restype = ctypes.c_char_p
@@ -97,8 +102,24 @@ def load(level: str) -> ctypes.CDLL:
     return native
 
 
+def _find(level: str, flags: list[str]) -> Path:
+    """The wheel's library, as fast as one for exactly this processor (docs/log.md); else one compiled here."""
+    for shipped, needs, for_all in SHIPPED:
+        path = shipped_path(shipped, for_all)
+        if shipped == level and needs <= features() and path.exists():
+            return path
+    return build([*COMMON, *flags])
+
+
+def shipped_path(level: str, flags: list[str]) -> Path:
+    """Where a wheel has the library of these flags and of exactly these sources."""
+    return SOURCES.with_name("built") / f"{level}-{_hash([platform.machine(), *COMMON, *flags])}.so"
+
+
 def threads() -> int:
     """As many as torch uses, but no more than this process may run on or its control group gives time for."""
+    import torch  # here, because the wheel's build, which has no torch, runs this file
+
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(torch.get_num_threads(), allowed, _quota()))
 
@@ -114,8 +135,12 @@ def _quota() -> int:
 
 def build(flags: list[str]) -> Path:
     """Compile the sources with these flags, unless that was done before; returns the library's path."""
-    compiler = _compiler()
-    path = cache_dir() / "kernels" / f"{_key(compiler, flags)}.so"
+    from myna.modeldir import cache_dir  # here, as above
+
+    compiler = find_compiler()
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout
+    key = _hash([platform.machine(), version, *compiler, *flags, *sorted(features())])
+    path = cache_dir() / "kernels" / f"{key}.so"
     if path.exists():
         return path
     try:
@@ -123,17 +148,25 @@ def build(flags: list[str]) -> Path:
         print("myna: compiling the native kernels, once; some seconds", file=sys.stderr)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             made = Path(scratch) / path.name
-            command = [*compiler, *flags, "-w", "-o", str(made), str(SOURCES / "kernels.cpp")]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-            if done.returncode:
-                raise Unavailable(f"`{shlex.join(command)}` failed: {done.stderr.strip()[-500:]}")
+            compile_to(made, compiler, flags)
             made.rename(path)
-    except (OSError, subprocess.SubprocessError) as e:
+    except OSError as e:
         raise Unavailable(f"compiling failed: {e}.") from None
     return path
 
 
-def _compiler() -> list[str]:
+def compile_to(made: Path, compiler: list[str], flags: list[str]) -> None:
+    """Compile the sources into the file `made`. Raises Unavailable with the compiler's last words."""
+    command = [*compiler, *flags, "-w", "-o", str(made), str(SOURCES / "kernels.cpp")]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    except (OSError, subprocess.SubprocessError) as e:
+        raise Unavailable(f"compiling failed: {e}.") from None
+    if done.returncode:
+        raise Unavailable(f"`{shlex.join(command)}` failed: {done.stderr.strip()[-500:]}")
+
+
+def find_compiler() -> list[str]:
     """$CXX, or c++, g++ or clang++, whichever is there first."""
     for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         words = shlex.split(name or "")
@@ -142,8 +175,7 @@ def _compiler() -> list[str]:
     raise Unavailable("there is no C++ compiler (install g++ or clang++, or set CXX).")
 
 
-def _key(compiler: list[str], flags: list[str]) -> str:
-    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True).stdout
-    sources = [file.read_bytes() for file in sorted(SOURCES.iterdir())]
-    words = [platform.machine(), version, *compiler, *flags, *sorted(features())]
+def _hash(words: list[str]) -> str:
+    """Of the words and the sources."""
+    sources = [file.read_bytes() for file in sorted(SOURCES.iterdir()) if file.is_file()]
     return hashlib.blake2b("\0".join(words).encode() + b"\0".join(sources), digest_size=12).hexdigest()
