@@ -85,9 +85,9 @@ FEATURES = {
     "guessing, reference": {
         "kv_tokens": 4000,
         "draft_rows": 16,
-        "runner": lambda model, blocks: ReferenceRunner(model),
+        "runner": ReferenceRunner,
     },
-    "reference": {"kv_tokens": 4000, "runner": lambda model, blocks: ReferenceRunner(model)},
+    "reference": {"kv_tokens": 4000, "runner": ReferenceRunner},
 }
 
 

@@ -32,6 +32,7 @@ def run(model: str = DEFAULT, /, *, long: int = 0, json: bool = False, loading: 
     """
     from myna.engine.engine import engine_for
     from myna.engine.measure import measure
+    from myna.engine.runner import runner_for
     from myna.kernels.build import level, threads
     from myna.model import load_model
 
@@ -39,7 +40,10 @@ def run(model: str = DEFAULT, /, *, long: int = 0, json: bool = False, loading: 
     directory = ModelDir.open(find(model))
     decoder = load_model(directory, loading.precision, loading.max_len)
     kv_tokens = int(loading.kv_gb * 2**30 / decoder.kv_bytes_per_token)
-    engine = engine_for(decoder, kv_tokens=kv_tokens, max_running=loading.max_running, prefix_cache=False)
+    runner = runner_for(loading.precision)
+    engine = engine_for(
+        decoder, kv_tokens=kv_tokens, max_running=loading.max_running, prefix_cache=False, runner=runner
+    )
     screen.print(f"{model} as {decoder.precision}, kernels: {level()}, {threads()} threads\n")
     for speed in measure(engine, decoder, recommended(directory), long=long):
         screen.print(_line(speed), soft_wrap=True)

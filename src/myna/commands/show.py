@@ -17,7 +17,7 @@ def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096)
     model
         A pulled model's name, or the path of a model directory.
     precision
-        auto, float32, bfloat16, int8, int4 or mixed, as for loading.
+        auto, float32, bfloat16, int8, int4, mixed or reference, as for loading.
     tokens
         How long a conversation to reckon with.
     """

@@ -2,7 +2,7 @@
 
     plan = scheduler.plan()          which tokens
     logits = runner.run(plan)        the forward pass
-    choices = choose(logits, ...)    the next tokens
+    choices = runner.choose(logits)  the next tokens
     scheduler.settle(plan, choices)  who is finished
 
 One thread steps it. `Loop` (loop.py) gives it a thread; `generate` runs it to the end here, for tests and benchmarks.
@@ -19,7 +19,7 @@ from myna.engine.blocks import BLOCK, Blocks, blocks_for
 from myna.engine.lookup import Lookup
 from myna.engine.request import Plan, Request, Sequence, resolve_max_tokens
 from myna.engine.runner import PagedRunner, Runner
-from myna.engine.sample import BrokenLogits, Choice, choose
+from myna.engine.sample import BrokenLogits, Choice
 from myna.engine.schedule import Scheduler
 from myna.engine.speculate import Speculator
 from myna.model import Decoder
@@ -101,7 +101,7 @@ class Engine:
         started = time.perf_counter()
         try:
             logits = self.runner.run(plan)
-            choices = choose(logits, plan.sampling)
+            choices = self.runner.choose(logits, plan.sampling)
         except Exception as e:
             # Out of memory, most likely. Whoever was in this step learns of it; the engine lives on.
             log.exception("a step failed; its %d sequences end with an error", len(plan.slices))

@@ -1,6 +1,7 @@
 """Running a plan: the paged runner that serves, and the reference it must agree with."""
 
 import logging
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor
 
 from myna.engine.native import NativeStep, why_not
 from myna.engine.pages import Pages, StepMemory, order
-from myna.engine.request import Plan
-from myna.model import Causal, Decoder
+from myna.engine.request import Plan, Slice
+from myna.engine.sample import BrokenLogits, Choice, choose, choose_by_torch
+from myna.model import REFERENCE, Causal, Decoder
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,9 @@ class Runner(Protocol):
 
     def run(self, plan: Plan) -> Tensor: ...
 
+    def choose(self, logits: Tensor, slices: Iterable[Slice]) -> list[list[Choice] | BrokenLogits]:
+        """The next tokens of each slice; see sample.choose."""
+
     def clear(self, blocks: list[int]) -> None:
         """Forget what these blocks hold: their owner computed NaN."""
 
@@ -26,6 +31,8 @@ class Runner(Protocol):
 class PagedRunner:
     """One forward pass over all rows of the plan, keys and values in preallocated pages: as a program of the native
     kernels where that can be, else through the decoder. Logits are good until the next run."""
+
+    choose = staticmethod(choose)
 
     def __init__(self, model: Decoder, blocks: int):
         self.model = model
@@ -52,9 +59,12 @@ class PagedRunner:
 
 
 class ReferenceRunner:
-    """The slow truth: every token from a plain forward pass over the whole sequence. No pages, no batch, no cache."""
+    """The slow truth: every token from a plain forward pass over the whole sequence. No pages, no batch, no cache, no
+    native code. `blocks` mean nothing to it."""
 
-    def __init__(self, model: Decoder):
+    choose = staticmethod(choose_by_torch)
+
+    def __init__(self, model: Decoder, blocks: int = 0):
         self.model = model
 
     @torch.inference_mode()
@@ -68,3 +78,8 @@ class ReferenceRunner:
 
     def clear(self, blocks: list[int]) -> None:
         """There is nothing to forget."""
+
+
+def runner_for(precision: str) -> Callable[[Decoder, int], Runner]:
+    """What runs a model that was asked for in this precision: "reference" is float32 weights and the slow truth."""
+    return ReferenceRunner if precision == REFERENCE else PagedRunner

@@ -31,14 +31,26 @@ class Choice:
     top: tuple[tuple[int, float], ...] = ()
 
 
+# (logits, slices) -> what is chosen in a row of the logits, None where it is broken
+Rows = Callable[[Tensor, list[Slice]], Callable[[int], Choice | None]]
+
+
 class BrokenLogits(Exception):
     """The model gave NaN or no finite logit for this sequence. It ends; its batch-mates do not notice."""
 
 
+def choose_by_torch(logits: Tensor, slices: Iterable[Slice]) -> list[list[Choice] | BrokenLogits]:
+    """As `choose`, with no native code: the truth that it is compared with."""
+    return _choose(logits, [*slices], _by_torch)
+
+
 def choose(logits: Tensor, slices: Iterable[Slice]) -> list[list[Choice] | BrokenLogits]:
     """The next tokens of each slice, from logits [sum of answers, V] float32: one, and one more for each right guess."""
-    slices = [*slices]
-    at = (_by_torch if library() is None else _natively)(logits, slices)
+    return _choose(logits, [*slices], _by_torch if library() is None else _natively)
+
+
+def _choose(logits: Tensor, slices: list[Slice], by: Rows) -> list[list[Choice] | BrokenLogits]:
+    at = by(logits, slices)
     answers: list[list[Choice] | BrokenLogits] = []
     first = 0
     for piece in slices:

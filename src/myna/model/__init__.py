@@ -2,12 +2,13 @@
 
 from myna.model.decoder import Decoder
 from myna.model.fit import Estimate, estimate
-from myna.model.load import describe, hf_state, load_model
+from myna.model.load import REFERENCE, describe, hf_state, load_model
 from myna.model.machine import available_memory
 from myna.model.memory import Cache, Causal, Memory, visible, weigh
 from myna.model.spec import AttentionRule, MoE, Norm, Rope, Spec
 
 __all__ = [
+    "REFERENCE",
     "AttentionRule",
     "Cache",
     "Causal",

@@ -40,6 +40,7 @@ MAKE: dict[str, MakeLinear] = {
 }
 # What only the native kernels can compute with; without them it is int8 in torch's own.
 NATIVE = ("int4", "mixed")
+REFERENCE = "reference"
 HEAD = "lm_head.weight"
 
 
@@ -47,8 +48,9 @@ HEAD = "lm_head.weight"
 def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None) -> Decoder:
     """The decoder of a model directory, without gradients, ready to answer.
 
-    precision  float32, bfloat16, int8, int4, mixed (4-bit blocks of a GGUF file stay as they are, all else becomes int8), or
-               auto: mixed for quantized weights, bfloat16 for 16-bit ones, else float32
+    precision  float32, bfloat16, int8, int4, mixed (4-bit blocks of a GGUF file stay as they are, all else becomes int8);
+               auto: mixed for quantized weights, bfloat16 for 16-bit ones, else float32; or reference: float32, for
+               engine.runner.ReferenceRunner
     max_len    the longest sequence; None is what config.json states
 
     ModelDirError names a tensor that is missing, extra or misshaped, or the setting that cannot be.
@@ -125,8 +127,10 @@ def pick_precision(stored: dict[str, Stored], precision: str) -> str:
         kinds = {tensor.kind for tensor in stored.values() if len(tensor.shape) > 1}
         dense = "bfloat16" if kinds & {"BF16", "F16"} else "float32"
         precision = "mixed" if kinds - set(DENSE) else dense
+    if precision == REFERENCE:
+        return "float32"
     if precision not in MAKE:
-        raise ModelDirError(f"precision {precision!r} is not known; these are: auto, {', '.join(MAKE)}.")
+        raise ModelDirError(f"precision {precision!r} is not known; these are: auto, {', '.join(MAKE)}, {REFERENCE}.")
     return "int8" if precision in NATIVE and library() is None else precision
 
 

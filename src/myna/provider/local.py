@@ -154,7 +154,8 @@ class Loading:
     ----------
     precision
         What weights become in memory: auto follows the disk (of quantized weights, 4-bit ones stay as they are and the
-        others become int8); float32 is the reference.
+        others become int8). reference is the slow truth to compare with: float32, every token from a plain forward pass
+        over the whole text, without native kernels, batches, caches or guesses.
     max_len
         Most tokens of prompt and answer together. Unset is what the model was made for, as far as --kv-gb goes.
     kv_gb
@@ -168,7 +169,7 @@ class Loading:
         steps and guesses turned out to cost and bring here. Answers stay the same. 0 turns guessing off.
     """
 
-    precision: Literal["auto", "float32", "bfloat16", "int8", "int4", "mixed"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "int8", "int4", "mixed", "reference"] = "auto"
     max_len: int | None = None
     kv_gb: float = 1.0
     max_running: int = 64
@@ -183,7 +184,8 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     """
     from myna.engine.engine import engine_for
     from myna.engine.loop import Loop
-    from myna.model import load_model
+    from myna.engine.runner import runner_for
+    from myna.model import REFERENCE, load_model
     from myna.modeldir import ModelDir, find
 
     directory = ModelDir.open(find(model))
@@ -195,7 +197,8 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
         kv_tokens=kv_tokens,
         max_running=how.max_running,
         prefix_cache=how.prefix_cache,
-        draft_rows=how.draft_rows,
+        draft_rows=how.draft_rows if how.precision != REFERENCE else 0,
+        runner=runner_for(how.precision),
     )
     details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}
     return Local(Loop(engine), chat, name=name or directory.name, defaults=recommended(directory), details=details)
