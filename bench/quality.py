@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from gguf_kinds import f16, quantized
 from quality_tables import Measured, print_tables, rows
-from texts import PROMPTS, texts
+from texts import PROMPTS, spread, texts
 from torch import Tensor
 
 from myna.chat import Chat, Tokenizer
@@ -142,15 +142,8 @@ def main() -> None:
 
 
 def make_job(directory: ModelDir, data: Path, tokens: int) -> Job:
-    """Chunks evenly spread over each text."""
     tokenizer, chat = Tokenizer.load(directory.path), Chat.load(directory.path)
-    chunks = {}
-    for name, text in texts(data).items():
-        ids, count = tokenizer.encode(text), tokens // CHUNK
-        if len(ids) < tokens:
-            sys.exit(f"the {name} text has {len(ids)} tokens; --tokens may be at most that.")
-        starts = [i * (len(ids) - CHUNK) // max(count - 1, 1) for i in range(count)]
-        chunks[name] = [ids[start : start + CHUNK] for start in starts]
+    chunks = {name: spread(tokenizer.encode(text), tokens, CHUNK) for name, text in texts(data).items()}
     prompts = [list(chat.render(Conversation.ask(prompt)).ids) for prompt in PROMPTS]
     return Job(directory, cache_dir() / "bench", chunks, prompts, frozenset(chat.stop_ids))
 

@@ -34,6 +34,15 @@ def texts(data: Path) -> dict[str, str]:
     return {name: read(data / file) for name, (file, read) in readers.items()}
 
 
+def spread(ids: list[int], tokens: int, chunk: int) -> list[list[int]]:
+    """Chunks evenly spread over a text, `tokens` together."""
+    count = tokens // chunk
+    if len(ids) < tokens or not count:
+        sys.exit(f"a text of {len(ids)} tokens has no {tokens} of them in chunks of {chunk}.")
+    starts = [i * (len(ids) - chunk) // max(count - 1, 1) for i in range(count)]
+    return [ids[start : start + chunk] for start in starts]
+
+
 def _read(path: Path) -> str:
     return gzip.decompress(path.read_bytes()).decode()
 
