@@ -23,7 +23,8 @@ PROMPTS = [
 TOKENS = 32
 # By how much, in log-probability, transformers may prefer another token, and for how many tokens of a hundred it may.
 # Two float32 implementations differ by about 1e-5 here; a gap below 1e-3 is a tie.
-ALLOWED = {"float32": (1e-3, 0.0), "auto": (0.3, 5.0), "int8": (0.3, 5.0)}
+# Measured: float32 none of 480; auto 2, by .025 and .096; int8 4, by .013 to .098.
+ALLOWED = {"float32": (1e-3, 0.0), "auto": (0.2, 2.0), "int8": (0.2, 2.0)}
 
 
 def continuations(directory: Path, precision: str) -> list[tuple[list[int], list[int]]]:
