@@ -57,7 +57,7 @@ assert torch.allclose(layer(torch.ones(1, 64)), torch.tensor(64.0), rtol=0.01)
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("level", "words"), [("sse9", "is not known; these are: avx512, avx2, portable, off"), ("off", "")]
+    ("level", "words"), [("sse9", "is not known; these are: avx512, avx2, neon, portable, off"), ("off", "")]
 )
 def test_a_level_that_cannot_be_is_named(level: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     build._library.cache_clear()
@@ -72,6 +72,33 @@ def test_a_level_this_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(build.Unavailable, match="lacks fma for MYNA_KERNELS=avx2"):
         build.load("avx2")
     assert build.best() == "portable"
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "cpuinfo", "level"),
+    [
+        ("Linux", "x86_64", "flags\t\t: fpu avx2 fma f16c\n", "avx2"),
+        ("Linux", "aarch64", "BogoMIPS\t: 50.00\nFeatures\t: fp asimd fphp asimdhp asimddp\n", "neon"),
+        ("Linux", "aarch64", "Features\t: fp asimd\n", "portable"),
+        ("Linux", "riscv64", "isa\t: rv64imafdc\n", "portable"),
+        ("Linux", "s390x", "flags", "portable"),
+        ("Darwin", "arm64", None, "neon"),
+        ("Darwin", "x86_64", None, "portable"),
+        ("Windows", "ARM64", None, "portable"),
+    ],
+)
+def test_every_machine_has_a_best_level(
+    system: str, machine: str, cpuinfo: str | None, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_text(path: Path) -> str:
+        if cpuinfo is None:
+            raise FileNotFoundError(path)
+        return cpuinfo
+
+    monkeypatch.setattr(build.platform, "system", lambda: system)
+    monkeypatch.setattr(build.platform, "machine", lambda: machine)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert build.best() == level
 
 
 def big_product(x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The native library: the wheel's, where it has one for this processor (hatch_build.py makes them with this file), else
 compiled with the machine's own compiler when it is first needed and kept in the user's cache.
 
-MYNA_KERNELS chooses a level (avx512, avx2, portable) or `off`; by default the best that this processor has. The file's
+MYNA_KERNELS chooses a level (avx512, avx2, neon, portable) or `off`; by default the best that this processor has. The file's
 name holds a hash of the sources, the compiler and its flags and the processor's features, so another version, compiler or
 machine builds its own. It is compiled to a temporary file and renamed: two processes at once do no harm.
 """
@@ -25,7 +25,8 @@ COMMON = ["-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-ffp-contract=of
 LEVELS: dict[str, tuple[set[str], list[str]]] = {
     "avx512": ({"avx512_vnni", "avx512bw", "avx512vl", "avx512dq", "avx512f"}, ["-march=native"]),
     "avx2": ({"avx2", "fma", "f16c"}, ["-mavx2", "-mfma", "-mf16c"]),
-    "portable": (set(), []),
+    "neon": ({"asimddp"}, ["-march=armv8.2-a+dotprod"]),
+    "portable": (set(), ["-DMYNA_PORTABLE"]),
 }
 # What a wheel carries for any machine, the best first: the level, what else the processor must have, the compiler's flags.
 _AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma", "-mf16c", "-mbmi2"]
@@ -66,11 +67,14 @@ def level() -> str:
 
 def features() -> set[str]:
     """What this processor can do, in the words of /proc/cpuinfo; empty where the system does not say."""
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return {"asimddp"}  # every Mac with an ARM processor has dot products; the system has no such file
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return set()
-    return set(next((line.split(":")[1] for line in lines if line.startswith("flags")), "").split())
+    # Linux says "flags" on x86 and "Features" on ARM, once a core.
+    return set(next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "").split())
 
 
 def best() -> str:

@@ -1,0 +1,50 @@
+"""NEON says bit for bit what portable C++ says on the same processor, and both what the reference says."""
+
+import ctypes
+
+import pytest
+import torch
+from kernel_cases import random_grouped, random_packed
+
+import emulated
+from myna.kernels import FORMATS, Program, reference, row_bytes
+from myna.kernels.formats import pack
+
+pytestmark = [pytest.mark.slow, emulated.needs_emulator]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_products_of_every_format(name: str) -> None:
+    """Tiles whole and cut, columns in groups whole and cut, large and broken numbers."""
+    rows, columns, format = 70, 200, FORMATS[name]
+    packed, x, bias = random_packed(name, rows, columns), torch.randn(13, columns), torch.randn(rows)
+    x[3], x[4], x[5, 7] = 0, 1e30, torch.nan
+    outs = []
+    for level in emulated.LEVELS:
+        count, program = ctypes.c_int32(len(x)), Program()
+        out, quantized = torch.zeros(13, rows), torch.zeros(13 * row_bytes(columns), dtype=torch.uint8)
+        program.quantize(ctypes.addressof(count), x, quantized, columns)
+        program.linear(ctypes.addressof(count), quantized, out, packed, (rows, columns), format, bias)
+        emulated.run(level, program, count)
+        outs.append((out, quantized))
+    (neon, neon_rows), (portable, portable_rows) = outs
+    assert torch.equal(neon_rows, portable_rows)
+    assert torch.equal(neon.nan_to_num(7), portable.nan_to_num(7))
+    exact = reference.linear(*reference.quantize(x), packed, (rows, columns), format) + bias
+    keep = [row for row in range(13) if row != 5]
+    assert neon[5].isnan().all()
+    torch.testing.assert_close(neon[keep].double(), exact[keep], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["q8", "q4s"])
+def test_full_scale_numbers_do_not_saturate(name: str) -> None:
+    grouped = random_grouped(name, 32, 64)
+    grouped.q[:16], grouped.q[16:] = 0, 255 if name == "q8" else 15
+    packed, x = pack(grouped, FORMATS[name]).flatten(), torch.cat((torch.ones(1, 64), -torch.ones(1, 64)))
+    count, program, out = ctypes.c_int32(2), Program(), torch.empty(2, 32)
+    quantized = torch.empty(2 * row_bytes(64), dtype=torch.uint8)
+    program.quantize(ctypes.addressof(count), x, quantized, 64)
+    program.linear(ctypes.addressof(count), quantized, out, packed, (32, 64), FORMATS[name])
+    emulated.run("neon", program, count)
+    exact = reference.linear(*reference.quantize(x), packed, (32, 64), FORMATS[name])
+    torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-3)
