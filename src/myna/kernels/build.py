@@ -33,8 +33,7 @@ _AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"
 SHIPPED: tuple[tuple[str, set[str], list[str]], ...] = (
     ("avx512", {"fma", "f16c", "bmi2", "avx512_bf16"}, [*_AVX512, "-mavx512bf16"]),
     ("avx512", {"fma", "f16c", "bmi2"}, _AVX512),
-    ("avx2", set(), LEVELS["avx2"][1]),
-    ("portable", set(), []),
+    *((level, set(), LEVELS[level][1]) for level in ("avx2", "neon", "portable")),
 )
 WITHOUT = "Answers come from PyTorch's own kernels, three to ten times slower."
 
