@@ -77,7 +77,7 @@ directory = ModelDir.open(path)
 if how == "packing":
     directory = replace(directory, weights=Weights(directory.weights))
 decoder = load_model(directory, max_len=4096)
-cache = Cache(decoder.spec, 1, kv_tokens, decoder.kv_dtype)
+cache = Cache(decoder.spec, 1, kv_tokens, getattr(torch, decoder.kv_format.kept))
 cache.keys.fill_(0), cache.values.fill_(0)
 with torch.inference_mode():
     hidden = decoder(torch.arange(512)[None], torch.arange(512)[None], cache)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from myna.kernels import PageFormat
 from myna.model.attention import Angles, Attention
 from myna.model.linear import Linear, MakeLinear, PackedLinear
 from myna.model.memory import Memory
@@ -11,6 +12,7 @@ from myna.model.moe import Experts
 from myna.model.norm import make_norm
 from myna.model.rope import Rotary
 from myna.model.spec import Spec
+from myna.records import ModelDirError
 
 
 class Block(nn.Module):
@@ -35,11 +37,13 @@ class Decoder(nn.Module):
     """`linear` makes every projection, the embedding and the head: Linear to train, PackedLinear to serve quantized.
 
     `max_len` is how many positions its rotary tables hold; longer input is an IndexError, so callers check first.
+    `kv` is how pages keep keys and values: int8, or auto: float32 beside float32 weights, bfloat16 otherwise.
     """
 
-    def __init__(self, spec: Spec, linear: MakeLinear = Linear, max_len: int | None = None):
+    def __init__(self, spec: Spec, linear: MakeLinear = Linear, max_len: int | None = None, kv: str = "auto"):
         super().__init__()
         self.spec = spec
+        self.kv = kv
         self.max_len = max_len or spec.max_len
         self.embed = linear(spec.width, spec.vocab)
         self.places = None if spec.rope else Linear(spec.width, spec.max_len)
@@ -56,14 +60,14 @@ class Decoder(nn.Module):
         return "+".join(sorted(packed)) if packed else self.embed.precision
 
     @property
-    def kv_dtype(self) -> torch.dtype:
-        """What keys and values are kept in: float32 beside float32 weights, bfloat16 otherwise."""
-        return torch.float32 if self.precision == "float32" else torch.bfloat16
+    def kv_format(self) -> PageFormat:
+        """How keys and values are kept while answering."""
+        return PageFormat(pick_kv(self.kv, self.precision), self.spec.head_dim)
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that the keys and values of one token take, over all layers."""
-        return self.spec.kv_numbers * self.kv_dtype.itemsize
+        return self.spec.kv_bytes(self.kv_format.kept)
 
     def forward(self, ids: Tensor, positions: Tensor, memory: Memory) -> Tensor:
         """Long [...], Long [...] -> hidden float32 [..., C], normalised and ready for `logits`."""
@@ -81,3 +85,10 @@ class Decoder(nn.Module):
         logits = (self.head or self.embed)(hidden)
         cap = self.spec.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def pick_kv(kv: str, precision: str) -> str:
+    """What `kv` ("auto" or "int8") means beside weights of this precision."""
+    if kv not in ("auto", "int8"):
+        raise ModelDirError(f"kv {kv!r} is not known; these are: auto, int8.")
+    return kv if kv == "int8" else "float32" if precision == "float32" else "bfloat16"

@@ -45,13 +45,14 @@ HEAD = "lm_head.weight"
 
 
 @torch.inference_mode(False)  # the weights stay trainable, whoever asks for them
-def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None) -> Decoder:
+def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None, kv: str = "auto") -> Decoder:
     """The decoder of a model directory, without gradients, ready to answer.
 
     precision  float32, bfloat16, int8, int4, mixed (4-bit blocks of a GGUF file stay as they are, all else becomes int8);
                auto: mixed for quantized weights, bfloat16 for 16-bit ones, else float32; or reference: float32, for
                engine.runner.ReferenceRunner
     max_len    the longest sequence; None is what config.json states
+    kv         how keys and values are kept: int8, or auto (see Decoder)
 
     ModelDirError names a tensor that is missing, extra or misshaped, or the setting that cannot be.
     """
@@ -60,7 +61,7 @@ def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None
     max_len = pick_length(spec, max_len)
     formats = formats_of(spec, stored, precision)
     with torch.device("meta"):
-        decoder = Decoder(spec, MAKE[precision], max_len)
+        decoder = Decoder(spec, MAKE[precision], max_len, kv)
         for path, pieces in formats.items():
             module = decoder.get_submodule(path.removesuffix(".weight"))
             if isinstance(module, PackedLinear):
