@@ -100,7 +100,7 @@ def test_a_program_is_its_decoder_whole_in_chunks_and_a_token_at_a_time(config: 
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LEVELS[:1] + [pytest.param(level, marks=pytest.mark.slow) for level in LEVELS[1:]])
 @pytest.mark.parametrize("kv", ["auto", "int8"])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_logits_are_bit_for_bit_the_same_however_their_sequence_is_cut(

@@ -23,9 +23,9 @@ def test_logits_are_bit_for_bit_those_of_one_thread(config: str) -> None:
         native = library()
         assert native is not None
         native.myna_threads(threads)
-        step = NativeStep(decoder, Pages(decoder.spec, 64, torch.bfloat16))
-        for buffer in (value for value in vars(step).values() if isinstance(value, torch.Tensor)):
-            buffer.fill_(77)  # memory given back and taken again may hold the right answer
+        step = NativeStep(decoder, Pages(decoder.spec, 64, decoder.kv_format))
+        for buffer in (value for value in vars(step.buffers).values() if isinstance(value, torch.Tensor)):
+            buffer.view(torch.uint8).fill_(77)  # memory given back and taken again may hold the right answer
         long, short, new = (
             sequence(299, [*range(30)], 1),
             sequence(40, [*range(30, 40)], 2),
