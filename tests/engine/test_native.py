@@ -58,11 +58,11 @@ CONFIGS = {
 NEWER = ["gpt2", "odd heads, norms of q and k", "mixtral", "qwen2_moe, one layer dense"]
 
 
-def packed_decoder(config: dict, kv: str = "auto") -> Decoder:
+def packed_decoder(config: dict, kept: str | None = None) -> Decoder:
     """Random, in int8, with norms, biases and logits that matter."""
     spec: Spec = read_spec(Config({k: v for k, v in config.items() if v is not None}))
     torch.manual_seed(len(spec.family))
-    decoder = Decoder(spec, PackedLinear, kv=kv).requires_grad_(False)
+    decoder = Decoder(spec, PackedLinear, kept=kept).requires_grad_(False)
     for name, parameter in decoder.named_parameters():
         parameter.normal_(std=0.3) if "bias" in name else parameter.add_(torch.randn_like(parameter) * 0.1)
         if "router" in name:
@@ -101,14 +101,14 @@ def test_a_program_is_its_decoder_whole_in_chunks_and_a_token_at_a_time(config: 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("level", LEVELS[:1] + [pytest.param(level, marks=pytest.mark.slow) for level in LEVELS[1:]])
-@pytest.mark.parametrize("kv", ["auto", "int8"])
+@pytest.mark.parametrize("kept", ["bfloat16", "int8"])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_logits_are_bit_for_bit_the_same_however_their_sequence_is_cut(
-    config: str, kv: str, level: str, monkeypatch: pytest.MonkeyPatch
+    config: str, kept: str, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole, in chunks, verified as drafts, and token by token; across strips, parts and windows."""
     monkeypatch.setenv(build.VARIABLE, level)
-    decoder = packed_decoder(CONFIGS[config], kv)
+    decoder = packed_decoder(CONFIGS[config], kept)
     tokens, blocks = tokens_of(300), [3, 39, 0, *range(4, 30)]
 
     def logits(*cuts: int) -> torch.Tensor:
@@ -167,14 +167,32 @@ def test_a_broken_sequence_does_not_reach_its_batch_mates(config: str) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("kv", ["auto", "int8"])
-def test_what_lies_behind_a_sequence_in_its_last_block_is_never_read(kv: str) -> None:
-    decoder = packed_decoder(CONFIGS["llama"], kv)
+@pytest.mark.parametrize("kept", ["bfloat16", "int8"])
+def test_what_lies_behind_a_sequence_in_its_last_block_is_never_read(kept: str) -> None:
+    decoder = packed_decoder(CONFIGS["llama"], kept)
     step = NativeStep(decoder, Pages(decoder.spec, 2, decoder.kv_format))
     whole = random_sequence(18, [0, 1])
     expected = step.run(Plan((slice_of(whole, 0, 18),))).clone()
     spoil(step.pages, [*range(18, 32)], layers=[0, 1, 2])
     assert torch.equal(step.run(Plan((slice_of(whole, 0, 18),))), expected)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kept", ["bfloat16", "int8"])
+@pytest.mark.parametrize("config", ["llama", "gemma2, caps and windows", "odd heads"])
+def test_the_decoder_reads_and_writes_the_same_pages(config: str, kept: str) -> None:
+    """A prompt computed by either, and what follows by the other."""
+    decoder = packed_decoder(CONFIGS[config], kept)
+    native = PagedRunner(decoder, 24)
+    readable = PagedRunner(decoder, 24)
+    readable.native, whole = None, random_sequence(300, [5, 21, *range(6, 21), 0, 1, 2])
+    exact, _ = wanted(decoder, whole.tokens)
+    for first, second in ((native, readable), (readable, native)):
+        first.run(Plan((Slice(whole, 0, 290),)))
+        second.pages = first.pages
+        if second.native:
+            second.native = NativeStep(decoder, first.pages)
+        assert_alike(second.run(Plan((slice_of(whole, 290, 300),))), exact[-1:])
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -192,11 +210,11 @@ def test_weights_that_are_not_packed_run_through_the_decoder() -> None:
     assert len(engine_for(decoder, kv_tokens=64).generate([[1, 2, 3]], GREEDY)[0][0]) == 5
 
 
-@pytest.mark.parametrize("kv", ["auto", "int8"])
+@pytest.mark.parametrize("kept", ["bfloat16", "int8"])
 @pytest.mark.parametrize("config", ["llama", "gemma3, two ropes", *NEWER])
-def test_batched_preempted_and_cached_answers_are_the_single_ones(config: str, kv: str) -> None:
+def test_batched_preempted_and_cached_answers_are_the_single_ones(config: str, kept: str) -> None:
     """Bit for bit: log-probabilities too, however prompts were cut, whatever the cache held and whoever was put aside."""
-    decoder = packed_decoder(CONFIGS[config], kv)
+    decoder = packed_decoder(CONFIGS[config], kept)
     prompts = [*(tokens_of(n, n) for n in (3, 18, 30, 41, 5, 16)), tokens_of(18, 18) + tokens_of(9, 9)]
     sampling = Sampling(temperature=0.0, max_tokens=24, ignore_eos=True, logprobs=1)
 

@@ -12,7 +12,6 @@ from myna.model.moe import Experts
 from myna.model.norm import make_norm
 from myna.model.rope import Rotary
 from myna.model.spec import Spec
-from myna.records import ModelDirError
 
 
 class Block(nn.Module):
@@ -37,13 +36,13 @@ class Decoder(nn.Module):
     """`linear` makes every projection, the embedding and the head: Linear to train, PackedLinear to serve quantized.
 
     `max_len` is how many positions its rotary tables hold; longer input is an IndexError, so callers check first.
-    `kv` is how pages keep keys and values: int8, or auto: float32 beside float32 weights, bfloat16 otherwise.
+    `kept` is what pages keep keys and values as (see PageFormat); None is float32 beside float32 weights, else bfloat16.
     """
 
-    def __init__(self, spec: Spec, linear: MakeLinear = Linear, max_len: int | None = None, kv: str = "auto"):
+    def __init__(self, spec: Spec, linear: MakeLinear = Linear, max_len: int | None = None, kept: str | None = None):
         super().__init__()
         self.spec = spec
-        self.kv = kv
+        self.kept = kept
         self.max_len = max_len or spec.max_len
         self.embed = linear(spec.width, spec.vocab)
         self.places = None if spec.rope else Linear(spec.width, spec.max_len)
@@ -62,7 +61,8 @@ class Decoder(nn.Module):
     @property
     def kv_format(self) -> PageFormat:
         """How keys and values are kept while answering."""
-        return PageFormat(pick_kv(self.kv, self.precision), self.spec.head_dim)
+        usual = "float32" if self.precision == "float32" else "bfloat16"
+        return PageFormat(self.kept or usual, self.spec.head_dim)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -85,10 +85,3 @@ class Decoder(nn.Module):
         logits = (self.head or self.embed)(hidden)
         cap = self.spec.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
-
-
-def pick_kv(kv: str, precision: str) -> str:
-    """What `kv` ("auto" or "int8") means beside weights of this precision."""
-    if kv not in ("auto", "int8"):
-        raise ModelDirError(f"kv {kv!r} is not known; these are: auto, int8.")
-    return kv if kv == "int8" else "float32" if precision == "float32" else "bfloat16"

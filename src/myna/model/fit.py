@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from math import prod
 
 from myna.kernels import FORMATS, library, row_bytes
-from myna.model.decoder import pick_kv
 from myna.model.linear import BLOCK_ELEMENTS
-from myna.model.load import NATIVE, describe, formats_of, pick_length, pick_precision
+from myna.model.load import NATIVE, describe, formats_of, pick_kv, pick_length, pick_precision
 from myna.model.repack import Pieces
 from myna.model.spec import Slot, Spec
 from myna.modeldir import ModelDir
@@ -54,8 +53,8 @@ def estimate(
     Raises ModelDirError as `load_model` does, after the same checks, and like it reads no weight for them.
     """
     spec, stored = describe(directory)
+    kv_per_token = spec.kv_bytes(pick_kv(stored, kv, precision))
     precision = pick_precision(stored, precision)
-    kv_per_token = spec.kv_bytes(pick_kv(kv, precision))
     return Estimate(
         precision=precision,
         weights=weight_bytes(spec, precision, pick_length(spec, max_len), formats_of(spec, stored, precision)),
