@@ -51,5 +51,6 @@ def unwatch(model: nn.Module) -> None:
 
 def assert_alike(got: Tensor, exact: Tensor) -> None:
     """Rounding a step's numbers to 8 bits turns the smallest difference (keys and values in bfloat16, another order of
-    sums) into one of up to half a step now and then: 3 % of the logits' spread. A wrong operation costs 50 % and more."""
-    assert ((got - exact).std(-1) < 0.06 * exact.std(-1)).all(), ((got - exact).std(-1) / exact.std(-1)).max()
+    sums) into one of up to half a step now and then: 3 % of the logits' spread, 6 % of a mixture's. A wrong operation costs 50 % and
+    more."""
+    assert ((got - exact).std(-1) < 0.08 * exact.std(-1)).all(), ((got - exact).std(-1) / exact.std(-1)).max()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_native import CONFIGS, packed_decoder, sequence, slice_of
+from test_native import CONFIGS, packed_decoder, random_sequence, slice_of
 
 from myna.engine.native import NativeStep
 from myna.engine.pages import Pages
@@ -23,13 +23,13 @@ def test_logits_are_bit_for_bit_those_of_one_thread(config: str) -> None:
         native = library()
         assert native is not None
         native.myna_threads(threads)
-        step = NativeStep(decoder, Pages(decoder.spec, 64, torch.bfloat16))
-        for buffer in (value for value in vars(step).values() if isinstance(value, torch.Tensor)):
-            buffer.fill_(77)  # memory given back and taken again may hold the right answer
+        step = NativeStep(decoder, Pages(decoder.spec, 64, decoder.kv_format))
+        for buffer in (value for value in vars(step.buffers).values() if isinstance(value, torch.Tensor)):
+            buffer.view(torch.uint8).fill_(77)  # memory given back and taken again may hold the right answer
         long, short, new = (
-            sequence(299, [*range(30)], 1),
-            sequence(40, [*range(30, 40)], 2),
-            sequence(50, [*range(40, 50)], 3),
+            random_sequence(299, [*range(30)], 1),
+            random_sequence(40, [*range(30, 40)], 2),
+            random_sequence(50, [*range(40, 50)], 3),
         )
         first = step.run(Plan((slice_of(long, 0, 298), Slice(short, 0, 39)))).clone()
         mixed = Plan((slice_of(long, 298, 299), slice_of(short, 39, 40), slice_of(new, 0, 50)))

@@ -42,7 +42,7 @@ def test_the_reference_is_the_same_with_and_without_native_kernels(
     engine = provider.loop.engine
     provider.close()
     decoder = load_model(ModelDir.open(smollm2), "reference", 64)
-    assert (decoder.precision, str(decoder.kv_dtype)) == ("float32", "torch.float32")
+    assert (decoder.precision, decoder.kv_format.kept) == ("float32", "float32")
     assert engine.scheduler.speculator is None
     assert packed_bytes(smollm2) == kept
     monkeypatch.setenv(build.VARIABLE, "off")

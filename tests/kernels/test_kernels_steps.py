@@ -1,4 +1,4 @@
-"""Norms, gates, rotation and attention against float64, at every level."""
+"""Norms and gates against float64, at every level."""
 
 import ctypes
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from kernel_cases import LEVELS, native, needs_compiler, random_packed
 from torch import Tensor
 
 from myna.kernels import FORMATS, Program, Step, reference, row_bytes
-from myna.kernels.program import ACTIVATIONS, PART, Part
+from myna.kernels.program import ACTIVATIONS, Part
 
 pytestmark = [needs_compiler, pytest.mark.parametrize("level", LEVELS)]
 SIZES = [1, 15, 16, 33, 64, 576]
@@ -94,13 +94,6 @@ def test_learned_positions_are_added_to_their_rows(level: str, columns: int) -> 
     assert torch.equal(x, exact)
 
 
-@pytest.mark.parametrize(("before", "after"), [(24, 32), (32, 24), (8, 16), (20, 32), (1, 16), (16, 16)])
-def test_heads_are_cut_or_filled_with_zeros(level: str, before: int, after: int) -> None:
-    x, out = torch.randn(5, 3 * before), torch.full((5, 3 * after), torch.nan)
-    run(level, 5, lambda p, rows: p.resize_heads(rows, x, out, 3))
-    assert torch.equal(out, reference.resize_heads(x, 3, after))
-
-
 def hidden_layer(level: str, rows: int, gate: Part, up: Part | None, bias: Tensor | None, activation: str) -> None:
     """The first row holds a NaN; the others are within half a step of float64's."""
     n, columns = gate[1]
@@ -133,85 +126,3 @@ def test_every_activation_is_float64s_within_half_a_step(level: str, name: str, 
 def test_gate_and_up_may_be_of_different_formats(level: str, formats: tuple[str, str | None], rows: int) -> None:
     gate, up = formats
     hidden_layer(level, rows, part(gate, 96, 256, 1), part(up, 96, 256, 2) if up else None, None, "silu")
-
-
-def pages(slots: int, keys: int, dim: int) -> tuple[Tensor, Tensor]:
-    """bfloat16 [blocks, keys, 16, dim]"""
-    return torch.randn(slots // 16, keys, 16, dim).bfloat16(), torch.randn(slots // 16, keys, 16, dim).bfloat16()
-
-
-def by_slot(pages: Tensor) -> Tensor:
-    """The same as [slots, keys, dim]"""
-    return pages.transpose(1, 2).flatten(0, 1)
-
-
-@pytest.mark.parametrize("half", [0, 8, 20, 24])
-@pytest.mark.parametrize("norms", [True, False])
-def test_place_turns_and_stores_a_row(level: str, norms: bool, half: int) -> None:
-    heads = (4, 2, 48)
-    qkv, (keys, values) = torch.randn(3, 8 * 48), pages(64, 2, 48)
-    weights = (torch.rand(48) + 0.5, torch.rand(48) + 0.5)
-    cos, sin = (f(torch.arange(40.0)[:, None] * torch.rand(half)) for f in (torch.cos, torch.sin))
-    positions, slots = np.array([5, 39, 0]), np.array([63, 0, 17])
-    q, k, v = qkv.clone().double().unflatten(1, (8, 48)).split((4, 2, 2), dim=1)
-    if norms:
-        q, k = (torch.nn.functional.rms_norm(x, (48,), w.double(), 1e-6) for x, w in zip((q, k), weights, strict=True))
-
-    def turned(x: Tensor) -> Tensor:
-        a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-        c, s = cos[positions].double().unsqueeze(1), sin[positions].double().unsqueeze(1)
-        return torch.cat((a * c - b * s, b * c + a * s, rest), -1)
-
-    before, step, program = keys.clone(), Step(3), Program()
-    step.set([0] * 3, positions, slots, [], [], [])
-    program.place(step, qkv, keys, values, heads, (cos, sin) if half else None, weights if norms else None, 1e-6)
-    with native(level):
-        program.run()
-    torch.testing.assert_close(qkv.unflatten(1, (8, 48))[:, :4].double(), turned(q), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(by_slot(keys)[slots].double(), turned(k), rtol=2**-8, atol=1e-5)
-    assert torch.equal(by_slot(values)[slots], v.bfloat16())
-    before[slots // 16, :, slots % 16] = by_slot(keys)[slots]
-    assert torch.equal(keys, before), "another slot was written to"
-
-
-def attention(
-    q: Tensor, k: Tensor, v: Tensor, start: int, scale: float, window: int | None, cap: float | None
-) -> Tensor:
-    """q [T, H, D] at positions from `start` over k, v [S, K, D]: float64 [T, H, D], q rounded to bfloat16."""
-    group = q.shape[1] // k.shape[1]
-    k, v = (x.double().repeat_interleave(group, 1) for x in (k, v))
-    scores = torch.einsum("thd,shd->hts", q.bfloat16().double(), k) * scale
-    scores = scores if cap is None else cap * torch.tanh(scores / cap)
-    far = (torch.arange(len(q)) + start)[:, None] - torch.arange(len(k))
-    seen = (far >= 0) & (far < (window or len(k)))
-    return torch.einsum("hts,shd->thd", scores.masked_fill(~seen, -torch.inf).softmax(-1), v)
-
-
-@pytest.mark.parametrize(("window", "cap"), [(None, None), (1, None), (50, 5.0), (700, None)])
-@pytest.mark.parametrize("heads", [(6, 2, 64), (4, 4, 16), (8, 1, 48), (2, 1, 128), (40, 1, 16)])
-def test_attention_over_pages_is_float64s(
-    level: str, heads: tuple[int, int, int], window: int | None, cap: float | None
-) -> None:
-    """Decodes short and long, prefills whole and in the middle, their blocks scattered over the pages."""
-    count, kv, dim = heads
-    spans = [(0, 1), (130, 131), (PART * 3 - 1, PART * 3), (0, 70), (61, 100), (PART - 1, PART)]
-    rows = sum(b - a for a, b in spans)
-    qkv, (keys, values) = torch.randn(rows, (count + 2 * kv) * dim), pages(16 * 128, kv, dim)
-    blocks = np.random.default_rng(0).permutation(128).astype(np.int32)
-    sequences, used, positions, row = [], 0, [], 0
-    for a, b in spans:
-        sequences.append((row, b - a, a, used))
-        positions += range(a, b)
-        row, used = row + b - a, used + -(-b // 16)
-    parts = sum(b // PART + 2 for _, b in spans)
-    out, partials = torch.full((rows, count * dim), 7.0), torch.empty(parts * count * (dim + 2))
-    step, program = Step(rows), Program()
-    step.set([0] * rows, positions, [0] * rows, [], sequences, blocks)
-    program.attend(step, qkv, keys, values, out, partials, heads, dim**-0.5, window, cap)
-    with native(level, threads=3):
-        program.run()
-    for (a, b), (row, size, _, first) in zip(spans, sequences, strict=True):
-        slots = (blocks[first : first + -(-b // 16), None] * 16 + np.arange(16)).flatten()[:b]
-        q = qkv[row : row + size, : count * dim].unflatten(1, (count, dim))
-        exact = attention(q, by_slot(keys)[slots], by_slot(values)[slots], a, dim**-0.5, window, cap)
-        torch.testing.assert_close(out[row : row + size].double().view_as(exact), exact, rtol=1e-4, atol=2e-5)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from myna.engine.blocks import BLOCK
+from myna.engine.pages import Pages
 from myna.kernels import library
 from myna.model import Decoder, Spec, estimate, load_model
 from myna.model.config import Config
@@ -13,6 +15,7 @@ from myna.model.families import read_spec
 from myna.model.fit import weight_bytes
 from myna.model.load import MAKE
 from myna.modeldir import ModelDir
+from myna.records import ModelDirError
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 97, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
@@ -77,7 +80,7 @@ directory = ModelDir.open(path)
 if how == "packing":
     directory = replace(directory, weights=Weights(directory.weights))
 decoder = load_model(directory, max_len=4096)
-cache = Cache(decoder.spec, 1, kv_tokens, decoder.kv_dtype)
+cache = Cache(decoder.spec, 1, kv_tokens, getattr(torch, decoder.kv_format.kept))
 cache.keys.fill_(0), cache.values.fill_(0)
 with torch.inference_mode():
     hidden = decoder(torch.arange(512)[None], torch.arange(512)[None], cache)
@@ -119,3 +122,22 @@ def test_a_quantized_file_keeps_its_own_bits_unless_asked_otherwise(smollm2: Pat
     assert estimate(directory).precision == ("mixed" if library() else "int8")
     assert library() is None or estimate(directory).weights < 0.75 * estimate(directory, "int8").weights
     assert estimate(directory, "float32").weights > 3 * estimate(directory).weights
+
+
+def test_int8_keys_and_values_take_half_and_are_counted_so(smollm2: Path) -> None:
+    directory = ModelDir.open(smollm2)
+    usual, small = (load_model(directory, "int8", 64, kv) for kv in ("auto", "int8"))
+    for decoder, kv in ((usual, "auto"), (small, "int8")):
+        pages = Pages(decoder.spec, 8, decoder.kv_format)
+        said = estimate(directory, "int8", kv=kv, kv_tokens=8 * BLOCK)
+        assert said.kv == pages.keys.nbytes + pages.values.nbytes == 8 * BLOCK * decoder.kv_bytes_per_token
+    assert small.kv_bytes_per_token / usual.kv_bytes_per_token == 0.5 + 1 / 32
+
+
+@pytest.mark.parametrize(
+    ("kv", "precision", "words"), [("int4", "auto", "kv 'int4' is not known"), ("int8", "reference", "leave out kv")]
+)
+def test_a_kv_that_cannot_be_is_refused(smollm2: Path, kv: str, precision: str, words: str) -> None:
+    for ask in (lambda d: load_model(d, precision, 64, kv), lambda d: estimate(d, precision, kv=kv)):
+        with pytest.raises(ModelDirError, match=words):
+            ask(ModelDir.open(smollm2))

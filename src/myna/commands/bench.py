@@ -38,7 +38,7 @@ def run(model: str = DEFAULT, /, *, long: int = 0, json: bool = False, loading: 
 
     screen = Console(stderr=json, highlight=False)
     directory = ModelDir.open(find(model))
-    decoder = load_model(directory, loading.precision, loading.max_len)
+    decoder = load_model(directory, loading.precision, loading.max_len, loading.kv)
     kv_tokens = int(loading.kv_gb * 2**30 / decoder.kv_bytes_per_token)
     runner = runner_for(loading.precision)
     engine = engine_for(

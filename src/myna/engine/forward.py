@@ -3,10 +3,7 @@
 Everything a step computes with lies in buffers that are made once; an operation reads one and writes the next.
 """
 
-from math import sqrt
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from myna.engine.pages import Pages
@@ -20,11 +17,10 @@ from myna.model.norm import LayerNorm, RMSNorm
 
 
 class Buffers:
-    """What a step of up to `rows` rows computes with, of which `samples` give logits; `parts` as in Program.attend.
+    """What a step of up to `rows` rows computes with, of which `samples` give logits.
 
     x         [rows, C] the residual stream          added   what attention or MLP give back before it is normalised
-    qkv       [rows, (H + 2 KV) D]                   spread  the same with kv_dim channels a head
-    seen      [rows, H kv_dim] what heads have seen  joined  the same with D channels a head
+    qkv       [rows, (H + 2 KV) D]                   seen    [rows, H D] what heads have seen
     packed    the quantized rows a product reads     hidden  those of an MLP's hidden layer
     logits    [samples, V]
 
@@ -32,16 +28,12 @@ class Buffers:
     answered, shared [rows, C] what the shared expert did.
     """
 
-    def __init__(self, spec: Spec, rows: int, samples: int, parts: int):
-        self.rows, self.parts, moe = rows, parts, spec.moe
+    def __init__(self, spec: Spec, rows: int, samples: int):
+        self.rows, moe = rows, spec.moe
         heads, packed, hidden = spec.heads + 2 * spec.kv_heads, row_bytes(spec.width), row_bytes(spec.hidden)
         self.x = torch.empty(rows, spec.width)
         self.added = torch.empty(rows, spec.width) if spec.post_norms else self.x
-        self.qkv, self.seen = torch.empty(rows, heads * spec.head_dim), torch.empty(rows, spec.heads * spec.kv_dim)
-        odd = spec.kv_dim != spec.head_dim
-        self.spread = torch.empty(rows, heads * spec.kv_dim) if odd else self.qkv
-        self.joined = torch.empty(rows, spec.heads * spec.head_dim) if odd else self.seen
-        self.partials = torch.empty(parts, spec.heads * (spec.kv_dim + 2))
+        self.qkv, self.seen = torch.empty(rows, heads * spec.head_dim), torch.empty(rows, spec.heads * spec.head_dim)
         self.logits = torch.empty(samples, spec.vocab)
         if moe is not None:
             pairs = rows * moe.top_k
@@ -88,29 +80,16 @@ class Forward:
 
     def _attention(self, layer: int, block: Block) -> None:
         spec, program, b, rule = self.spec, self.program, self.buffers, self.spec.rules[layer]
-        attention, heads = block.attention, (spec.heads, spec.kv_heads, spec.kv_dim)
-        keys, values = self.pages.keys[layer], self.pages.values[layer]
+        attention, heads = block.attention, (spec.heads, spec.kv_heads)
+        pages = self.pages.keys[layer], self.pages.values[layer], self.pages.format
         rotary = self.model.local_rotary if spec.local(layer) else self.model.rotary
         angles = None if rotary is None else (rotary.cos, rotary.sin)
-        norms, eps = self._head_norms(attention.q_norm, attention.k_norm) if spec.qk_norm else (None, 0.0)
+        norms = (_norm(attention.q_norm)[0], _norm(attention.k_norm)[0]) if spec.qk_norm else None
         self._linear(self.rows, b.packed, attention.qkv, b.qkv)
-        if b.spread is not b.qkv:
-            program.resize_heads(self.rows, b.qkv, b.spread, spec.heads + 2 * spec.kv_heads)
-        program.place(self.step, b.spread, keys, values, heads, angles, norms, eps)
-        program.attend(
-            self.step, b.spread, keys, values, b.seen, b.partials, heads, rule.scale, rule.window, rule.softcap
-        )
-        if b.joined is not b.seen:
-            program.resize_heads(self.rows, b.seen, b.joined, spec.heads)
-        program.quantize(self.rows, b.joined, b.packed, b.joined.shape[1])
+        program.place(self.step, b.qkv, *pages, heads, angles, norms, spec.norm.eps)
+        program.attend(self.step, b.qkv, *pages, b.seen, heads, rule.scale, rule.window, rule.softcap)
+        program.quantize(self.rows, b.seen, b.packed, b.seen.shape[1])
         self._linear(self.rows, b.packed, attention.out, b.added, adds=not spec.post_norms)
-
-    def _head_norms(self, q_norm: nn.Module, k_norm: nn.Module) -> tuple[tuple[Tensor, Tensor], float]:
-        """Weights and epsilon for heads of kv_dim channels. Where D of them are true and the others zeros, the mean square
-        comes out D / kv_dim too small: so is the epsilon made, and the weights its root."""
-        part, more = self.spec.head_dim / self.spec.kv_dim, self.spec.kv_dim - self.spec.head_dim
-        q, k = (F.pad(_norm(norm)[0] * sqrt(part), (0, more)) for norm in (q_norm, k_norm))
-        return (q, k), self.spec.norm.eps * part
 
     def _mlp(self, mlp: Mlp, out: Tensor, *, adds: bool) -> None:
         """What lies in `packed`, through the MLP, to `out`."""

@@ -14,7 +14,6 @@ from myna.engine.forward import Buffers, Forward
 from myna.engine.pages import Pages
 from myna.engine.request import Plan
 from myna.kernels import UNIT, Step, library
-from myna.kernels.program import PART
 from myna.model import Decoder
 from myna.model.linear import PackedLinear
 from myna.model.mlp import Mlp
@@ -37,15 +36,14 @@ class NativeStep:
         self.model = model
         self.pages = pages
         self.seconds = 0.0  # spent in the native library so far
-        self._build(rows=64, samples=8, parts=64)
+        self._build(rows=64, samples=8)
 
     def run(self, plan: Plan) -> Tensor:
         """logits [rows, V] of the answers of each of plan.sampling, good until the next run."""
         had = self.buffers
         rows = sum(piece.stop - piece.start for piece in plan.slices)
-        parts = sum(blocks_for(s.stop) * BLOCK // PART + 2 for s in plan.slices if s.stop - s.start == 1)
         samples = sum(piece.answers for piece in plan.sampling)
-        needs = (rows, had.rows), (samples, len(had.logits)), (parts, had.parts)
+        needs = (rows, had.rows), (samples, len(had.logits))
         if any(need > there for need, there in needs):
             self._build(*(2 * need if need > there else there for need, there in needs))
         describe(self.step, plan)
@@ -55,8 +53,8 @@ class NativeStep:
         logits, cap = self.buffers.logits[:samples], self.model.spec.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def _build(self, rows: int, samples: int, parts: int) -> None:
-        self.step, self.buffers = Step(max(rows, samples)), Buffers(self.model.spec, rows, samples, parts)
+    def _build(self, rows: int, samples: int) -> None:
+        self.step, self.buffers = Step(max(rows, samples)), Buffers(self.model.spec, rows, samples)
         self.program = Forward(self.model, self.pages, self.step, self.buffers).program
 
 

@@ -7,7 +7,6 @@ slots their sequences own, and attends over them: sequences of similar length to
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from math import prod
 
 import numpy as np
 import torch
@@ -15,30 +14,33 @@ from torch import Tensor
 
 from myna.engine.blocks import BLOCK, blocks_for
 from myna.engine.request import Plan, Slice
+from myna.kernels import PageFormat
 from myna.model import AttentionRule, Spec, visible, weigh
 
 
 class Pages:
-    """`keys` and `values` are [layers, blocks, kv_heads, BLOCK, kv_dim]: what one head reads of a block is one stretch of
-    memory. Slot s is place s % BLOCK of block s // BLOCK."""
+    """`keys` and `values` are uint8 [layers, blocks, kv_heads, bytes]: what one head reads of a block is one stretch of
+    memory, laid out as `format` says. Slot s is place s % BLOCK of block s // BLOCK."""
 
-    def __init__(self, spec: Spec, blocks: int, dtype: torch.dtype):
-        shape = (spec.layers, blocks, spec.kv_heads, BLOCK, spec.kv_dim)
-        self.keys, self.values = _zeros(shape, dtype), _zeros(shape, dtype)
+    def __init__(self, spec: Spec, blocks: int, format: PageFormat):
+        assert format.dim == spec.head_dim
+        shape = (spec.layers, blocks, spec.kv_heads, format.nbytes)
+        self.format = format
+        self.keys, self.values = _zeros(shape), _zeros(shape)
 
     def clear(self, blocks: list[int]) -> None:
-        """Wipe blocks whose owner computed NaN, so that the next owner's padding does not read it."""
+        """Wipe blocks whose owner computed NaN, so that no next owner's sum meets it."""
         for block in blocks:
             self.keys[:, block] = 0
             self.values[:, block] = 0
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _zeros(shape: tuple[int, ...]) -> Tensor:
     """Zeros that take no memory until they are written to: numpy maps them lazily, torch.zeros writes them.
 
     Zeros and not empty: a masked slot still meets a weight of 0 in the sum, and 0 * NaN is NaN.
     """
-    return torch.from_numpy(np.zeros(prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+    return torch.from_numpy(np.zeros(shape, np.uint8))
 
 
 @dataclass(slots=True)
@@ -47,8 +49,8 @@ class Group:
 
     rows: slice
     positions: Tensor  # [B, T] of the rows
-    slots: Tensor  # [B, S], padded with the sequence's own last slot
-    chosen: Tensor  # [B * KV * S]: where the keys of each head lie in a layer's pages, by vectors of D
+    blocks: Tensor  # [B * S / BLOCK]: each sequence's, padded with its own last one
+    behind: Tensor  # [B, 1, S, 1] true where a slot is behind the sequence's end
     masks: dict[int | None, Tensor]  # window -> [B, 1, T, S]; the same in every layer, made once
 
 
@@ -57,25 +59,26 @@ class StepMemory:
 
     def __init__(self, pages: Pages, slices: list[Slice]):
         self.pages = pages
-        tables = [_slots(piece) for piece in slices]
-        self.written = torch.cat([table[piece.start :] for table, piece in zip(tables, slices, strict=True)])  # [rows]
-        self.groups = list(_groups(slices, tables, pages.keys.shape[2]))
+        self.written = torch.cat([_slots(piece) for piece in slices])  # [rows]
+        self.groups = list(_groups(slices))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, rule: AttentionRule) -> Tensor:
         """Store k, v [rows, KV, D] of this step, then attend q [rows, H, D] over everything stored. Returns [rows, H, D]."""
-        keys, values = self.pages.keys[layer], self.pages.values[layer]
-        dim = q.shape[-1]  # pages may be wider
-        keys[self.written // BLOCK, :, self.written % BLOCK, :dim] = k.to(keys.dtype)
-        values[self.written // BLOCK, :, self.written % BLOCK, :dim] = v.to(values.dtype)
-        q = q.to(keys.dtype)
-        out = torch.empty_like(q)
+        keys, values, format = self.pages.keys[layer], self.pages.values[layer], self.pages.format
+        format.write(keys, values, self.written, k, v)
+        outs = []
         for group in self.groups:
-            batch, length = group.slots.shape
-            rows = q[group.rows].unflatten(0, (batch, -1))
-            k, v = (x.flatten(0, 2).index_select(0, group.chosen) for x in (keys, values))
-            k, v = (x.view(batch, -1, length, x.shape[-1])[..., :dim] for x in (k, v))
-            out[group.rows] = _attend(rows, k, v, _mask(group, rule.window), rule).flatten(0, 1)
-        return out
+            # What lies behind a sequence's end is anybody's: a weight of 0 would not keep a NaN there from its sum.
+            k, v = (_join(x, len(group.positions)) for x in format.read(keys, values, group.blocks))
+            k, v = (x.masked_fill_(group.behind, 0) for x in (k, v))
+            rows = q[group.rows].to(k.dtype).unflatten(0, (len(group.positions), -1))
+            outs.append(_attend(rows, k, v, _mask(group, rule.window), rule).flatten(0, 1))
+        return torch.cat(outs)
+
+
+def _join(blocks: Tensor, batch: int) -> Tensor:
+    """[B * n, K, BLOCK, D] -> [B, K, n * BLOCK, D], a copy."""
+    return blocks.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2, 3)
 
 
 def order(plan: Plan) -> list[Slice]:
@@ -83,16 +86,16 @@ def order(plan: Plan) -> list[Slice]:
     return sorted(plan.slices, key=lambda s: (s.stop - s.start > 1, s.stop if s.stop - s.start == 1 else 0))
 
 
-def _groups(slices: list[Slice], tables: list[Tensor], heads: int) -> Iterator[Group]:
+def _groups(slices: list[Slice]) -> Iterator[Group]:
     row = 0
-    numbered = list(zip(slices, tables, strict=True))
-    for (prefill, _), members in groupby(numbered, key=lambda m: _likeness(m[0])):
+    for (prefill, _), members in groupby(slices, key=_likeness):
         for part in [[m] for m in members] if prefill else [list(members)]:
-            rows = sum(piece.stop - piece.start for piece, _ in part)
-            positions = torch.tensor([list(range(piece.start, piece.stop)) for piece, _ in part])
-            slots = _padded([table for _, table in part])
-            chosen = (slots[:, None] // BLOCK * heads + torch.arange(heads)[:, None]) * BLOCK + slots[:, None] % BLOCK
-            yield Group(slice(row, row + rows), positions, slots, chosen.flatten(), {})
+            rows = sum(piece.stop - piece.start for piece in part)
+            positions = torch.tensor([list(range(piece.start, piece.stop)) for piece in part])
+            most = max(blocks_for(piece.stop) for piece in part)
+            blocks = torch.tensor([_padded(piece, most) for piece in part])
+            behind = torch.arange(most * BLOCK) >= torch.tensor([piece.stop for piece in part])[:, None]
+            yield Group(slice(row, row + rows), positions, blocks.flatten(), behind[:, None, :, None], {})
             row += rows
 
 
@@ -103,15 +106,15 @@ def _likeness(piece: Slice) -> tuple[bool, int]:
 
 
 def _slots(piece: Slice) -> Tensor:
-    """The slots of tokens[:stop], in order."""
-    blocks = torch.tensor(piece.sequence.blocks[: blocks_for(piece.stop)])
-    return (blocks[:, None] * BLOCK + torch.arange(BLOCK)).flatten()[: piece.stop]
+    """The slots of its rows."""
+    blocks, places = torch.tensor(piece.sequence.blocks), torch.arange(piece.start, piece.stop)
+    return blocks[places // BLOCK] * BLOCK + places % BLOCK
 
 
-def _padded(tables: list[Tensor]) -> Tensor:
-    """[B, S]. A masked slot still meets a weight of 0, and 0 * NaN is NaN: so nobody is padded with another's slot."""
-    length = max(len(table) for table in tables)
-    return torch.stack([torch.cat((table, table[-1:].expand(length - len(table)))) for table in tables])
+def _padded(piece: Slice, length: int) -> list[int]:
+    """Its blocks, the last one repeated up to a length: nobody is padded with another's."""
+    blocks = piece.sequence.blocks[: blocks_for(piece.stop)]
+    return blocks + blocks[-1:] * (length - len(blocks))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule) -> Tensor:
@@ -126,6 +129,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule) 
 def _mask(group: Group, window: int | None) -> Tensor:
     """[B, 1, T, S] true where a row may look. It hides padding too, as no row looks past itself."""
     if window not in group.masks:
-        slots = torch.arange(group.slots.shape[1])
+        slots = torch.arange(group.behind.shape[2])
         group.masks[window] = visible(group.positions, slots, window).unsqueeze(1)
     return group.masks[window]

@@ -36,7 +36,7 @@ class PagedRunner:
 
     def __init__(self, model: Decoder, blocks: int):
         self.model = model
-        self.pages = Pages(model.spec, blocks, model.kv_dtype)
+        self.pages = Pages(model.spec, blocks, model.kv_format)
         self.clear = self.pages.clear
         self.native = NativeStep(model, self.pages) if why_not(model) is None else None
         if self.native is None and "int" in model.precision:

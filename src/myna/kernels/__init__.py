@@ -2,7 +2,10 @@
 
 from myna.kernels.build import Unavailable, library
 from myna.kernels.formats import FORMATS, GROUP, UNIT, Format
+from myna.kernels.pages import PageFormat
 from myna.kernels.program import Program, Step, row_bytes
 from myna.kernels.routes import Routes
 
-__all__ = ["FORMATS", "GROUP", "UNIT", "Format", "Program", "Routes", "Step", "Unavailable", "library", "row_bytes"]
+__all__ = [
+    "FORMATS", "GROUP", "UNIT", "Format", "PageFormat", "Program", "Routes", "Step", "Unavailable", "library", "row_bytes",
+]  # fmt: skip

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from myna.kernels.build import library
 from myna.kernels.formats import GROUP, Format
+from myna.kernels.pages import KEPT, PageFormat
 from myna.kernels.routes import Routes
 
 Numbers = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
-QUANTIZE, HIDDEN, LINEAR, NORM, EMBED, PLACE, ATTEND, ADD_PLACES, RESIZE_HEADS, ROUTE, DEAL, COMBINE = range(12)
+QUANTIZE, HIDDEN, LINEAR, NORM, EMBED, PLACE, ATTEND, ADD_PLACES, ROUTE, DEAL, COMBINE = range(11)
 Part = tuple[Tensor, tuple[int, int], Format]  # a packed weight, its [rows, columns], its format
 ACTIVATIONS = {
     "silu": 0, "swish": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "gelu": 2, "relu": 3,
 }  # fmt: skip
-PART = 256  # positions of a long decode that are attended together; as in native/attention.h
 
 
 def row_bytes(columns: int) -> int:
@@ -148,30 +148,27 @@ class Program:
         """x[i] += table[position of row i], both float32: learned positions."""
         self._add(ADD_PLACES, step.field("rows"), [x, table, *[None] * 5, step.address], [x.stride(0), table.shape[1]])
 
-    def resize_heads(self, rows: int, x: Tensor, out: Tensor, heads: int) -> None:
-        """The channels of each head of x, cut or filled with zeros to be as many as those of out."""
-        sizes = [x.shape[1] // heads, out.shape[1] // heads]
-        self._add(RESIZE_HEADS, rows, [x, out], [x.stride(0), out.stride(0), heads, *sizes])
-
     def place(
-        self, step: Step, qkv: Tensor, keys: Tensor, values: Tensor, heads: tuple[int, int, int],
+        self, step: Step, qkv: Tensor, keys: Tensor, values: Tensor, format: PageFormat, heads: tuple[int, int],
         angles: tuple[Tensor, Tensor] | None, norms: tuple[Tensor, Tensor] | None = None, eps: float = 0.0,
     ) -> None:  # fmt: skip
-        """Normalise and rotate q and k of float32 qkv in place; write k and v to bfloat16 pages. heads: H, KV, D."""
+        """Normalise and rotate q and k of float32 qkv in place; write k and v to the pages of a layer. heads: H, K."""
         cos, sin = angles or (None, None)
         half = 0 if cos is None else cos.shape[1]
         pointers = [qkv, keys, values, cos, sin, *(norms or (None, None)), step.address]
-        op = self._add(PLACE, step.field("rows"), pointers, [qkv.stride(0), *heads, half])
+        numbers = [qkv.stride(0), *heads, format.dim, half]
+        op = self._add(PLACE, step.field("rows"), pointers, numbers, KEPT[format.kept])
         op.f[0] = eps
 
     def attend(
-        self, step: Step, qkv: Tensor, keys: Tensor, values: Tensor, out: Tensor, partials: Tensor,
-        heads: tuple[int, int, int], scale: float, window: int | None = None, softcap: float | None = None,
+        self, step: Step, qkv: Tensor, keys: Tensor, values: Tensor, format: PageFormat, out: Tensor,
+        heads: tuple[int, int], scale: float, window: int | None = None, softcap: float | None = None,
     ) -> None:  # fmt: skip
-        """out [., H * D] float32 = attention of qkv's queries over the pages. `partials`: float32 scratch of
-        H * (D + 2) numbers for every PART positions, begun, of every sequence that decodes."""
-        pointers = [qkv, keys, values, out, partials, None, None, step.address]
-        op = self._add(ATTEND, step.field("rows"), pointers, [qkv.stride(0), *heads, window or 0])
+        """out [., H * D] float32 = attention of qkv's queries over the pages. A row's result depends on its position, its
+        query and the keys and values it sees, and on nothing else: not on the rows beside it, nor on the threads."""
+        pointers = [qkv, keys, values, out, None, None, None, step.address]
+        numbers = [qkv.stride(0), *heads, format.dim, window or 0]
+        op = self._add(ATTEND, step.field("rows"), pointers, numbers, KEPT[format.kept])
         op.f[0], op.f[1] = scale, softcap or 0.0
 
     def route(

@@ -74,9 +74,3 @@ def deal(chosen: Tensor, experts: int) -> tuple[Tensor, Tensor]:
     numbers = torch.empty_like(order)
     numbers[order] = torch.arange(len(order))
     return chosen.flatten().bincount(minlength=experts), numbers.view_as(chosen)
-
-
-def resize_heads(x: Tensor, heads: int, channels: int) -> Tensor:
-    """[M, heads * from] -> [M, heads * channels]: each head cut, or filled with zeros."""
-    each = x.unflatten(1, (heads, -1))
-    return F.pad(each, (0, channels - each.shape[2])).flatten(1)

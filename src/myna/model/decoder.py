@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from myna.kernels import PageFormat
 from myna.model.attention import Angles, Attention
 from myna.model.linear import Linear, MakeLinear, PackedLinear
 from myna.model.memory import Memory
@@ -35,11 +36,13 @@ class Decoder(nn.Module):
     """`linear` makes every projection, the embedding and the head: Linear to train, PackedLinear to serve quantized.
 
     `max_len` is how many positions its rotary tables hold; longer input is an IndexError, so callers check first.
+    `kept` is what pages keep keys and values as (see PageFormat); None is float32 beside float32 weights, else bfloat16.
     """
 
-    def __init__(self, spec: Spec, linear: MakeLinear = Linear, max_len: int | None = None):
+    def __init__(self, spec: Spec, linear: MakeLinear = Linear, max_len: int | None = None, kept: str | None = None):
         super().__init__()
         self.spec = spec
+        self.kept = kept
         self.max_len = max_len or spec.max_len
         self.embed = linear(spec.width, spec.vocab)
         self.places = None if spec.rope else Linear(spec.width, spec.max_len)
@@ -56,14 +59,15 @@ class Decoder(nn.Module):
         return "+".join(sorted(packed)) if packed else self.embed.precision
 
     @property
-    def kv_dtype(self) -> torch.dtype:
-        """What keys and values are kept in: float32 beside float32 weights, bfloat16 otherwise."""
-        return torch.float32 if self.precision == "float32" else torch.bfloat16
+    def kv_format(self) -> PageFormat:
+        """How keys and values are kept while answering."""
+        usual = "float32" if self.precision == "float32" else "bfloat16"
+        return PageFormat(self.kept or usual, self.spec.head_dim)
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes that the keys and values of one token take, over all layers."""
-        return self.spec.kv_numbers * self.kv_dtype.itemsize
+        return self.spec.kv_bytes(self.kv_format.kept)
 
     def forward(self, ids: Tensor, positions: Tensor, memory: Memory) -> Tensor:
         """Long [...], Long [...] -> hidden float32 [..., C], normalised and ready for `logits`."""

@@ -6,7 +6,7 @@ from math import prod
 
 from myna.kernels import FORMATS, library, row_bytes
 from myna.model.linear import BLOCK_ELEMENTS
-from myna.model.load import NATIVE, describe, formats_of, pick_length, pick_precision
+from myna.model.load import NATIVE, describe, formats_of, pick_kv, pick_length, pick_precision
 from myna.model.repack import Pieces
 from myna.model.spec import Slot, Spec
 from myna.modeldir import ModelDir
@@ -39,15 +39,22 @@ class Estimate:
 
 
 def estimate(
-    directory: ModelDir, precision: str = "auto", *, kv_tokens: int = 0, max_len: int | None = None, step: int = 512
+    directory: ModelDir,
+    precision: str = "auto",
+    *,
+    kv: str = "auto",
+    kv_tokens: int = 0,
+    max_len: int | None = None,
+    step: int = 512,
 ) -> Estimate:
-    """Peak memory of loading the model and answering with it: `kv_tokens` kept positions, `step` tokens computed at once.
+    """Peak memory of loading the model and answering with it: `kv_tokens` positions kept as `kv` says, `step` tokens
+    computed at once.
 
     Raises ModelDirError as `load_model` does, after the same checks, and like it reads no weight for them.
     """
     spec, stored = describe(directory)
+    kv_per_token = spec.kv_bytes(pick_kv(stored, kv, precision))
     precision = pick_precision(stored, precision)
-    kv_per_token = spec.kv_numbers * (4 if precision == "float32" else 2)
     return Estimate(
         precision=precision,
         weights=weight_bytes(spec, precision, pick_length(spec, max_len), formats_of(spec, stored, precision)),
@@ -88,4 +95,4 @@ def _activation_bytes(spec: Spec, precision: str, step: int) -> int:
         inner = 4 * (1 + spec.gated) * spec.moe.hidden
         wide += spec.moe.top_k * (inner + 4 * spec.width + row_bytes(max(spec.width, spec.moe.hidden)))
     scratch = 2 * BLOCK_ELEMENTS if precision == "int8" and library() is None else 0
-    return step * (wide + 4 * 8 * max(spec.width, spec.heads * spec.kv_dim)) + scratch + 3 * 4 * spec.vocab
+    return step * (wide + 4 * 8 * max(spec.width, spec.heads * spec.head_dim)) + scratch + 3 * 4 * spec.vocab

@@ -161,7 +161,7 @@ class PackedLinear(nn.Module):
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
         out = torch.empty(len(flat), self.rows_total)
         product(flat, out, self.parts(), self.bias)
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], self.rows_total)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Long [...] -> float32 [..., K]: the embedding."""

@@ -45,22 +45,23 @@ HEAD = "lm_head.weight"
 
 
 @torch.inference_mode(False)  # the weights stay trainable, whoever asks for them
-def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None) -> Decoder:
+def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None, kv: str = "auto") -> Decoder:
     """The decoder of a model directory, without gradients, ready to answer.
 
     precision  float32, bfloat16, int8, int4, mixed (4-bit blocks of a GGUF file stay as they are, all else becomes int8);
                auto: mixed for quantized weights, bfloat16 for 16-bit ones, else float32; or reference: float32, for
                engine.runner.ReferenceRunner
     max_len    the longest sequence; None is what config.json states
+    kv         what keys and values are kept as: int8, or auto: float32 beside float32 weights, bfloat16 otherwise
 
     ModelDirError names a tensor that is missing, extra or misshaped, or the setting that cannot be.
     """
     spec, stored = describe(directory)
-    precision = pick_precision(stored, precision)
+    kept, precision = pick_kv(stored, kv, precision), pick_precision(stored, precision)
     max_len = pick_length(spec, max_len)
     formats = formats_of(spec, stored, precision)
     with torch.device("meta"):
-        decoder = Decoder(spec, MAKE[precision], max_len)
+        decoder = Decoder(spec, MAKE[precision], max_len, kept)
         for path, pieces in formats.items():
             module = decoder.get_submodule(path.removesuffix(".weight"))
             if isinstance(module, PackedLinear):
@@ -132,6 +133,15 @@ def pick_precision(stored: dict[str, Stored], precision: str) -> str:
     if precision not in MAKE:
         raise ModelDirError(f"precision {precision!r} is not known; these are: auto, {', '.join(MAKE)}, {REFERENCE}.")
     return "int8" if precision in NATIVE and library() is None else precision
+
+
+def pick_kv(stored: dict[str, Stored], kv: str, precision: str) -> str:
+    """What `kv` means beside this precision, as it was asked for: float32, bfloat16 or int8."""
+    if kv not in ("auto", "int8"):
+        raise ModelDirError(f"kv {kv!r} is not known; these are: auto, int8.")
+    if kv == "int8" and precision == REFERENCE:
+        raise ModelDirError(f"precision {REFERENCE} keeps no keys and values, so they cannot be int8; leave out kv.")
+    return kv if kv == "int8" else "float32" if pick_precision(stored, precision) == "float32" else "bfloat16"
 
 
 def formats_of(spec: Spec, stored: dict[str, Stored], precision: str) -> dict[str, Pieces]:

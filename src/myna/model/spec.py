@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
+from myna.kernels import PageFormat
+from myna.kernels.pages import BLOCK
+
 
 @dataclass(frozen=True, slots=True)
 class Norm:
@@ -130,15 +133,9 @@ class Spec:
     def untied(self) -> "Spec":
         return replace(self, tied=False)
 
-    @property
-    def kv_dim(self) -> int:
-        """Channels of a head in pages: head_dim up to a multiple of 16, which the native kernels read at a time."""
-        return -(-self.head_dim // 16) * 16
-
-    @property
-    def kv_numbers(self) -> int:
-        """How many numbers the keys and values of one token take, over all layers."""
-        return 2 * self.layers * self.kv_heads * self.kv_dim
+    def kv_bytes(self, kept: str) -> int:
+        """What the keys and values of one token take, over all layers, kept as float32, bfloat16 or int8."""
+        return 2 * self.layers * self.kv_heads * PageFormat(kept, self.head_dim).nbytes // BLOCK
 
     def sparse(self, layer: int) -> bool:
         """Is this layer's MLP a mixture of experts?"""

@@ -158,6 +158,9 @@ class Loading:
         over the whole text, without native kernels, batches, caches or guesses.
     max_len
         Most tokens of prompt and answer together. Unset is what the model was made for, as far as --kv-gb goes.
+    kv
+        How keys and values are kept: int8 holds nearly twice as many tokens a gigabyte and reads half as much, at a loss that
+        docs/models.md states; auto is bfloat16, and float32 beside float32 weights.
     kv_gb
         Gigabytes for the keys and values of all running requests and the prefix cache.
     max_running
@@ -171,6 +174,7 @@ class Loading:
 
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4", "mixed", "reference"] = "auto"
     max_len: int | None = None
+    kv: Literal["auto", "int8"] = "auto"
     kv_gb: float = 1.0
     max_running: int = 64
     prefix_cache: bool = True
@@ -191,7 +195,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     directory = ModelDir.open(find(model))
     kv_tokens = _check_memory(directory, how)
     chat = Chat.load(directory.path)
-    decoder = load_model(directory, how.precision, how.max_len)
+    decoder = load_model(directory, how.precision, how.max_len, how.kv)
     engine = engine_for(
         decoder,
         kv_tokens=kv_tokens,
@@ -208,7 +212,7 @@ def _check_memory(directory: "ModelDir", how: Loading) -> int:
     """How many tokens of keys and values `kv_gb` holds; ModelDirError when all of it together does not fit here."""
     from myna.model import available_memory, estimate
 
-    needs, free = estimate(directory, how.precision, max_len=how.max_len), available_memory()
+    needs, free = estimate(directory, how.precision, kv=how.kv, max_len=how.max_len), available_memory()
     kv_tokens = int(how.kv_gb * 2**30 / needs.kv_per_token)
     needs = replace(needs, kv=kv_tokens * needs.kv_per_token)
     if needs.total > free:

@@ -1,14 +1,19 @@
 // Grouped-query attention of a step's rows over pages of keys and values, by the online softmax of Milakov and Gimelshein
-// 2018. Work is cut by sequence, key head, and rows (a prefill) or stretches of PART positions (a decode, as in flash
-// decoding, Dao et al. 2023); how it is cut depends on the sequence alone, never on its batch mates or the threads.
+// 2018, in parts as in flash decoding (Dao et al. 2023).
+//
+// The arithmetic of a row is fixed by its position alone: strips of 64 keys, begun at multiples of 64, are gathered into
+// parts of 256, begun at multiples of 256, and the parts are merged in order. Which rows share a strip, which thread has
+// which part, and whether the parts of a row are computed together changes nothing, bit for bit. What a row does not see
+// adds nothing: its weight is 0, and if a hidden value is not finite, the rows beside it are done again without it.
 #pragma once
 #include <vector>
 
-#include "linear.h"
+#include "strips.h"
 
 namespace myna {
 
-constexpr int STRIP = 64, PART = 256;
+constexpr int32_t PART = 256;
+constexpr int32_t TILE_QUERIES = 96;  // queries that share a strip while it is in the first-level cache
 
 struct Sequence {
     int32_t row, count, start, table;  // first row, rows, position of the first, where its blocks begin in the table
@@ -22,217 +27,304 @@ struct Step {
 };
 
 struct Attention {
-    int64_t ld, heads, keys, dim, window;  // window 0: none
-    float scale, softcap;                  // softcap 0: none
-    const float* q;                        // [row][ld]
-    const uint16_t *key_pages, *value_pages;  // bfloat16 [block][keys][BLOCK][dim]
-    float* out;       // [row][heads * dim]
-    float* partials;  // [item][group][dim + 2]
+    Pages pages;
+    int64_t ld, heads, window;  // window 0: none
+    Rule rule;
+    const float* q;  // [row][ld]
+    float* out;      // [row][heads * dim]
     const Step* step;
+
+    int64_t group() const { return heads / pages.heads; }
 };
 
+// Rows of one sequence and one key head over the positions begin <= p < end.
 struct Item {
-    int32_t sequence, head, row, count, begin, end, partial;
+    const Sequence* sequence;
+    int32_t head, row, count, begin, end;
 };
 
-inline std::vector<Item> cut(const Attention& a) {
-    std::vector<Item> items;
-    // Rows of a prefill that share a strip of keys: with the heads of a group a multiple of 8 queries, 32 or more.
-    int32_t partial = 0, tile = a.heads / a.keys < 4 ? int32_t(32 / (a.heads / a.keys) / 8 * 8) : 8;
-    for (int32_t s = 0; s < a.step->sequences; s++) {
-        const Sequence& q = a.step->list[s];
-        for (int32_t row = 0; row < q.count; row += tile) {
-            int32_t count = q.count - row < tile ? q.count - row : tile, end = q.start + row + count;
-            int64_t first = a.window ? q.start + row - a.window + 1 : 0;
-            int32_t begin = first > 0 ? int32_t(first) / BLOCK * BLOCK : 0;
-            bool parts = q.count == 1 && end - begin > PART;
-            for (int32_t head = 0; head < a.keys; head++) {
-                if (!parts) items.push_back({s, head, q.row + row, count, begin, end, -1});
-                for (int32_t at = begin / PART * PART; parts && at < end; at += PART)
-                    items.push_back({s, head, q.row, 1, at > begin ? at : begin, at + PART < end ? at + PART : end, partial++});
-            }
-        }
-    }
-    return items;
-}
+// What the queries of an item have gathered of a part: the largest score (base 2), the sum of the weights in 16 lanes, the
+// weighted sum of values.
+struct Sums {
+    std::vector<float> most, total, out;  // [n], [n][16], [n][wide]
 
+    void clear(int64_t n, int64_t wide) {
+        most.assign(n, -INFINITY), total.assign(n * 16, 0), out.assign(n * wide, 0);
+    }
+};
+
+// A thread's own memory; it grows and stays.
 struct Scratch {
-    std::vector<uint32_t> keys, queries;
-    std::vector<float> p, out, most, total;
-    std::vector<const uint16_t*> values;
+    std::vector<uint32_t> queries, pairs;
+    std::vector<Row> rows;
+    std::vector<float> shares, now;
+    std::vector<uint8_t> values;
+    Sums part;
+    std::vector<float> whole, record;  // [n][2 + wide] and [2 + wide]: most, total, out
 };
 
-// work(how many, from which) over n of something, N at a time and then the rest; how many is a constant to the compiler.
-template <int N, class F> void by_some(int64_t n, F work, int64_t from = 0) {
-    for (; n - from >= N; from += N) work(std::integral_constant<int, N>(), from);
-    if constexpr (N > 1) by_some<N == 4 ? 3 : N / 2>(n, work, from);
-}
-
-// scores[N][STRIP] of N queries; keys [dim / 2][STRIP] pairs, queries [dim / 2] pairs each.
-template <int N> void scores_of(const uint32_t* keys, const uint32_t* queries, int64_t pairs, float* p) {
-    f32x16 s[N][4];
-    for (int n = 0; n < N; n++)
-        for (int j = 0; j < 4; j++) s[n][j] = set1(0);
-    for (int64_t d = 0; d < pairs; d++) {
-        i32x16 k[4];
-        for (int j = 0; j < 4; j++) k[j] = loadi(keys + d * STRIP + 16 * j);
-        for (int n = 0; n < N; n++) {
-            i32x16 q = set1i(int32_t(queries[n * pairs + d]));
-            for (int j = 0; j < 4; j++) s[n][j] = dot_bf16(s[n][j], k[j], q);
-        }
-    }
-    for (int n = 0; n < N; n++)
-        for (int j = 0; j < 4; j++) store(p + n * STRIP + 16 * j, s[n][j]);
-}
-
-// out[N][dim] += p[N][count] times the values.
-template <int N> void weigh(const float* p, const uint16_t* const* values, int count, int64_t dim, float* out) {
-    for (int64_t at = 0; at < dim; at += 32) {
-        int wide = dim - at >= 32 ? 2 : 1;
-        f32x16 o[N][2];
-        for (int n = 0; n < N; n++)
-            for (int j = 0; j < wide; j++) o[n][j] = load(out + n * dim + at + 16 * j);
-        for (int key = 0; key < count; key++) {
-            f32x16 v[2] = {load_bf16(values[key] + at), wide == 2 ? load_bf16(values[key] + at + 16) : set1(0)};
-            for (int n = 0; n < N; n++) {
-                f32x16 weight = set1(p[n * STRIP + key]);
-                o[n][0] = fma(v[0], weight, o[n][0]);
-                o[n][1] = fma(v[1], weight, o[n][1]);
-            }
-        }
-        for (int n = 0; n < N; n++)
-            for (int j = 0; j < wide; j++) store(out + n * dim + at + 16 * j, o[n][j]);
-    }
-}
-
-// Scores -> weights exp(s - most) of the keys lo <= key < hi; what was summed before is rescaled.
-inline void soften(const Attention& a, float* p, int lo, int hi, float& most, float& total, float* out) {
-    if (lo >= hi) {
-        std::memset(p, 0, STRIP * sizeof(float));
-        return;
-    }
-    bool whole = lo <= 0 && hi >= STRIP;
-    f32x16 s[4], top = set1(-INFINITY), sums = set1(0);
-    for (int j = 0; j < 4; j++) {
-        s[j] = mul(load(p + 16 * j), set1(a.scale));
-        if (a.softcap) {  // c tanh(s / c), and tanh(y) = 2 sigmoid(2 y) - 1
-            f32x16 e = exp(mul(s[j], set1(-2 / a.softcap)));
-            s[j] = mul(set1(a.softcap), sub(div(set1(2), add(set1(1), e)), set1(1)));
-        }
-        if (!whole) s[j] = keep(s[j], lo - 16 * j, hi - 16 * j, -INFINITY);
-        top = max(top, s[j]);
-    }
-    float now = largest(top), before = most;
-    if (!(now < before)) most = now;
-    for (int j = 0; j < 4; j++) {
-        s[j] = exp(sub(s[j], set1(most)));
-        if (!whole) s[j] = keep(s[j], lo - 16 * j, hi - 16 * j, 0);
-        sums = add(sums, s[j]);
-        store(p + 16 * j, s[j]);
-    }
-    float shrink = before == most ? 1 : before == -INFINITY ? 0 : std::exp(before - most);
-    total = total * shrink + sum(sums);
-    if (shrink != 1)
-        for (int64_t d = 0; d < a.dim; d += 16) store(out + d, mul(load(out + d), set1(shrink)));
-}
-
-inline void load_strip(const Attention& a, const Item& item, int32_t at, int count, Scratch& x) {
-    const int32_t* blocks = a.step->table + a.step->list[item.sequence].table;
-    for (int b = 0; b < (count + BLOCK - 1) / BLOCK; b++) {
-        int64_t first = (int64_t(blocks[at / BLOCK + b]) * a.keys + item.head) * BLOCK * a.dim;
-        const uint16_t* keys = a.key_pages + first;
-        for (int64_t d = 0; d < a.dim / 2; d += 16) {
-            // dim is a multiple of 16, so the last eight pairs may stand alone: turn the eight before them once more.
-            int64_t from = d + 16 <= a.dim / 2 ? d : a.dim / 2 - 16;
-            if (from < 0) {
-                for (int row = 0; row < BLOCK; row++)
-                    for (int64_t c = 0; c < a.dim / 2; c++)
-                        std::memcpy(&x.keys[c * STRIP + b * BLOCK + row], keys + row * a.dim + 2 * c, 4);
-                break;
-            }
-            transpose(reinterpret_cast<const uint8_t*>(keys + 2 * from), a.dim * 2, &x.keys[from * STRIP + b * BLOCK], STRIP);
-        }
-        for (int row = 0; row < BLOCK; row++) x.values[b * BLOCK + row] = a.value_pages + first + row * a.dim;
-    }
-}
-
-inline void load_queries(const Attention& a, const Item& item, int64_t group, Scratch& x) {
-    int64_t count = item.count * group;
-    x.keys.resize(a.dim / 2 * STRIP), x.queries.resize(count * a.dim / 2), x.values.resize(STRIP);
-    x.p.resize(count * STRIP), x.out.assign(count * a.dim, 0), x.most.assign(count, -INFINITY), x.total.assign(count, 0);
+inline void load_queries(const Attention& a, const Item& item, Scratch& x) {
+    int64_t group = a.group(), count = item.count * group, wide = a.pages.wide(), groups = a.pages.groups();
+    bool whole = a.pages.kept == INT8;
+    x.rows.resize(count), x.shares.resize(groups * (STRIP + 1)), x.values.resize(BLOCKS * a.pages.stretch());
+    x.pairs.resize(groups * SOME * STRIP / 2), x.now.resize(groups * SOME), x.record.resize(2 + wide);
+    x.queries.resize(count * (whole ? groups * 10 : wide / 2));
     for (int64_t n = 0; n < count; n++) {
-        const float* q = a.q + (item.row + n / group) * a.ld + (item.head * group + n % group) * a.dim;
-        for (int64_t d = 0; d < a.dim; d += 16)
-            store_bf16(reinterpret_cast<uint16_t*>(&x.queries[n * a.dim / 2]) + d, load(q + d));
-    }
-}
-
-inline void attend_strip(const Attention& a, const Item& item, int64_t group, int32_t at, Scratch& x) {
-    int64_t total = item.count * group, pairs = a.dim / 2;
-    int count = item.end - at < STRIP ? item.end - at : STRIP;
-    load_strip(a, item, at, count, x);
-    by_some<4>(total, [&](auto some, int64_t n) {
-        scores_of<some()>(x.keys.data(), &x.queries[n * pairs], pairs, &x.p[n * STRIP]);
-    });
-    int until = 0;
-    for (int64_t n = 0; n < total; n++) {
-        int32_t position = a.step->positions[item.row + n / group];
-        int64_t lo = a.window ? position - a.window + 1 - at : 0;
-        int hi = position + 1 - at < count ? position + 1 - at : count;
-        soften(a, &x.p[n * STRIP], lo > 0 ? int(lo < STRIP ? lo : STRIP) : 0, hi, x.most[n], x.total[n], &x.out[n * a.dim]);
-        if (hi > until) until = hi;
-    }
-    by_some<8>(total, [&](auto some, int64_t n) {
-        weigh<some()>(&x.p[n * STRIP], x.values.data(), until, a.dim, &x.out[n * a.dim]);
-    });
-}
-
-inline void attend_item(const Attention& a, const Item& item) {
-    static thread_local Scratch x;
-    int64_t group = a.heads / a.keys;
-    load_queries(a, item, group, x);
-    for (int32_t at = item.begin; at < item.end; at += STRIP) attend_strip(a, item, group, at, x);
-    for (int64_t n = 0; n < item.count * group; n++) {
-        bool whole = item.partial < 0;
-        float* out = whole ? a.out + ((item.row + n / group) * a.heads + item.head * group + n % group) * a.dim
-                           : a.partials + (item.partial * group + n) * (a.dim + 2) + 2;
-        f32x16 factor = set1(whole ? 1 / x.total[n] : 1);
-        for (int64_t d = 0; d < a.dim; d += 16) store(out + d, mul(load(&x.out[n * a.dim + d]), factor));
-        if (!whole) out[-2] = x.most[n], out[-1] = x.total[n];
-    }
-}
-
-// The parts of one head of a long decode, summed in order of position.
-inline void merge(const Attention& a, const Item* parts, int count) {
-    int64_t group = a.heads / a.keys, size = a.dim + 2;
-    for (int64_t n = 0; n < group; n++) {
-        float* out = a.out + (int64_t(parts->row) * a.heads + parts->head * group + n) * a.dim;
-        const float* first = a.partials + (parts->partial * group + n) * size;
-        float most = -INFINITY, total = 0;
-        for (int i = 0; i < count; i++) most = first[i * group * size] < most ? most : first[i * group * size];
-        for (int64_t d = 0; d < a.dim; d++) out[d] = 0;
-        for (int i = 0; i < count; i++) {
-            const float* part = first + i * group * size;
-            float weight = std::exp(part[0] - most);
-            total += weight * part[1];
-            for (int64_t d = 0; d < a.dim; d++) out[d] += weight * part[2 + d];
+        const float* q = a.q + (item.row + n / group) * a.ld + (item.head * group + n % group) * a.pages.dim;
+        if (whole) {
+            x.rows[n] = Row(x.queries.data(), n, groups);
+            for (int64_t g = 0; g < groups; g++) {
+                Pair p = mixed(q, g * GROUP, a.pages.dim, wide - g * GROUP < GROUP);
+                quantize_group(p.x, p.y, x.rows[n], g);
+            }
+        } else {
+            for (int64_t d = 0; d < wide; d += 16)
+                store_bf16(reinterpret_cast<uint16_t*>(x.queries.data()) + n * wide + d, channels(q, d, a.pages.dim));
         }
-        for (int64_t d = 0; d < a.dim; d++) out[d] /= total;
     }
+}
+
+// The keys of the strip at `at` that a query sees.
+inline Seen seen_by(const Attention& a, const Item& item, int64_t query, int32_t at) {
+    int32_t position = item.sequence->start + item.row - item.sequence->row + int32_t(query / a.group());
+    int64_t lo = a.window ? position - a.window + 1 - at : 0, hi = position + 1 - at;
+    return {int(lo < 0 ? 0 : lo > STRIP ? STRIP : lo), int(hi < 0 ? 0 : hi > STRIP ? STRIP : hi)};
+}
+
+inline Strip strip_at(const Attention& a, const Item& item, int32_t at, int hi, const Strip* next) {
+    const int32_t* blocks = a.step->table + item.sequence->table + at / BLOCK;
+    Strip strip;
+    strip.pairs = (hi + 1) / 2, strip.next = next;
+    for (int b = 0; b < BLOCKS; b++) {
+        // Beyond the last that is seen nothing needs to be there: any block does.
+        int64_t page = a.pages.at(blocks[b * BLOCK < hi ? b : 0], item.head);
+        strip.keys[b] = a.pages.keys + page, strip.values[b] = a.pages.values + page;
+    }
+    return strip;
+}
+
+// Queries n to n + N against a strip.
+template <int N>
+void attend_bf16(const Attention& a, const Item& item, const Strip& strip, int32_t at, int64_t n, Scratch& x) {
+    int64_t wide = a.pages.wide();
+    float s[N][STRIP], before[N], now[N];
+    Pairs p[N];
+    scores_bf16<N>(strip, &x.queries[n * wide / 2], wide / 2, s);
+    for (int i = 0; i < N; i++) {
+        Factors f = soften(a.rule, s[i], seen_by(a, item, n + i, at), x.part.most[n + i], &x.part.total[(n + i) * 16]);
+        before[i] = f.before, now[i] = f.now;
+        narrow_bf16(s[i], p[i]);
+    }
+    float* out = &x.part.out[n * wide];
+    int64_t c = 0;
+    for (; c + 64 <= wide; c += 64) weigh_bf16<N, 4>(strip, p, c, before, now, out, wide);
+    for (; c < wide; c += 16) weigh_bf16<N, 1>(strip, p, c, before, now, out, wide);
+}
+
+template <int N>
+void attend_int8(const Attention& a, const Item& item, const Strip& strip, int32_t at, int64_t n, Shares& shares, Scratch& x) {
+    int64_t wide = a.pages.wide(), groups = a.pages.groups();
+    float s[N][STRIP], before[N];
+    Pairs* p = reinterpret_cast<Pairs*>(x.pairs.data());
+    scores_int8<N>(strip, &x.rows[n], wide, s);
+    for (int i = 0; i < N; i++) {
+        Seen seen = seen_by(a, item, n + i, at);
+        Factors f = soften(a.rule, s[i], seen, x.part.most[n + i], &x.part.total[(n + i) * 16]);
+        share(strip, wide, seen, shares);
+        before[i] = f.before;
+        for (int64_t g = 0; g < groups; g++) {
+            x.now[g * N + i] = f.now * shares.step[g];
+            narrow_int16(s[i], shares.share + g * STRIP, p[g * N + i]);
+        }
+    }
+    float* out = &x.part.out[n * wide];
+    for (int64_t g = 0; g < groups; g++) {
+        int64_t c = g * GROUP;
+        if (wide - c >= GROUP) weigh_int8<N, 2>(strip, p + g * N, c, before, &x.now[g * N], out, wide);
+        else weigh_int8<N, 1>(strip, p + g * N, c, before, &x.now[g * N], out, wide);
+    }
+}
+
+// Lets a strip read its values from a copy in which those that are not seen are zeros.
+inline void hide(const Attention& a, Strip& strip, Seen seen, Scratch& x) {
+    int64_t wide = a.pages.wide(), stretch = a.pages.stretch();
+    for (int b = 0; b < BLOCKS; b++) {
+        uint16_t* copy = reinterpret_cast<uint16_t*>(x.values.data() + b * stretch);
+        std::memcpy(copy, strip.values[b], stretch);
+        for (int place = 0; place < BLOCK; place++)
+            if (b * BLOCK + place < seen.lo || b * BLOCK + place >= seen.hi)
+                for (int64_t c = 0; c < wide; c++) copy[(place / 2 * wide + c) * 2 + place % 2] = 0;
+        strip.values[b] = x.values.data() + b * stretch;
+    }
+}
+
+// The queries from <= n < to of an item against the strip at `at`, as far as they see it.
+inline void attend_strip(const Attention& a, const Item& item, int64_t from, int64_t to, int32_t at, bool careful, Scratch& x) {
+    Shares shares{{0, 0}, x.shares.data(), x.shares.data() + a.pages.groups() * STRIP};
+    by_some<SOME>(to, [&](auto count, int64_t n) {
+        constexpr int N = count();
+        Seen first = seen_by(a, item, n, at), last = seen_by(a, item, n + N - 1, at);
+        if (last.hi <= 0 || first.lo >= STRIP) return;
+        bool once = to - from == N && at + 2 * STRIP <= item.end;  // else it is fetched for the next queries in any case
+        Strip next = once ? strip_at(a, item, at + STRIP, STRIP, nullptr) : Strip();
+        Strip strip = strip_at(a, item, at, last.hi, once ? &next : nullptr);
+        if (a.pages.kept == INT8) return attend_int8<N>(a, item, strip, at, n, shares, x);
+        if (careful) hide(a, strip, first, x);
+        attend_bf16<N>(a, item, strip, at, n, x);
+    }, from);
+}
+
+inline bool finite(const float* x, int64_t n) {
+    f32x16 zeros = set1(0);
+    for (int64_t i = 0; i < n; i += 16) zeros = fma(load(x + i), set1(0), zeros);
+    return sum(zeros) == 0;
+}
+
+// [begin, end) lies in one part. A hidden value that is not finite makes NaN of weight 0: then every row is done by itself,
+// over a copy of the values in which what it does not see is zeros.
+inline void attend_part(const Attention& a, const Item& item, int32_t begin, int32_t end, Scratch& x) {
+    int64_t group = a.group(), count = item.count * group, wide = a.pages.wide();
+    x.part.clear(count, wide);
+    for (int32_t at = begin; at < end; at += STRIP) attend_strip(a, item, 0, count, at, false, x);
+    if (a.pages.kept == INT8 || finite(x.part.out.data(), count * wide)) return;
+    x.part.clear(count, wide);
+    for (int64_t n = 0; n < count; n += group)
+        for (int32_t at = begin; at < end; at += STRIP) attend_strip(a, item, n, n + group, at, true, x);
+}
+
+// Adds what one part gathered (most, total, out) to what those before it did.
+inline void merge(const float* part, float* whole, int64_t wide) {
+    if (part[0] == -INFINITY) return;  // nothing of it was seen
+    bool higher = !(part[0] < whole[0]);
+    float less = exp2_of(higher ? whole[0] - part[0] : part[0] - whole[0]);
+    float before = higher ? less : 1, now = higher ? 1 : less;
+    if (higher) whole[0] = part[0];
+    whole[1] = whole[1] * before + part[1] * now;
+    for (int64_t d = 2; d < 2 + wide; d += 16)
+        store(whole + d, fma(load(part + d), set1(now), mul(load(whole + d), set1(before))));
+}
+
+// `count` queries that have gathered nothing yet.
+inline float* start(Scratch& x, int64_t count, int64_t wide) {
+    x.whole.assign(count * (2 + wide), 0);
+    for (int64_t n = 0; n < count; n++) x.whole[n * (2 + wide)] = -INFINITY;
+    return x.whole.data();
+}
+
+inline void finish(const Attention& a, const Item& item, const float* whole) {
+    int64_t group = a.group(), dim = a.pages.dim, size = 2 + a.pages.wide();
+    for (int64_t n = 0; n < item.count * group; n++, whole += size) {
+        float* out = a.out + ((item.row + n / group) * a.heads + item.head * group + n % group) * dim;
+        for (int64_t d = 0; d < dim; d += 16)
+            store_some(out + d, mul(load(whole + 2 + d), set1(1 / whole[1])), dim - d < 16 ? int(dim - d) : 16);
+    }
+}
+
+inline Scratch& scratch() {
+    static thread_local Scratch x;
+    return x;
+}
+
+// An item that is whole is finished; of another the parts go to its partials.
+inline void attend_item(const Attention& a, const Item& item, bool is_whole, float* partials) {
+    Scratch& x = scratch();
+    int64_t count = item.count * a.group(), wide = a.pages.wide(), size = 2 + wide;
+    load_queries(a, item, x);
+    float* whole = start(x, count, wide);
+    for (int32_t at = item.begin, next; at < item.end; at = next, partials += count * size) {
+        next = (at / PART + 1) * PART;
+        attend_part(a, item, at, next < item.end ? next : item.end, x);
+        for (int64_t n = 0; n < count; n++) {
+            float* part = is_whole ? x.record.data() : partials + n * size;
+            part[0] = x.part.most[n], part[1] = sum(load(&x.part.total[n * 16]));
+            std::memcpy(part + 2, &x.part.out[n * wide], wide * sizeof(float));
+            if (is_whole) merge(part, whole + n * size, wide);
+        }
+    }
+    if (is_whole) finish(a, item, whole);
+}
+
+// The parts of an item that was done in pieces, in order.
+inline void merge_item(const Attention& a, const Item& item, const float* partials) {
+    int64_t count = item.count * a.group(), wide = a.pages.wide(), size = 2 + wide;
+    float* whole = start(scratch(), count, wide);
+    for (int32_t at = item.begin / PART; at <= (item.end - 1) / PART; at++, partials += count * size)
+        for (int64_t n = 0; n < count; n++) merge(partials + n * size, whole + n * size, wide);
+    finish(a, item, whole);
+}
+
+// A step's work. The rows of a sequence are cut into tiles. A sequence of one tile (a decode, or drafts to verify) is also
+// cut into stretches of parts if that is needed to give every thread something to do.
+struct Work {
+    struct Piece {
+        Item item;
+        bool whole;
+        int64_t partials;
+    };
+    std::vector<Piece> pieces, cut;
+    std::vector<float> partials;
+    int64_t used;  // of partials
+};
+
+inline int32_t tile_rows(const Attention& a) {
+    return a.group() < TILE_QUERIES ? int32_t(TILE_QUERIES / a.group()) : 1;
+}
+
+inline Item item_of(const Attention& a, const Sequence& s, int32_t head, int32_t from, int32_t count) {
+    int64_t first = a.window ? s.start + from - a.window + 1 : 0;
+    return {&s, head, s.row + from, count, first > 0 ? int32_t(first / STRIP * STRIP) : 0, s.start + from + count};
+}
+
+// Positions of a piece of a sequence of one tile: eight pieces a thread, or whole parts.
+inline int64_t stretch_of(const Attention& a) {
+    int64_t positions = 0, tile = tile_rows(a), threads = Pool::get().threads();
+    if (threads == 1) return INT32_MAX;
+    for (const Sequence* s = a.step->list; s < a.step->list + a.step->sequences; s++) {
+        Item item = item_of(a, *s, 0, 0, s->count);
+        positions += (item.end - item.begin) * ((s->count + tile - 1) / tile);
+    }
+    return (positions * a.pages.heads / (8 * threads) / PART + 1) * PART;
+}
+
+inline void cut_item(const Attention& a, const Item& item, int64_t stretch, Work& work) {
+    if (item.end - item.begin <= stretch) return work.pieces.push_back({item, true, 0});
+    int64_t size = item.count * a.group() * (2 + a.pages.wide()), at = work.used;
+    work.cut.push_back({item, false, at});
+    for (int64_t from = item.begin; from < item.end;) {
+        int64_t to = (from / PART * PART) + stretch, parts = to / PART - from / PART;
+        Item piece = item;
+        piece.begin = int32_t(from), piece.end = int32_t(to < item.end ? to : item.end);
+        work.pieces.push_back({piece, false, at});
+        from = to, at += parts * size;
+    }
+    work.used = at;
+}
+
+// Long items first, so that no thread is left with one at the end.
+inline void cut(const Attention& a, Work& work) {
+    work.pieces.clear(), work.cut.clear(), work.used = 0;
+    int32_t tile = tile_rows(a);
+    int64_t stretch = stretch_of(a);
+    for (const Sequence* s = a.step->list; s < a.step->list + a.step->sequences; s++)
+        for (int32_t from = (s->count - 1) / tile * tile; from >= 0; from -= tile)
+            for (int32_t head = 0; head < a.pages.heads; head++) {
+                Item item = item_of(a, *s, head, from, s->count - from < tile ? s->count - from : tile);
+                cut_item(a, item, s->count > tile ? INT32_MAX : stretch, work);
+            }
 }
 
 inline void attend(const Attention& a) {
-    std::vector<Item> items = cut(a);
-    parallel(int64_t(items.size()), 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++) attend_item(a, items[i]);
+    static thread_local Work work;
+    Work& w = work;  // this thread's, also for the helpers
+    cut(a, w);
+    if (int64_t(w.partials.size()) < w.used) w.partials.resize(w.used);
+    parallel(int64_t(w.pieces.size()), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++)
+            attend_item(a, w.pieces[i].item, w.pieces[i].whole, w.partials.data() + w.pieces[i].partials);
     });
-    for (size_t i = 0; i < items.size(); i++) {
-        if (items[i].partial < 0) continue;
-        size_t end = i + 1;
-        while (end < items.size() && items[end].sequence == items[i].sequence && items[end].head == items[i].head) end++;
-        merge(a, &items[i], int(end - i));
-        i = end - 1;
-    }
+    parallel(int64_t(w.cut.size()), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) merge_item(a, w.cut[i].item, w.partials.data() + w.cut[i].partials);
+    });
 }
 
 }  // namespace myna

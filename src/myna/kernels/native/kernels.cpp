@@ -28,7 +28,7 @@ namespace {
 
 enum Code {
     QUANTIZE = 0, HIDDEN = 1, LINEAR = 2, NORM = 3, EMBED = 4, PLACE = 5, ATTEND = 6,
-    ADD_PLACES = 7, RESIZE_HEADS = 8, ROUTE = 9, DEAL = 10, COMBINE = 11
+    ADD_PLACES = 7, ROUTE = 8, DEAL = 9, COMBINE = 10
 };
 
 float* floats(void* p) { return static_cast<float*>(p); }
@@ -89,18 +89,26 @@ void do_embed(const Op& op) {
     });
 }
 
-// p: qkv, keys, values, cos, sin, q norm, k norm, step; n: ld, heads, key heads, dim, half; f: eps
-void do_place(const Op& op) {
-    const Step& step = *static_cast<const Step*>(op.p[7]);
-    Heads h{op.n[0], op.n[1], op.n[2], op.n[3], op.n[4], floats(op.p[3]), floats(op.p[4]), floats(op.p[5]), floats(op.p[6]),
-            op.f[0], static_cast<uint16_t*>(op.p[1]), static_cast<uint16_t*>(op.p[2])};
-    each_row(op, h.ld, [&](int64_t row) { place_row(h, floats(op.p[0]) + row * h.ld, step.positions[row], step.slots[row]); });
+Pages pages_of(const Op& op) {
+    return {op.kind, op.n[2], op.n[3], static_cast<uint8_t*>(op.p[1]), static_cast<uint8_t*>(op.p[2])};
 }
 
-// p: qkv, keys, values, out, partials, -, -, step; n: ld, heads, key heads, dim, window; f: scale, softcap
+// p: qkv, keys, values, cos, sin, q norm, k norm, step; n: ld, heads, key heads, dim, half; f: eps; kind: kept
+void do_place(const Op& op) {
+    const Step& step = *static_cast<const Step*>(op.p[7]);
+    Pages pages = pages_of(op);
+    Heads h{op.n[0], op.n[1], op.n[2], op.n[3], op.n[4], floats(op.p[3]), floats(op.p[4]), floats(op.p[5]), floats(op.p[6]), op.f[0]};
+    each_row(op, h.ld, [&](int64_t row) {
+        float *q = floats(op.p[0]) + row * h.ld, *k = q + h.queries * h.dim;
+        turn(h, q, step.positions[row]);
+        place(pages, k, k + h.keys * h.dim, step.slots[row]);
+    });
+}
+
+// p: qkv, keys, values, out, -, -, -, step; n: ld, heads, key heads, dim, window; f: scale, softcap; kind: kept
 void do_attend(const Op& op) {
-    attend({op.n[0], op.n[1], op.n[2], op.n[3], op.n[4], op.f[0], op.f[1], floats(op.p[0]), static_cast<uint16_t*>(op.p[1]),
-            static_cast<uint16_t*>(op.p[2]), floats(op.p[3]), floats(op.p[4]), static_cast<const Step*>(op.p[7])});
+    attend({pages_of(op), op.n[0], op.n[1], op.n[4], {op.f[0], op.f[1]}, floats(op.p[0]), floats(op.p[3]),
+            static_cast<const Step*>(op.p[7])});
 }
 
 // p: x, table, -, -, -, -, -, step; n: ld, k
@@ -108,13 +116,6 @@ void do_add_places(const Op& op) {
     const Step& step = *static_cast<const Step*>(op.p[7]);
     each_row(op, op.n[1], [&](int64_t row) {
         add_row(floats(op.p[1]) + step.positions[row] * op.n[1], op.n[1], floats(op.p[0]) + row * op.n[0]);
-    });
-}
-
-// p: x, out; n: ld, ld of out, heads, channels of each in x, in out
-void do_resize_heads(const Op& op) {
-    each_row(op, op.n[0], [&](int64_t row) {
-        resize_heads(floats(op.p[0]) + row * op.n[0], op.n[2], op.n[3], op.n[4], floats(op.p[1]) + row * op.n[1]);
     });
 }
 
@@ -150,7 +151,6 @@ extern "C" void myna_run(const Op* ops, int64_t count) {
             case PLACE: do_place(*op); break;
             case ATTEND: do_attend(*op); break;
             case ADD_PLACES: do_add_places(*op); break;
-            case RESIZE_HEADS: do_resize_heads(*op); break;
             case ROUTE: do_route(*op); break;
             case DEAL: do_deal(*op); break;
             case COMBINE: do_combine(*op); break;

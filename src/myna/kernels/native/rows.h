@@ -15,15 +15,6 @@ inline void rotate(float* head, const float* cos, const float* sin, int64_t half
     }
 }
 
-// Heads of `from` channels each as heads of `to`: cut, or filled with zeros.
-inline void resize_heads(const float* x, int64_t heads, int64_t from, int64_t to, float* out) {
-    int64_t both = from < to ? from : to;
-    for (int64_t head = 0; head < heads; head++, x += from, out += to) {
-        std::memcpy(out, x, both * sizeof(float));
-        std::memset(out + both, 0, (to - both) * sizeof(float));
-    }
-}
-
 inline void add_row(const float* x, int64_t k, float* out) {
     for (int64_t i = 0; i < k; i += 16) store_some(out + i, add(load_some(out + i, some(k - i)), load_some(x + i, some(k - i))), some(k - i));
 }
@@ -32,24 +23,15 @@ struct Heads {
     int64_t ld, queries, keys, dim, half;
     const float *cos, *sin, *q_norm, *k_norm;  // each may be null
     float eps;
-    uint16_t *key_pages, *value_pages;  // bfloat16 [block][keys][BLOCK][dim]
 };
 
-// Normalise and rotate the queries and keys of a row in place; store its keys and values in their slot.
-inline void place_row(const Heads& h, float* row, int64_t position, int64_t slot) {
+// Normalise and rotate the queries and keys of a row in place.
+inline void turn(const Heads& h, float* row, int64_t position) {
     for (int64_t head = 0; head < h.queries + h.keys; head++) {
         float* x = row + head * h.dim;
         const float* norm = head < h.queries ? h.q_norm : h.k_norm;
         if (norm) normalise({norm, nullptr, h.eps}, x, h.dim, x, false);
         if (h.cos) rotate(x, h.cos + position * h.half, h.sin + position * h.half, h.half);
-    }
-    const float *k = row + h.queries * h.dim, *v = k + h.keys * h.dim;
-    for (int64_t head = 0; head < h.keys; head++) {
-        int64_t to = ((slot / BLOCK * h.keys + head) * BLOCK + slot % BLOCK) * h.dim;
-        for (int64_t i = 0; i < h.dim; i += 16) {
-            store_bf16(h.key_pages + to + i, load(k + head * h.dim + i));
-            store_bf16(h.value_pages + to + i, load(v + head * h.dim + i));
-        }
     }
 }
 

@@ -312,26 +312,54 @@ inline f32x16 keep(f32x16 x, int lo, int hi, float other) {
 #endif
 }
 
-// Sixteen rows of sixteen 32-bit numbers, `stride` bytes apart, turned: out[column * ld + row].
-inline void transpose(const uint8_t* rows, int64_t stride, uint32_t* out, int64_t ld) {
+// Keeps a vector that is used several times in a register, where the compiler would load it again each time.
+inline i32x16 held(i32x16 x) {
 #if MYNA_AVX512
-    __m512i a[16], b[16];
-    for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(rows + i * stride);
-    for (int i = 0; i < 16; i += 2) b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]), b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++)
-            a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + j + 2]), a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + j + 2]);
-    for (int i = 0; i < 4; i++) {
-        __m512i low = _mm512_shuffle_i32x4(a[i], a[i + 4], 0x88), high = _mm512_shuffle_i32x4(a[i], a[i + 4], 0xdd);
-        __m512i low2 = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0x88), high2 = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0xdd);
-        _mm512_storeu_si512(out + i * ld, _mm512_shuffle_i32x4(low, low2, 0x88));
-        _mm512_storeu_si512(out + (i + 8) * ld, _mm512_shuffle_i32x4(low, low2, 0xdd));
-        _mm512_storeu_si512(out + (i + 4) * ld, _mm512_shuffle_i32x4(high, high2, 0x88));
-        _mm512_storeu_si512(out + (i + 12) * ld, _mm512_shuffle_i32x4(high, high2, 0xdd));
-    }
+    asm("" : "+v"(x));
+#endif
+    return x;
+}
+
+// sum + pairs of int16: low * low + high * high of each 32 bits.
+inline i32x16 dot_int16(i32x16 sum, i32x16 a, i32x16 b) {
+#if MYNA_AVX512
+    return _mm512_dpwssd_epi32(sum, a, b);
+#elif MYNA_AVX2
+    return addi(sum, {_mm256_madd_epi16(a.a, b.a), _mm256_madd_epi16(a.b, b.b)});
 #else
-    for (int row = 0; row < 16; row++)
-        for (int column = 0; column < 16; column++) std::memcpy(out + column * ld + row, rows + row * stride + 4 * column, 4);
+    int16_t x[32], y[32];
+    int32_t z[16];
+    storei(x, a), storei(y, b), storei(z, sum);
+    for (int i = 0; i < 16; i++) z[i] += x[2 * i] * y[2 * i] + x[2 * i + 1] * y[2 * i + 1];
+    return loadi(z);
+#endif
+}
+
+// 32 int8 as int16.
+inline i32x16 widen(const uint8_t* p) {
+#if MYNA_AVX512
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p));
+#elif MYNA_AVX2
+    return {_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)), _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p + 1))};
+#else
+    int16_t x[32];
+    for (int i = 0; i < 32; i++) x[i] = int8_t(p[i]);
+    return loadi(x);
+#endif
+}
+
+// To int16, saturated.
+inline void store_int16(void* p, i32x16 x) {
+#if MYNA_AVX512
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtsepi32_epi16(x));
+#elif MYNA_AVX2
+    _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8));
+#else
+    int32_t v[16];
+    int16_t y[16];
+    storei(v, x);
+    for (int i = 0; i < 16; i++) y[i] = int16_t(v[i] < -32768 ? -32768 : v[i] > 32767 ? 32767 : v[i]);
+    std::memcpy(p, y, 32);
 #endif
 }
 
@@ -359,6 +387,60 @@ inline f32x16 exp(f32x16 x) {
     y = fma(y, r, set1(1.6666665459e-1f));
     y = fma(y, r, set1(5.0000001201e-1f));
     return mul(add(fma(y, mul(r, r), r), set1(1.0f)), power_of_two(n));
+}
+
+// Sums and differences of all pairs of lanes, four times over: the product with the 16 x 16 matrix of Hadamard.
+inline f32x16 hadamard(f32x16 x) {
+#if MYNA_AVX512
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (int step = 1; step < 16; step *= 2) {
+        __mmask16 second = _mm512_test_epi32_mask(lane, set1i(step));
+        f32x16 other = _mm512_permutexvar_ps(_mm512_xor_si512(lane, set1i(step)), x);
+        x = add(_mm512_mask_sub_ps(x, second, set1(0), x), other);
+    }
+    return x;
+#else
+    float v[16];
+    store(v, x);
+    for (int step = 1; step < 16; step *= 2)
+        for (int i = 0; i < 16; i++)
+            if (!(i & step)) {
+                float a = v[i], b = v[i + step];
+                v[i] = a + b, v[i + step] = a - b;
+            }
+    return load(v);
+#endif
+}
+
+// 2^x for x of at most 0, within 1 unit in the last place; far below -126 it is 0 or as good as that. 2^0 is 1 exactly.
+// Cephes' polynomial.
+inline f32x16 exp2(f32x16 x) {
+#if MYNA_AVX512
+    x = max(set1(-200.0f), x);  // in this order a NaN stays one
+    f32x16 n = _mm512_roundscale_ps(x, 8);
+#else
+    x = min(set1(1.0f), max(set1(-126.0f), x));
+    i32x16 whole = to_int(x);
+    f32x16 n = to_float(whole);
+#endif
+    f32x16 r = sub(x, n), y = set1(1.535336188319500e-4f);
+    y = fma(y, r, set1(1.339887440266574e-3f));
+    y = fma(y, r, set1(9.618437357674640e-3f));
+    y = fma(y, r, set1(5.550332471162809e-2f));
+    y = fma(y, r, set1(2.402264791363012e-1f));
+    y = fma(y, r, set1(6.931472028550421e-1f));
+    y = fma(y, r, set1(1.0f));
+#if MYNA_AVX512
+    return _mm512_scalef_ps(y, n);
+#else
+    return mul(y, power_of_two(whole));
+#endif
+}
+
+inline float exp2_of(float x) {
+    float y[16];
+    store(y, exp2(set1(x)));
+    return y[0];
 }
 
 }  // namespace myna
