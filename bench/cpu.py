@@ -1,87 +1,199 @@
-"""Speed on this CPU beside llama.cpp: the same weights, both engines in turn, medians of the ratios of each round.
+"""Speed on this CPU beside other engines: the same weights and work, all in turn, medians of the ratios of each round.
 
-    python bench/cpu.py [MODEL] [--rounds 3] [--peer-python PATH]
+    python bench/cpu.py [MODEL] [--peer llama.cpp=PYTHON] [--peer openvino=PYTHON] [--peer vllm=PYTHON]
+                        [--rounds 3] [--long 8000] [--out FILE]
 
-PATH is a Python that has llama-cpp-python (`pip install llama-cpp-python` in an environment of its own; it compiles).
-Each round runs every engine once, in a process of its own, so that what else the machine does hits them alike; only the
-ratios are to be trusted. llama.cpp reads the model's own GGUF file, and a Q8_0 made from it, which is what our int8 is
-comparable with in accuracy.
+PYTHON is the interpreter of an environment of the peer's own; docs/benchmarks.md says how to make them. A peer that is
+not given, or fails, is left out and said so. Each round runs every engine once, in a process of its own, so that what
+else the machine does hits them alike; only ratios of one round are to be trusted. All read the model's own GGUF file, or
+what is made of it once and kept in Myna's cache: Q8_0, Q4_0 and Q4_K_M for llama.cpp, W8A8 for vLLM.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from myna.modeldir import DEFAULT, ModelDir, find
+from myna.engine.measure import ANSWER, BATCHES, CONTEXT, PROMPT, STEPS
+from myna.modeldir import DEFAULT, ModelDir, cache_dir, find
 
 HERE = Path(__file__).parent
 QUANTIZE = """
 import sys, llama_cpp as lc
 params = lc.llama_model_quantize_default_params()
-params.ftype, params.allow_requantize = lc.LLAMA_FTYPE_MOSTLY_Q8_0, True
+params.ftype, params.allow_requantize = getattr(lc, "LLAMA_FTYPE_MOSTLY_" + sys.argv[3]), True
 sys.exit(lc.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), params))
 """
-Figures = dict[tuple[str, int], float]
+PEERS = {"llama.cpp": "llama_cpp", "openvino": "openvino_genai", "vllm": "vllm"}  # and what their environment must hold
+PRECISIONS = ("int8", "int4", "auto")
+LONGEST = 1800  # seconds that one engine may take; vLLM compiles for two minutes before it starts
+Row = dict[str, Any]
+Figures = dict[tuple[str, int, int], Row]
+Commands = dict[str, list[str]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default=DEFAULT)
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--long", type=int, default=0, help="also a prompt of so many tokens, and decoding after it")
+    parser.add_argument("--out", type=Path, help="where each round's figures go, one JSON object a line")
     args = parser.parse_args()
-    if subprocess.run([args.peer_python, "-c", "import llama_cpp"], capture_output=True).returncode:
-        sys.exit(f"{args.peer_python} has no llama_cpp. Make an environment for it: pip install llama-cpp-python")
-    engines = commands(args.model, args.peer_python)
-    rounds = []
+    peers = dict(read_peer(parser, given) for given in args.peer)
+    for name in PEERS.keys() - peers.keys():
+        print(f"{name} is left out: no --peer {name}=PYTHON", file=sys.stderr)
+    engines = peer_commands(args.model, peers, args.long) | own_commands(args.model, args.long)
+    rounds: list[dict[str, Figures]] = []
     for number in range(args.rounds):
-        rounds.append({name: run(command) for name, command in engines.items()})
+        rounds.append(one_round(engines, args.out))
         print(f"round {number + 1} of {args.rounds} done", file=sys.stderr)
-    report(args.model, rounds)
+    report(args.model, rounds, engines)
 
 
-def commands(model: str, peer: str) -> dict[str, list[str]]:
-    """Engine -> the command that times it. The first is what the others are compared with."""
+def read_peer(parser: argparse.ArgumentParser, given: str) -> tuple[str, str]:
+    name, _, python = given.partition("=")
+    if name not in PEERS or not python:
+        parser.error(f"--peer {given}: give one of {', '.join(PEERS)} as NAME=PYTHON")
+    if subprocess.run([python, "-c", f"import {PEERS[name]}"], capture_output=True).returncode:
+        parser.error(
+            f"--peer {given}: this Python cannot import {PEERS[name]}; docs/benchmarks.md says how to set it up"
+        )
+    return name, python
+
+
+def own_commands(model: str, long: int) -> Commands:
+    command = [sys.executable, "-m", "myna", "bench", model, "--json", "--long", str(long), "--precision"]
+    return {f"myna {precision}": [*command, precision] for precision in PRECISIONS}
+
+
+def peer_commands(model: str, peers: dict[str, str], long: int) -> Commands:
+    """Engine -> the command that times it."""
+    if not peers:
+        return {}
     directory = ModelDir.open(find(model))
     gguf = directory.path / "model.gguf"
-    kinds = sorted({s.kind for s in directory.weights.values() if len(s.shape) > 1})
-    q8 = gguf.parent.parent.parent / "bench" / f"{directory.name}-q8_0.gguf"
-    if not q8.exists():
-        q8.parent.mkdir(exist_ok=True)
-        subprocess.run([peer, "-c", QUANTIZE, gguf, q8], check=True, capture_output=True)
-    script = str(HERE / "peer_llama_cpp.py")
-    return {
-        "llama.cpp Q8_0": [peer, script, str(q8)],
-        f"llama.cpp {'+'.join(kinds)}": [peer, script, str(gguf)],
-        "myna int8": [sys.executable, "-m", "myna", "bench", model, "--json", "--precision", "int8"],
-        "myna auto": [sys.executable, "-m", "myna", "bench", model, "--json"],
-    }
+    if not gguf.exists():
+        sys.exit(
+            f"{model} is no GGUF file, and the peers are given one. Pull one from the catalogue, or leave --peer out."
+        )
+    work = json.dumps({
+        "prompt": PROMPT, "context": CONTEXT, "answer": ANSWER, "steps": STEPS, "batches": BATCHES[1:], "long": long,
+    })  # fmt: skip
+    commands: Commands = {}
+    if python := peers.get("llama.cpp"):
+        script = [python, str(HERE / "peer_llama_cpp.py")]
+        for kind in ("Q8_0", "Q4_0", "Q4_K_M"):
+            commands[f"llama.cpp {kind}"] = [*script, str(quantized(gguf, directory.name, kind, python)), work]
+        kinds = sorted({stored.kind for stored in directory.weights.values() if len(stored.shape) > 1})
+        commands[f"llama.cpp {'+'.join(kinds)}"] = [*script, str(gguf), work]
+    if python := peers.get("openvino"):
+        q8 = made(f"{directory.name}-q8_0.gguf")
+        if not q8.exists() and "llama.cpp" in peers:
+            q8 = quantized(gguf, directory.name, "Q8_0", peers["llama.cpp"])
+        if q8.exists():
+            commands["OpenVINO Q8_0"] = [python, str(HERE / "peer_openvino.py"), str(q8), work]
+        else:
+            print("openvino is left out: llama.cpp has to make its Q8_0 file first", file=sys.stderr)
+    if python := peers.get("vllm"):
+        commands["vLLM W8A8"] = [python, str(HERE / "peer_vllm.py"), str(w8a8(model, directory.name)), work]
+    return commands
 
 
-def run(command: list[str]) -> Figures:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return {(row["what"], row["batch"]): row["tokens_per_second"] for row in rows}
+def made(name: str) -> Path:
+    folder = cache_dir() / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
 
 
-def report(model: str, rounds: list[dict[str, Figures]]) -> None:
-    names = list(rounds[0])
-    columns = list(rounds[0][names[0]])
-    print(f"{model}: median tokens/s (ratio to {names[0]} of the same round), {len(rounds)} rounds\n")
-    print("| engine | " + " | ".join(f"{what} b{batch}" for what, batch in columns) + " |")
-    print("|---" * (len(columns) + 1) + "|")
+def quantized(gguf: Path, name: str, kind: str, python: str) -> Path:
+    """The file in another of llama.cpp's formats, made by llama.cpp."""
+    command = [python, "-c", QUANTIZE, str(gguf), "TO", kind]
+    return make(made(f"{name}-{kind.lower()}.gguf"), command)
+
+
+def w8a8(model: str, name: str) -> Path:
+    return make(made(f"{name}-w8a8"), [sys.executable, str(HERE / "w8a8.py"), model, "TO"])
+
+
+def make(path: Path, command: list[str]) -> Path:
+    """Run the command that makes it, unless it is there. TO stands for where it goes until it is whole."""
+    if not path.exists():
+        print(f"making {path.name}", file=sys.stderr)
+        part = path.with_name(f"partial-{path.name}")
+        subprocess.run([str(part) if word == "TO" else word for word in command], check=True, capture_output=True)
+        part.rename(path)
+    return path
+
+
+def one_round(engines: Commands, out: Path | None) -> dict[str, Figures]:
+    """Every engine once. One that fails is taken out of `engines`."""
+    figures: dict[str, Figures] = {}
+    for name, command in [*engines.items()]:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
+            failed = done.stderr[-2000:] if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            failed = f"no answer in {LONGEST} seconds"
+        if failed:
+            print(f"{name} is left out, it failed:\n{' '.join(command)}\n{failed}", file=sys.stderr)
+            del engines[name]
+            continue
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        figures[name] = {(row["what"], row["batch"], row["context"]): row for row in rows}
+        if out:
+            with out.open("a") as file:
+                file.writelines(json.dumps({"engine": name} | row) + "\n" for row in rows)
+    return figures
+
+
+def report(model: str, rounds: list[dict[str, Figures]], engines: Commands) -> None:
+    """Tokens/s of everybody; then, for each of our precisions, its ratio to each peer."""
+    names = [name for name in engines if all(name in figures for figures in rounds)]
+    ours = [name for name in names if name.startswith("myna")]
+    peers = [name for name in names if name not in ours]
+    # "decode sampled" is ours alone.
+    columns = [key for key in rounds[0][ours[0]] if key[0] != "decode sampled"]
+    print(f"{model}, {len(rounds)} rounds, medians; requests are {CONTEXT} tokens in and {ANSWER} out")
+    table("tokens/s [while all decode]", names, columns, lambda name, key: speed(rounds, name, key))
+    for mine in ours:
+        if peers:
+            table(f"{mine} /", peers, columns, lambda name, key, mine=mine: ratio(rounds, mine, name, key))
+    shares = [key for key in rounds[0][ours[0]] if key[0].startswith("decode")]
+    table("host; of the bandwidth", ours, shares, lambda name, key: share(rounds, name, key))
+
+
+def table(title: str, names: list[str], keys: list[tuple[str, int, int]], cell: Callable[..., str]) -> None:
+    heads = [
+        f"{batch} requests" if what == "requests" else f"{what} {context} x {batch}" for what, batch, context in keys
+    ]
+    print(f"\n| {title} | " + " | ".join(heads) + " |\n" + "|---" * (len(keys) + 1) + "|")
     for name in names:
-        cells = []
-        for column in columns:
-            rate = median(r[name][column] for r in rounds)
-            ratio = median(r[name][column] / r[names[0]][column] for r in rounds)
-            cells.append(f"{rate:.1f} ({ratio:.2f})")
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        print(f"| {name} | " + " | ".join(cell(name, key) for key in keys) + " |")
+
+
+def speed(rounds: list[dict[str, Figures]], name: str, key: tuple[str, int, int]) -> str:
+    rows = [figures[name][key] for figures in rounds]
+    decoding = median(row["decoding"] for row in rows)
+    return f"{median(row['tokens_per_second'] for row in rows):.1f}" + (f" [{decoding:.1f}]" if decoding else "")
+
+
+def ratio(rounds: list[dict[str, Figures]], mine: str, peer: str, key: tuple[str, int, int]) -> str:
+    pairs = [(figures[mine][key], figures[peer][key]) for figures in rounds]
+    whole = median(a["tokens_per_second"] / b["tokens_per_second"] for a, b in pairs)
+    if not all(b["decoding"] for _, b in pairs):
+        return f"{whole:.2f}"
+    return f"{whole:.2f} [{median(a['decoding'] / b['decoding'] for a, b in pairs):.2f}]"
+
+
+def share(rounds: list[dict[str, Figures]], name: str, key: tuple[str, int, int]) -> str:
+    rows = [figures[name][key] for figures in rounds]
+    reached = median(row["bandwidth_share"] for row in rows)
+    return f"{median(row['host_share'] for row in rows):.1%}" + (f"; {reached:.0%}" if reached else "")
 
 
 if __name__ == "__main__":

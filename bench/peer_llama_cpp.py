@@ -1,69 +1,95 @@
-"""llama.cpp timed as `myna bench` times Myna: one JSON object a line. Run by bench/cpu.py with a Python that has llama_cpp.
+"""llama.cpp, timed as work.py says. Run by bench/cpu.py with a Python that has llama_cpp.
 
-It calls llama_decode directly, so none of llama-cpp-python's own sampling or bookkeeping is counted.
+It calls llama_decode directly: no sampling and none of llama-cpp-python's bookkeeping is counted, and prompts of several
+requests go in together.
 """
 
 import ctypes
-import json
 import os
 import sys
 import time
-from statistics import median
 
 import llama_cpp as lc
+from work import Work, arguments, prompt, single, together
 
-PROMPT, CONTEXT, STEPS, BATCHES = 512, 128, 24, (1, 8, 32)
-quiet = lc.llama_log_callback(lambda level, text, data: None)
+QUIET = lc.llama_log_callback(lambda level, text, data: None)
+BATCH = 512  # rows of one llama_decode; llama.cpp's own default for what is computed at once
 
 
-def main(path: str) -> None:
-    lc.llama_log_set(quiet, ctypes.c_void_p(0))
+class Context:
+    """llama.cpp with room for `sequences` of `length` tokens."""
+
+    def __init__(self, model: object, sequences: int, length: int):
+        params = lc.llama_context_default_params()
+        params.n_ctx = sequences * -(-length // 256) * 256
+        params.n_batch = params.n_ubatch = BATCH
+        params.n_threads = params.n_threads_batch = len(os.sched_getaffinity(0))
+        params.n_seq_max = sequences
+        # A cache for each sequence: in a shared one every row meets every sequence's keys.
+        params.kv_unified = False
+        self.context = lc.llama_init_from_model(model, params)
+        if not self.context:
+            sys.exit(f"llama.cpp makes no context for {sequences} sequences of {length} tokens")
+        self.batch = lc.llama_batch_init(BATCH, 0, 1)
+        self.vocab = lc.llama_vocab_n_tokens(lc.llama_model_get_vocab(model))
+
+    def decode(self, rows: list[tuple[int, int, int, bool]]) -> float:
+        """(token, position, sequence, are its logits wanted) rows; seconds of the calls alone."""
+        spent = 0.0
+        for start in range(0, len(rows), BATCH):
+            part = rows[start : start + BATCH]
+            self.batch.n_tokens = len(part)
+            for i, (token, position, sequence, wanted) in enumerate(part):
+                self.batch.token[i], self.batch.pos[i], self.batch.logits[i] = token, position, wanted
+                self.batch.n_seq_id[i], self.batch.seq_id[i][0] = 1, sequence
+            started = time.perf_counter()
+            if lc.llama_decode(self.context, self.batch):
+                sys.exit("llama_decode failed")
+            lc.llama_synchronize(self.context)
+            spent += time.perf_counter() - started
+        return spent
+
+    def prefill(self, length: int, sequences: int = 1) -> float:
+        lc.llama_memory_clear(lc.llama_get_memory(self.context), True)
+        rows = []
+        for sequence in range(sequences):
+            ids = prompt(length, self.vocab)
+            rows += [(token, i, sequence, i == length - 1) for i, token in enumerate(ids)]
+        return self.decode(rows)
+
+    def steps(self, context: int, count: int, sequences: int = 1) -> list[float]:
+        tokens = prompt(count, self.vocab)
+        return [self.decode([(t, context + i, s, True) for s in range(sequences)]) for i, t in enumerate(tokens)]
+
+    def free(self) -> None:
+        lc.llama_batch_free(self.batch)
+        lc.llama_free(self.context)
+
+
+def main(path: str, work: Work) -> None:
+    lc.llama_log_set(QUIET, ctypes.c_void_p(0))
     lc.llama_backend_init()
     model = lc.llama_model_load_from_file(path.encode(), lc.llama_model_default_params())
-    vocab = lc.llama_vocab_n_tokens(lc.llama_model_get_vocab(model))
-    params = lc.llama_context_default_params()
-    params.n_ctx = max(BATCHES) * (CONTEXT + STEPS + 8)
-    params.n_batch = params.n_ubatch = PROMPT
-    params.n_threads = params.n_threads_batch = os.cpu_count()
-    params.n_seq_max = max(BATCHES)
-    params.kv_unified = True
-    context = lc.llama_init_from_model(model, params)
-    batch = lc.llama_batch_init(PROMPT, 0, 1)
+    if not model:
+        sys.exit(f"llama.cpp does not load {path}")
+    one = Context(model, 1, work.longest)
 
-    def decode(rows: list[tuple[int, int, int]], logits: bool) -> float:
-        """One llama_decode of (token, position, sequence) rows; seconds."""
-        batch.n_tokens = len(rows)
-        for i, (token, position, sequence) in enumerate(rows):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, position, 1, sequence
-            batch.logits[i] = logits or i == len(rows) - 1
-        started = time.perf_counter()
-        if lc.llama_decode(context, batch):
-            sys.exit("llama_decode failed")
-        lc.llama_synchronize(context)
-        return time.perf_counter() - started
+    def decode(context: int) -> list[float]:
+        one.prefill(context)
+        return one.steps(context, work.steps)
 
-    def prefill(length: int, sequence: int) -> float:
-        return decode([((7 * sequence + i) % (vocab - 1) + 1, i, sequence) for i in range(length)], False)
+    single(work, one.prefill, decode)
+    one.free()
 
-    def clear() -> None:
-        lc.llama_memory_clear(lc.llama_get_memory(context), True)
+    def answer_all(size: int) -> tuple[float, float, int]:
+        many = Context(model, size, work.longest)
+        many.prefill(16, size)  # warm up
+        begun = many.prefill(work.context, size)  # yields the first token of each
+        decoding = sum(many.steps(work.context, work.answer - 1, size))
+        many.free()
+        return begun + decoding, decoding, size * (work.answer - 1)
 
-    prefill(PROMPT, 0)  # warm up
-    seconds = []
-    for _ in range(3):
-        clear()
-        seconds.append(prefill(PROMPT, 0))
-    report("prefill", 1, PROMPT / median(seconds))
-    for size in BATCHES:
-        clear()
-        for sequence in range(size):
-            prefill(CONTEXT, sequence)
-        steps = [decode([(5, CONTEXT + i, s) for s in range(size)], True) for i in range(STEPS)]
-        report("decode", size, size / median(steps))
+    together(work, answer_all)
 
 
-def report(what: str, batch: int, rate: float) -> None:
-    print(json.dumps({"what": what, "batch": batch, "tokens_per_second": rate}), flush=True)
-
-
-main(sys.argv[1])
+main(*arguments())
