@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from tokenizers import Tokenizer as Library
 
 from myna.chat import Chat, Tokenizer
+from myna.chat.tokenizer import _as_texts
 from myna.records import ChatError
 
 TEXTS = [*CORPUS[:4], " two  spaces ", "\n\nlines\n", "snow ☃ 🙂 e\u0301", "don't ?! , .", "a", " ", "  "]
@@ -156,3 +157,16 @@ def test_a_link_out_of_the_directory_is_not_followed(name: str, tmp_path: Path) 
 def test_a_missing_tokenizer_json_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ChatError, match="myna pull"):
         Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("merges", "given"),
+    [
+        ([["a", "b"], ["ab", "c"]], ["a b", "ab c"]),
+        ([["a", " b"], ["ab", "c"]], [["a", " b"], ["ab", "c"]]),
+        (["a b"], ["a b"]),
+        ([["a", "b"], "ab c"], [["a", "b"], "ab c"]),
+    ],
+)
+def test_merges_become_texts_unless_a_token_has_a_blank(merges: list, given: list) -> None:
+    assert _as_texts(merges) == given

@@ -13,6 +13,7 @@ from modeldir_tiny import hf_tensors, tiny_model, write_gguf
 from safetensors.torch import save_file
 
 from myna.modeldir import ModelDir, facts
+from myna.modeldir.files import read_json
 from myna.modeldir.from_gguf import build_from_gguf
 from myna.records import ModelDirError
 
@@ -202,3 +203,11 @@ def test_facts_are_read_without_loading(smollm2: Path) -> None:
     assert (found.architecture, found.parameters, found.context, found.tied) == ("llama", 134_515_008, 8192, True)
     assert set(found.kinds) == {"Q4_1", "Q8_0", "F32"}
     assert found.licence == "Apache-2.0"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": NaN, "b": -Infinity}', '{"a": "\\ud83d"}', '\ufeff{"a": 1}', '{"a": 1, "a": 2}']
+)
+def test_json_that_transformers_reads_is_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert repr(read_json(tmp_path, "config.json")) == repr(json.loads(text.removeprefix("\ufeff")))

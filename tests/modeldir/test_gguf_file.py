@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from myna.modeldir.gguf import GGUF
+from myna.modeldir.gguf import BLOCKS, GGUF, all_blocks
 from myna.records import ModelDirError
 
 U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
@@ -57,6 +57,10 @@ def test_metadata_and_tensors_equal_the_gguf_packages(good: Path) -> None:
         span = ours.tensors[tensor.name]
         assert (span.kind, span.shape) == (tensor.tensor_type.name, tuple(reversed(tensor.shape.tolist())))
         assert ours.bytes_of(span).tobytes() == tensor.data.tobytes()
+
+
+def test_block_sizes_written_down_are_the_gguf_packages() -> None:
+    assert all(all_blocks()[number] == block for number, block in BLOCKS.items())
 
 
 def test_a_file_cut_anywhere_is_refused(good: Path, tmp_path: Path) -> None:

@@ -298,6 +298,7 @@ def _library(spec: dict[str, Any], control: dict[str, int]) -> _Library:
     model = spec["model"]
     if added and isinstance(model["vocab"], dict):  # else the library would number the added tokens anew
         model = {**model, "vocab": model["vocab"] | {token["content"]: token["id"] for token in added}}
+    model = {**model, "merges": _as_texts(model["merges"])} if model.get("merges") else model
     plain = {"model": model, "added_tokens": added, "post_processor": None, "padding": None, "truncation": None}
     library = _Library.from_str(orjson.dumps({**spec, **plain}).decode())
     if moved := [token["content"] for token in added if library.token_to_id(token["content"]) != token["id"]]:
@@ -305,6 +306,14 @@ def _library(spec: dict[str, Any], control: dict[str, int]) -> _Library:
             f"tokenizer.json: the added token {moved[0]!r} cannot keep its id; this layout is not supported"
         )
     return library
+
+
+def _as_texts(merges: list[Any]) -> list[Any]:
+    """Pairs as texts "a b", which the library reads in two thirds of the time; unchanged where a token has a blank."""
+    if not all(type(pair) is list for pair in merges):
+        return merges
+    texts = [" ".join(pair) for pair in merges]
+    return texts if all(text.count(" ") == 1 for text in texts) else merges
 
 
 def _take_prefix(spec: dict[str, Any]) -> _Prefix:

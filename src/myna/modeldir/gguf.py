@@ -90,10 +90,18 @@ class GGUF:
         return value
 
 
+# ggml type number -> (name, numbers per block, bytes per block); what most files are made of, to import nothing for them.
+BLOCKS = {
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24),
+    8: ("Q8_0", 32, 34), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210), 30: ("BF16", 1, 2),
+}  # fmt: skip
+
+
 @cache
-def block_sizes() -> dict[int, tuple[str, int, int]]:
-    """ggml type number -> (name, numbers per block, bytes per block)."""
-    from gguf.constants import GGML_QUANT_SIZES  # here, because it takes 70 ms that safetensors users need not wait
+def all_blocks() -> dict[int, tuple[str, int, int]]:
+    """The same of every type that the gguf package knows."""
+    from gguf.constants import GGML_QUANT_SIZES  # here, because it takes 70 ms
 
     return {int(kind): (kind.name, *size) for kind, size in GGML_QUANT_SIZES.items()}
 
@@ -219,9 +227,10 @@ class _Reader:
             raise self.fail(f"tensor {name!r} has {dims} dimensions; from 1 to {MAX_DIMS} are allowed.")
         shape = tuple(reversed([self.scalar("Q") for _ in range(dims)]))  # the file writes the innermost first
         number, offset = self.scalar("I"), self.scalar("Q")
-        if number not in block_sizes():
+        known = BLOCKS.get(number) or all_blocks().get(number)
+        if known is None:
             raise self.fail(f"tensor {name!r} has ggml type {number}, which this gguf package does not know.")
-        kind, block, size = block_sizes()[number]
+        kind, block, size = known
         count = math.prod(shape)
         if not 0 < count < 2**63 or (shape and shape[-1] % block):
             raise self.fail(f"tensor {name!r}: shape {shape} is not possible for {kind}, whose blocks hold {block}.")
