@@ -1,6 +1,6 @@
 """What each precision costs: KL to float32, perplexity and agreement on real text, beside llama.cpp on the same weights.
 
-    python bench/quality.py [MODEL] [--tokens 2048] [--data DIR] [--peer-python PATH] [--only NAME,NAME] [--json FILE]
+    python bench/quality.py [MODEL] [--tokens 2048] [--data DIR] [--peer-python PATH] [--only NAME ...] [--json FILE]
 
 Teacher-forced over chunks of 512 tokens, evenly spread over each text: ours through the pages and programs that serve, a
 chunk's last tokens one by one; llama.cpp the same ids at the same positions. Exact log-probabilities are computed once by a
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048, help="of each text")
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
     parser.add_argument("--peer-python", default=sys.executable)
-    parser.add_argument("--only", type=lambda text: text.split(","), help="names of rows, with commas between them")
+    parser.add_argument("--only", action="append", metavar="NAME", help="measure this row; may be given several times")
     parser.add_argument("--json", type=Path, help="where to write the figures as JSON lines too")
     args = parser.parse_args()
     job = make_job(ModelDir.open(find(args.model)), args.data, args.tokens)
