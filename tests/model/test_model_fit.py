@@ -119,3 +119,13 @@ def test_a_quantized_file_keeps_its_own_bits_unless_asked_otherwise(smollm2: Pat
     assert estimate(directory).precision == ("mixed" if library() else "int8")
     assert library() is None or estimate(directory).weights < 0.75 * estimate(directory, "int8").weights
     assert estimate(directory, "float32").weights > 3 * estimate(directory).weights
+
+
+def test_a_model_and_the_one_that_drafts_for_it_are_counted_together_and_the_runtime_once(smollm2: Path) -> None:
+    directory = ModelDir.open(smollm2)
+    one, other = estimate(directory, "int8", kv_tokens=100), estimate(directory, "int4", kv_tokens=100)
+    both = one.beside(other)
+    assert both.weights == one.weights + other.weights
+    assert both.kv == 100 * both.kv_per_token == one.kv + other.kv
+    assert both.total == one.total + other.total - other.runtime
+    assert both.precision == "int8"
