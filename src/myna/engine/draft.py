@@ -8,7 +8,7 @@ It draws as the served model would, with the same noise at the same position: th
 more often they draw the same token. Verifying by equality keeps the served model's own.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from myna.engine.blocks import BLOCK, blocks_for
@@ -65,14 +65,16 @@ class DraftModel:
         shadow = self._shadows.setdefault(sequence, _Shadow())
         for rate in (shadow.rate, self.rate):
             rate.fade(RETRY)
-        behind = len(sequence.tokens) - shadow.known
         most = min(most, self.max_len - len(sequence.tokens))
-        if shadow.lost or most < 1 or behind > WORTH * (sequence.request.max_tokens - sequence.generated):
+        worth = WORTH * (sequence.request.max_tokens - sequence.generated)
+        if shadow.lost or most < 1 or self._behind(sequence) > worth:
             return []
         return [shadow.rate.share(self.rate.share(HOPED, WEIGHT), WEIGHT)] * most
 
-    def seconds(self, sequences: int) -> float:
-        return self.costs.seconds(sequences)
+    def seconds(self, sequences: Collection[Sequence], guesses: int) -> float:
+        """The first also computes what others guessed meanwhile. A whole prompt is not counted: that is done once."""
+        first = min(sum(map(self._behind, sequences)), self.costs.most)
+        return self.costs.seconds(first) + (guesses - 1) * self.costs.seconds(len(sequences))
 
     def draft(self, wants: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
         guesses: dict[Sequence, list[int]] = {}
@@ -145,6 +147,11 @@ class DraftModel:
         """The request as the draft model answers it: sampled alike, among the tokens it knows."""
         bias = tuple((token, bias) for token, bias in request.sampling.logit_bias or () if token < self.vocab)
         return replace(request, sampling=replace(request.sampling, logit_bias=bias, logprobs=None))
+
+    def _behind(self, sequence: Sequence) -> int:
+        """Tokens to compute before the next guess: 1 where the last guesses were wrong, 2 where they were right."""
+        mine = self._shadows[sequence].sequence if sequence in self._shadows else None
+        return max(len(sequence.tokens) - (mine.computed if mine else 0), 1)
 
     def _mine(self, sequence: Sequence) -> Sequence:
         mine = self._shadows[sequence].sequence
