@@ -11,7 +11,7 @@ class Scripted(Costs):
     known = True  # type: ignore[assignment]
 
     def __init__(self, seconds_of: Callable[[int], float] = lambda rows: 1.0):
-        super().__init__(1)
+        super().__init__(64)
         self.seconds_of = seconds_of
 
     def learn(self, rows: int, seconds: float) -> None:

@@ -1,44 +1,28 @@
 """The laws that make an engine trustworthy, on models small enough to build in the test. The truth is a plain forward."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 from scripted_costs import Scripted
+from tiny_decoder import VOCAB, naive, random_decoder, spec_of
 
 from myna.engine.blocks import BLOCK
 from myna.engine.engine import Engine, Update, engine_for
 from myna.engine.request import Plan
 from myna.engine.runner import PagedRunner, ReferenceRunner
 from myna.engine.sample import Choice, derive_seed
-from myna.model import AttentionRule, Causal, Decoder, Norm, Rope, Spec
+from myna.model import Causal, Decoder
 from myna.records import MynaError, RequestError, Sampling
 
-VOCAB = 211
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
 WARM = Sampling(temperature=1.3, top_k=50, top_p=0.95, max_tokens=12)
 
 
-def spec_of(kind: str) -> Spec:
-    rules = (AttentionRule(0.25), AttentionRule(0.25))
-    if kind == "windowed":  # Gemma 2's kind: alternating windows and soft caps
-        rules = (AttentionRule(0.25, window=9, softcap=20.0), AttentionRule(0.25, softcap=20.0))
-    return Spec(
-        family="llama", vocab=VOCAB, width=64, layers=2, heads=4, kv_heads=2, head_dim=16, hidden=96, max_len=256,
-        norm=Norm(), rules=rules, rope=Rope(dim=16), tied=True,
-    )  # fmt: skip
-
-
 @pytest.fixture(params=["plain", "windowed"])
 def model(request: pytest.FixtureRequest) -> Decoder:
-    torch.manual_seed(7)
-    decoder = Decoder(spec_of(request.param)).eval()
-    with torch.no_grad():
-        for parameter in decoder.parameters():
-            parameter.copy_(torch.randn_like(parameter) * (0.2 if parameter.ndim > 1 else 1.0))
-    return decoder
+    return random_decoder(spec_of(request.param))
 
 
 @pytest.fixture
@@ -48,16 +32,6 @@ def prompts() -> list[list[int]]:
     shared = [rng.randrange(VOCAB) for _ in range(37)]
     fresh = [[rng.randrange(VOCAB) for _ in range(n)] for n in (1, 2, 15, 16, 17, 31, 33, 70)]
     return fresh + [[*shared, k] for k in range(3)] + [shared[:32], shared]
-
-
-@torch.inference_mode()
-def naive(model: Decoder, prompt: Sequence[int], max_tokens: int = 12) -> list[int]:
-    """Greedy by a plain forward pass over everything, every time."""
-    ids = list(prompt)
-    for _ in range(max_tokens):
-        hidden = model(torch.tensor([ids]), torch.arange(len(ids))[None], Causal())
-        ids.append(int(model.logits(hidden[0, -1]).argmax()))
-    return ids[len(prompt) :]
 
 
 def guessing(engine: Engine) -> Engine:

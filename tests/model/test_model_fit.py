@@ -141,3 +141,13 @@ def test_a_kv_that_cannot_be_is_refused(smollm2: Path, kv: str, precision: str, 
     for ask in (lambda d: load_model(d, precision, 64, kv), lambda d: estimate(d, precision, kv=kv)):
         with pytest.raises(ModelDirError, match=words):
             ask(ModelDir.open(smollm2))
+
+
+def test_a_model_and_the_one_that_drafts_for_it_are_counted_together_and_the_runtime_once(smollm2: Path) -> None:
+    directory = ModelDir.open(smollm2)
+    one, other = estimate(directory, "int8", kv_tokens=100), estimate(directory, "int4", kv_tokens=100)
+    both = one.beside(other)
+    assert both.weights == one.weights + other.weights
+    assert both.kv == 100 * both.kv_per_token == one.kv + other.kv
+    assert both.total == one.total + other.total - other.runtime
+    assert both.precision == "int8"

@@ -1,6 +1,7 @@
 """Our engine as a provider, on the small real model: text, stops, cancels, and the promise that ties serving to training."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -16,6 +17,8 @@ from myna.records import (
     Delta,
     Document,
     Message,
+    ModelDirError,
+    MynaError,
     ProviderError,
     RequestError,
     Sampling,
@@ -227,3 +230,32 @@ def test_closing_ends_open_streams_with_an_error(smollm2: Path) -> None:
     assert not provider.ready
     with pytest.raises(Unavailable):
         asyncio.run(complete(provider, PARIS, GREEDY))
+
+
+def test_a_draft_model_changes_the_speed_alone_and_its_keys_and_values_are_counted(local: Local, smollm2: Path) -> None:
+    """It drafts for itself; half as many tokens fit into the same gigabytes."""
+    drafted = load(str(smollm2), Loading(kv_gb=0.2, draft=str(smollm2)))
+    try:
+        assert asyncio.run(complete(drafted, PARIS, GREEDY)).text == "The capital of France is Paris."
+        assert drafted.details["kv_tokens"] == local.details["kv_tokens"] // 2
+        assert idle_blocks(drafted)
+    finally:
+        drafted.close()
+
+
+def test_a_draft_model_with_other_tokens_is_refused_by_both_names(smollm2: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(smollm2, tmp_path / "other")
+    text = (smollm2 / "tokenizer.json").read_text()
+    first, second = ('"Ġthe":', '"Ġof":')
+    assert first in text
+    swapped = text.replace(first, "\0").replace(second, first).replace("\0", second)
+    (other / "tokenizer.json").write_text(swapped)
+    with pytest.raises(ModelDirError, match=r"other cannot draft for smollm2-135m: token \d+ is b' (the|of)' to") as e:
+        load(str(smollm2), Loading(kv_gb=0.2, draft=str(other)))
+    assert "same vocabulary" in str(e.value)
+
+
+@pytest.mark.parametrize("contrary", [{"draft_rows": 0}, {"precision": "reference"}])
+def test_a_draft_model_where_nothing_is_guessed_is_refused(contrary: dict, smollm2: Path) -> None:
+    with pytest.raises(MynaError, match="--draft"):
+        load(str(smollm2), Loading(draft=str(smollm2), **contrary))

@@ -9,6 +9,7 @@ from rich.console import Console
 from myna.commands.options import LoadingFlags
 from myna.modeldir import DEFAULT, ModelDir, find
 from myna.provider.local import Loading, recommended
+from myna.records import MynaError
 
 if TYPE_CHECKING:
     from myna.engine.measure import Speed
@@ -36,6 +37,8 @@ def run(model: str = DEFAULT, /, *, long: int = 0, json: bool = False, loading: 
     from myna.kernels.build import level, threads
     from myna.model import load_model
 
+    if loading.draft:
+        raise MynaError("myna bench times steps that guess nothing, so --draft has nothing to do here. Leave it out.")
     screen = Console(stderr=json, highlight=False)
     directory = ModelDir.open(find(model))
     decoder = load_model(directory, loading.precision, loading.max_len, loading.kv)

@@ -9,7 +9,7 @@ from myna.modeldir import DEFAULT, Facts, ModelDir, facts, find
 from myna.provider.local import Loading
 
 
-def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096) -> None:
+def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096, draft: str | None = None) -> None:
     """What a model is, where it came from, and what it takes in memory; said before anything is loaded.
 
     Parameters
@@ -20,12 +20,16 @@ def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096)
         auto, float32, bfloat16, int8, int4, mixed or reference, as for loading.
     tokens
         How long a conversation to reckon with.
+    draft
+        A model that drafts for this one, as for loading: what both take together.
     """
     from myna.model import available_memory, describe, estimate
 
     directory = ModelDir.open(find(model))
     about, (spec, _) = facts(directory), describe(directory)
     needs = estimate(directory, precision, kv_tokens=tokens)
+    if draft:
+        needs = needs.beside(estimate(ModelDir.open(find(draft)), kv_tokens=tokens))
     free = available_memory()
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _identity(about):

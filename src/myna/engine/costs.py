@@ -28,6 +28,7 @@ class Costs:
     """Seconds of a step of 1 to `most` rows."""
 
     def __init__(self, most: int):
+        self.most = most
         self._seen = [_Seen() for _ in range(most + 1)]
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)  # rows, log seconds
         self._steps = 0

@@ -16,12 +16,13 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from myna.engine.blocks import BLOCK, Blocks, blocks_for
+from myna.engine.draft import DraftModel
 from myna.engine.lookup import Lookup
 from myna.engine.request import Plan, Request, Sequence, resolve_max_tokens
 from myna.engine.runner import PagedRunner, Runner
 from myna.engine.sample import BrokenLogits, Choice
 from myna.engine.schedule import Scheduler
-from myna.engine.speculate import Speculator
+from myna.engine.speculate import Drafter, Speculator
 from myna.model import Decoder
 from myna.records import DEFAULTS, MynaError, RequestError, Sampling
 
@@ -192,11 +193,13 @@ def engine_for(
     max_running: int = 64,
     prefix_cache: bool = True,
     draft_rows: int = 0,
+    draft: Decoder | None = None,
     runner: Callable[[Decoder, int], Runner] = PagedRunner,
 ) -> Engine:
     """An engine over a loaded model, with room for the keys and values of `kv_tokens` tokens.
 
-    draft_rows: rows that decodes and their guesses may have together; 0 is no guessing.
+    draft_rows: rows that decodes and their guesses may have together; 0 is no guessing. draft: a smaller model that guesses
+    too, of the same tokens; its keys and values take as many blocks again, of its own size.
     budget 512: one step of prefill is then short enough that running answers do not stall.
     Raises MynaError when `kv_tokens` or `max_running` leave nothing to run with.
     """
@@ -207,7 +210,12 @@ def engine_for(
             f"--max-running is {max_running}; a step of {budget} tokens can run from 1 to {budget} sequences."
         )
     blocks = Blocks(blocks_for(kv_tokens))
-    speculator = Speculator([Lookup()], rows=draft_rows, vocab=model.spec.vocab) if draft_rows else None
+    drafters: list[Drafter] = [Lookup()] if draft_rows else []
+    if draft_rows and draft is not None:
+        vocab, reach = min(model.spec.vocab, draft.spec.vocab), draft.max_len
+        guesser = PagedRunner(draft, blocks.count)
+        drafters.append(DraftModel(guesser, vocab=vocab, max_len=reach, most=draft_rows, clock=time.perf_counter))
+    speculator = Speculator(drafters, rows=draft_rows, vocab=model.spec.vocab) if drafters else None
     scheduler = Scheduler(
         blocks, budget=budget, max_running=max_running, prefix_cache=prefix_cache, speculator=speculator
     )

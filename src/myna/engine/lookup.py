@@ -5,7 +5,7 @@ What it would have guessed is compared with every token that comes, whether it w
 many tokens agree already, are known without a single wasted row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ class Lookup:
         classes = [CLASS[min(reading.length + i, LONGEST)] for i in range(most)]
         return [self._chance(reading, kind) for kind in classes]
 
-    def seconds(self, sequences: int) -> float:
+    def seconds(self, sequences: Collection["Sequence"], guesses: int) -> float:
         return 0.0
 
     def draft(self, wants: Mapping["Sequence", int]) -> dict["Sequence", list[int]]:

@@ -9,10 +9,10 @@ became of others like it, against what the step costs with that many more rows a
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 from operator import mul
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GAIN = 1.03  # guessing must promise this much more than a plain step: what it promises is an estimate
+GAIN = 1.08  # guessing must promise this much more than a plain step: what it promises is an estimate
 T = TypeVar("T")
 
 
@@ -35,8 +35,8 @@ class Drafter(Protocol):
     def chances(self, sequence: "Sequence", most: int) -> list[float]:
         """For each of up to `most` guesses at what follows, the chance that it is right if those before it are."""
 
-    def seconds(self, sequences: int) -> float:
-        """What one guess for each of so many sequences takes; 0 where a step does not notice it."""
+    def seconds(self, sequences: Collection["Sequence"], guesses: int) -> float:
+        """What so many guesses for each of these sequences take; 0 where a step does not notice it."""
 
     def draft(self, wants: Mapping["Sequence", int]) -> Mapping["Sequence", Iterable[int]]:
         """Up to so many guesses for each sequence, whose blocks have room for them. Fewer or none is fine."""
@@ -89,12 +89,12 @@ class Tally:
 
 
 class _Offer(NamedTuple):
-    """What a drafter can do for a sequence. chances: of each guess, that it and all before it are right. takes: seconds of
-    one guess for each of so many sequences."""
+    """What a drafter can do for a sequence. chances: of each guess, that it and all before it are right. paid: that takes
+    time."""
 
     drafter: Drafter
     chances: list[float]
-    takes: list[float]
+    paid: bool
 
 
 class _Pick(NamedTuple):
@@ -125,12 +125,11 @@ class Speculator:
         spare = min(self.rows - len(most), budget)
         if not most or spare < 1 or not self.costs.known:
             return {}
-        takes = {d: self._try(d, _takes, d, len(most)) for d in [*self.drafters]}
-        offers = {s: found for s, count in most.items() if (found := self._offers(s, min(count, spare), takes))}
+        offers = {s: found for s, count in most.items() if (found := self._offers(s, min(count, spare)))}
         if not offers:
             return {}
         # Guesses that take time are made one after the other, as many for each sequence that gets any.
-        depths = range(spare + 1) if any(o.takes[1] for found in offers.values() for o in found) else range(1)
+        depths = range(spare + 1) if any(o.paid for found in offers.values() for o in found) else range(1)
         picks = [self._pick(len(most), spare, _best(offers, depth), depth) for depth in depths]
         best = max(picks, key=lambda pick: pick.rate)
         plain = len(most) / self.costs.seconds(len(most))
@@ -166,18 +165,21 @@ class Speculator:
         for drafter in [*self.drafters]:
             self._try(drafter, drafter.forget, sequence)
 
-    def _offers(self, sequence: "Sequence", most: int, takes: Mapping[Drafter, list[float] | None]) -> list[_Offer]:
+    def _offers(self, sequence: "Sequence", most: int) -> list[_Offer]:
         offers = []
         for drafter in [*self.drafters] if most > 0 else []:
-            chances, seconds = self._try(drafter, drafter.chances, sequence, most), takes.get(drafter)
-            if chances and seconds:
-                offers.append(_Offer(drafter, [*accumulate(chances[:most], mul)], seconds))
+            chances = self._try(drafter, drafter.chances, sequence, most)
+            takes = self._try(drafter, drafter.seconds, [sequence], 1) if chances else None
+            if chances and takes is not None:
+                offers.append(_Offer(drafter, [*accumulate(chances[:most], mul)], takes > 0))
         return offers
 
     def _pick(self, decodes: int, spare: int, offers: dict["Sequence", _Offer], depth: int) -> _Pick:
         """The likeliest of the offered guesses, as many of them as promise most."""
-        busy = Counter(offer.drafter for offer in offers.values())
-        drafting = depth * sum(o.takes[busy[o.drafter]] / busy[o.drafter] for o in offers.values())
+        drafting = 0.0
+        for drafter in {offer.drafter for offer in offers.values() if offer.paid and offer.chances}:
+            takes = self._try(drafter, drafter.seconds, [s for s, o in offers.items() if o.drafter is drafter], depth)
+            drafting += inf if takes is None else takes
         ranked = sorted(((chance, s) for s, offer in offers.items() for chance in offer.chances), key=lambda x: -x[0])
         tokens, best, count = float(decodes), 0.0, 0
         for rows, (chance, _) in enumerate(ranked[:spare], start=1):
@@ -210,13 +212,7 @@ class Speculator:
             return None
 
 
-def _takes(drafter: Drafter, most: int) -> list[float]:
-    return [drafter.seconds(sequences) for sequences in range(most + 1)]
-
-
 def _best(offers: Mapping["Sequence", list[_Offer]], depth: int) -> dict["Sequence", _Offer]:
     """For each sequence the offer that promises most, where those that take time go as deep as `depth`."""
-    cut = {
-        s: [o._replace(chances=o.chances[:depth]) if o.takes[1] else o for o in found] for s, found in offers.items()
-    }
+    cut = {s: [o._replace(chances=o.chances[:depth]) if o.paid else o for o in found] for s, found in offers.items()}
     return {s: max(found, key=lambda offer: sum(offer.chances)) for s, found in cut.items()}

@@ -1,7 +1,7 @@
 """Will it fit? What a model will take in memory, said before anything is loaded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from myna.kernels import FORMATS, library, row_bytes
@@ -36,6 +36,17 @@ class Estimate:
     @property
     def total(self) -> int:
         return self.weights + self.kv + self.activations + self.runtime
+
+    def beside(self, draft: "Estimate") -> "Estimate":
+        """With a model that drafts for this one, in the same process: each has its weights, and its own keys and values of
+        every token."""
+        return replace(
+            self,
+            weights=self.weights + draft.weights,
+            kv_per_token=self.kv_per_token + draft.kv_per_token,
+            kv=self.kv + draft.kv,
+            activations=self.activations + draft.activations,
+        )
 
 
 def estimate(

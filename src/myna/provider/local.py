@@ -12,6 +12,7 @@ from myna.records import (
     Delta,
     Document,
     ModelDirError,
+    MynaError,
     ProviderError,
     RequestError,
     Sampled,
@@ -170,6 +171,9 @@ class Loading:
     draft_rows
         Rows that running answers and guesses at what follows may have together. A step guesses as much as pays, by what
         steps and guesses turned out to cost and bring here. Answers stay the same. 0 turns guessing off.
+    draft
+        A smaller model with the same vocabulary that guesses for this one where that pays, as do repetitions by themselves.
+        A pulled model's name, or the path of a model directory.
     """
 
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4", "mixed", "reference"] = "auto"
@@ -179,12 +183,14 @@ class Loading:
     max_running: int = 64
     prefix_cache: bool = True
     draft_rows: int = 16
+    draft: str | None = None
 
 
 def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Local:
     """Load a model directory or a pulled model and start its engine.
 
-    Raises ModelDirError when there is no such model, or when it does not fit into memory (with the sum).
+    Raises ModelDirError when there is no such model, when it does not fit into memory (with the sum), or when the model
+    that shall draft for it has other tokens.
     """
     from myna.engine.engine import engine_for
     from myna.engine.loop import Loop
@@ -193,8 +199,13 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     from myna.modeldir import ModelDir, find
 
     directory = ModelDir.open(find(model))
-    kv_tokens = _check_memory(directory, how)
+    draft = ModelDir.open(find(how.draft)) if how.draft else None
+    if draft and (how.precision == REFERENCE or not how.draft_rows):
+        raise MynaError("--draft guesses; --precision reference and --draft-rows 0 do not. Leave one of them out.")
+    kv_tokens = _check_memory(directory, draft, how)
     chat = Chat.load(directory.path)
+    if draft:
+        _check_same_tokens(directory, chat, draft)
     decoder = load_model(directory, how.precision, how.max_len, how.kv)
     engine = engine_for(
         decoder,
@@ -202,26 +213,44 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
         max_running=how.max_running,
         prefix_cache=how.prefix_cache,
         draft_rows=how.draft_rows if how.precision != REFERENCE else 0,
+        draft=load_model(draft) if draft else None,
         runner=runner_for(how.precision),
     )
     details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}
     return Local(Loop(engine), chat, name=name or directory.name, defaults=recommended(directory), details=details)
 
 
-def _check_memory(directory: "ModelDir", how: Loading) -> int:
+def _check_memory(directory: "ModelDir", draft: "ModelDir | None", how: Loading) -> int:
     """How many tokens of keys and values `kv_gb` holds; ModelDirError when all of it together does not fit here."""
     from myna.model import available_memory, estimate
 
     needs, free = estimate(directory, how.precision, kv=how.kv, max_len=how.max_len), available_memory()
+    if draft:
+        needs = needs.beside(estimate(draft))
     kv_tokens = int(how.kv_gb * 2**30 / needs.kv_per_token)
     needs = replace(needs, kv=kv_tokens * needs.kv_per_token)
     if needs.total > free:
+        who = f"{directory.name} as {needs.precision}" + (f" with {draft.name} to draft for it" if draft else "")
         raise ModelDirError(
-            f"{directory.name} as {needs.precision} needs {needs.total / 1e9:.1f} GB ({needs.weights / 1e9:.1f} weights, "
+            f"{who} needs {needs.total / 1e9:.1f} GB ({needs.weights / 1e9:.1f} weights, "
             f"{needs.kv / 1e9:.1f} keys and values, {(needs.activations + needs.runtime) / 1e9:.1f} to work with) and "
             f"{free / 1e9:.1f} GB of memory is free. Try a smaller --kv-gb, --precision int8, or a smaller model."
         )
     return kv_tokens
+
+
+def _check_same_tokens(directory: "ModelDir", chat: Chat, draft: "ModelDir") -> None:
+    """A draft model's guesses are token ids, so an id must mean the same to both; ids that one lacks are never guessed."""
+    if (directory.path / "tokenizer.json").read_bytes() == (draft.path / "tokenizer.json").read_bytes():
+        return
+    served, other = chat.tokenizer, Chat.load(draft.path).tokenizer
+    for id in range(min(served.vocab_size, other.vocab_size)):
+        one, two = served.piece(id), other.piece(id)
+        if one != two and one and two:
+            raise ModelDirError(
+                f"{draft.name} cannot draft for {directory.name}: token {id} is {one!r} to {directory.name} and {two!r} to "
+                f"{draft.name}. A draft model needs the same vocabulary; take a smaller model of the same family."
+            )
 
 
 def recommended(directory: "ModelDir") -> Sampling:
