@@ -10,6 +10,7 @@ from myna.engine.blocks import Blocks
 from myna.engine.engine import Engine, Update
 from myna.engine.loop import Loop
 from myna.engine.request import Plan
+from myna.engine.sample import choose
 from myna.engine.schedule import Scheduler
 from myna.records import Sampling, Unavailable
 
@@ -19,6 +20,8 @@ WAIT = 60.0  # seconds after which a test that hangs has failed
 
 class Zeros:
     """A runner whose every logit is 0. While `gate` is shut a step waits."""
+
+    choose = staticmethod(choose)
 
     def __init__(self) -> None:
         self.gate = threading.Event()
