@@ -7,8 +7,6 @@ from kernel_cases import LEVELS, native, needs_compiler, random_grouped, random_
 from myna.kernels import FORMATS, reference
 from myna.kernels.formats import pack, unpack
 from myna.kernels.program import gather, product
-from myna.kernels.quantize import quantize
-from myna.records import ModelDirError
 
 SHAPES = [(1, 1), (33, 31), (64, 576), (70, 100), (5, 1536), (161, 64)]  # N x K
 pytestmark = needs_compiler
@@ -154,22 +152,3 @@ def test_gathered_rows_are_the_unpacked_ones(name: str, level: str) -> None:
     with native(level):
         gather(ids, out, packed, FORMATS[name])
     torch.testing.assert_close(out, unpack(packed, rows, columns, FORMATS[name])[ids.long()], rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize(("name", "steps"), [("q8", 0.5), ("q4s", 1.0)])
-def test_no_quantized_weight_is_off_by_more_than_its_step_allows(name: str, steps: float) -> None:
-    """Half a step in 8 bits; in 4 bits the end opposite to the largest number is one step short (7 against -8)."""
-    torch.manual_seed(0)
-    weight = torch.randn(70, 100) * 0.05
-    grouped = quantize(weight, FORMATS[name])
-    close = unpack(pack(grouped, FORMATS[name]), 70, 100, FORMATS[name])
-    step = grouped.scales.float().abs().expand(-1, -1, 32).flatten(1)[:, :100]
-    # The float16 scale may be 2^-11 too small for the largest.
-    assert ((close - weight).abs() <= step * (steps + 127 * 2**-11)).all()
-
-
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
-def test_weights_that_no_scale_can_hold_are_refused(bad: float) -> None:
-    for name in ("q8", "q4s"):
-        with pytest.raises(ModelDirError, match="load it as float32"):
-            quantize(torch.full((1, 32), bad), FORMATS[name])

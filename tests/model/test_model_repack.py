@@ -52,13 +52,14 @@ def test_each_precision_gives_each_tensor_its_format() -> None:
     parts += [Part("embed", (90, 256), "embed.weight", 0, (90,)), Part("norm", (256,), "norm.weight", 0, (256,))]
     kinds = {name: kind for name, _, kind in qkv} | {"embed": "Q6_K", "norm": "F32"}
     stored = {name: Stored(name, (1, 1), kind, np.zeros((1, 1), np.uint8)) for name, kind in kinds.items()}
-    q8, q4s, q4k = FORMATS["q8"], FORMATS["q4s"], FORMATS["q4k"]
+    q8, q4s64, q4k = FORMATS["q8"], FORMATS["q4s64"], FORMATS["q4k"]
 
     def chosen(precision: str) -> list:
         return list(pick_formats(parts, stored, precision).values())
 
     assert chosen("mixed") == [((128, q4k), (40, q8)), ((90, q8),)]
-    assert chosen("int4") == [((128, q4k), (40, q4s)), ((90, q8),)]
+    assert chosen("int4") == [((168, q4k),), ((90, q8),)]
+    assert chosen("q4s64") == [((168, q4s64),), ((90, q8),)]
     assert chosen("int8") == [((168, q8),), ((90, q8),)]
 
 

@@ -95,6 +95,8 @@ def load(level: str) -> ctypes.CDLL:
     native.myna_level.restype = ctypes.c_char_p
     native.myna_run.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     native.myna_run.restype = None
+    native.myna_fit.argtypes = [ctypes.c_void_p]
+    native.myna_fit.restype = None
     native.myna_choose.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
     native.myna_choose.restype = None
     native.myna_read.argtypes = [ctypes.c_void_p, ctypes.c_int64]

@@ -1,5 +1,7 @@
 """What the native operations compute, in torch: the truth they are tested against."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,6 +10,7 @@ from myna.kernels.formats import GROUP, Format, unpack
 from myna.kernels.program import Part
 
 SMALLEST = 1e-30  # a group whose largest number is below this is zeros
+REFINED, TIE = 2, 1e-7  # as in native/fit.h
 
 
 def normalise(x: Tensor, weight: Tensor, eps: float, bias: Tensor | None = None) -> Tensor:
@@ -80,3 +83,30 @@ def resize_heads(x: Tensor, heads: int, channels: int) -> Tensor:
     """[M, heads * from] -> [M, heads * channels]: each head cut, or filled with zeros."""
     each = x.unflatten(1, (heads, -1))
     return F.pad(each, (0, channels - each.shape[2])).flatten(1)
+
+
+def fit(x: Tensor, tries: Tensor, low: int, high: int, most: float | None) -> Tensor:
+    """Groups [m, C] -> scale and base, float64 [m, 2], such that scale * q + base is near, q whole, low <= q <= high and
+    base <= most; without `most` the base is 0. kernels/quantize.py says what is tried."""
+    x, n = x.double(), x.shape[1]
+    least, largest = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
+    start = torch.zeros_like(least) if most is None else least.clamp_max(most)
+    span = torch.where(largest > -least, largest, least) if most is None else largest - start
+    y, limit = x - start, (0.0 if most is None else most) - start
+
+    def fitted(q: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The nearest scale and base for these numbers, and what they lose."""
+        q1, y1, q2, qy = (v.sum(1, keepdim=True) for v in (q, y, q * q, q * y))
+        base = (y1 - (n * qy - q1 * y1) / (n * q2 - q1 * q1) * q1) / n
+        base = torch.zeros_like(start) if most is None else torch.minimum(base.nan_to_num(math.inf), limit)
+        scale = (qy - base * q1) / q2
+        return scale, base, (scale * q + base - y).square().sum(1, keepdim=True) + TIE * n * step**2
+
+    scale, base, loss = torch.zeros_like(start), torch.zeros_like(start), torch.full_like(start, math.inf)
+    for i in range(len(tries) + REFINED):
+        again = i >= len(tries)
+        inverse, offset = (1 / scale, -base / scale) if again else (tries[i, 0] / span, tries[i, 1])
+        found = fitted((y * inverse + offset).round_().clamp_(low, high), 1 / inverse)
+        less = found[2] < loss
+        scale, base, loss = (torch.where(less, *pair) for pair in zip(found, (scale, base, loss), strict=True))
+    return torch.cat((scale, base + start), dim=1)

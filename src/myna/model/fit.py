@@ -7,7 +7,7 @@ from math import prod
 from myna.kernels import FORMATS, library, row_bytes
 from myna.model.linear import BLOCK_ELEMENTS
 from myna.model.load import NATIVE, describe, formats_of, pick_length, pick_precision
-from myna.model.repack import Pieces
+from myna.model.repack import ROUNDED, Pieces
 from myna.model.spec import Slot, Spec
 from myna.modeldir import ModelDir
 
@@ -74,7 +74,7 @@ def _slot_bytes(path: str, slot: Slot, precision: str, pieces: Pieces | None) ->
         return ITEM_BYTES[precision] * prod(slot.shape)
     if library() is None:
         return prod(slot.shape) + 2 * slot.shape[0]  # Int8Linear: a bfloat16 scale a row
-    pieces = pieces or ((slot.shape[0], FORMATS["q4s" if precision == "int4" else "q8"]),)
+    pieces = pieces or ((slot.shape[0], ROUNDED.get(precision, FORMATS["q8"])),)
     return sum(format.nbytes(rows, slot.columns) for rows, format in pieces)
 
 

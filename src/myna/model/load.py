@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import myna
-from myna.kernels import FORMATS, library
+from myna.kernels import library
 from myna.model.blocks import DENSE
 from myna.model.config import Config
 from myna.model.decoder import Decoder
@@ -24,7 +24,7 @@ from myna.model.families import family, read_spec
 from myna.model.linear import AnyLinear, Linear, MakeLinear, PackedLinear, int8_linear
 from myna.model.names import Part, check_names, parts
 from myna.model.read import chunks, raw_rows, read_rows, same_bytes
-from myna.model.repack import EXACT, Pieces, pick_formats, regroup
+from myna.model.repack import EXACT, ROUNDED, Pieces, pick_formats, regroup
 from myna.model.rope import longest
 from myna.model.spec import Spec
 from myna.modeldir import ModelDir, Packed, Stored
@@ -35,11 +35,11 @@ MAKE: dict[str, MakeLinear] = {
     "float32": Linear,
     "bfloat16": partial(Linear, dtype=torch.bfloat16),
     "int8": int8_linear,
-    "int4": partial(PackedLinear, format=FORMATS["q4s"]),
     "mixed": int8_linear,
+    **{name: partial(PackedLinear, format=format) for name, format in ROUNDED.items()},
 }
 # What only the native kernels can compute with; without them it is int8 in torch's own.
-NATIVE = ("int4", "mixed")
+NATIVE = ("mixed", *ROUNDED)
 REFERENCE = "reference"
 HEAD = "lm_head.weight"
 
@@ -48,9 +48,9 @@ HEAD = "lm_head.weight"
 def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None) -> Decoder:
     """The decoder of a model directory, without gradients, ready to answer.
 
-    precision  float32, bfloat16, int8, int4, mixed (4-bit blocks of a GGUF file stay as they are, all else becomes int8);
-               auto: mixed for quantized weights, bfloat16 for 16-bit ones, else float32; or reference: float32, for
-               engine.runner.ReferenceRunner
+    precision  float32, bfloat16, int8, mixed (4-bit blocks of a GGUF file stay as they are, all else becomes int8), int4 or
+               the name of a 4-bit format (repack.ROUNDED); auto: mixed for quantized weights, bfloat16 for 16-bit ones,
+               else float32; or reference: float32, for engine.runner.ReferenceRunner
     max_len    the longest sequence; None is what config.json states
 
     ModelDirError names a tensor that is missing, extra or misshaped, or the setting that cannot be.
@@ -91,7 +91,7 @@ def _map_packed(decoder: Decoder, directory: ModelDir, stored: Mapping[str, Stor
 def _code() -> str:
     """A hash of the code that reads and packs weights, so that no other version's are taken for this one's."""
     rooms = (Path(myna.__file__).parent / room for room in ("kernels", "model", "modeldir"))
-    sources = (file.read_bytes() for room in rooms for file in sorted(room.rglob("*.py")))
+    sources = (file.read_bytes() for room in rooms for file in sorted([*room.rglob("*.py"), *room.rglob("*.h")]))
     return hashlib.blake2b(b"\0".join(sources), digest_size=12).hexdigest()
 
 

@@ -17,6 +17,9 @@ from myna.records import ModelDirError
 
 # What holds these types exactly: the same whole numbers, and scales of the same precision.
 EXACT = {"Q8_0": FORMATS["q8"], "Q4_0": FORMATS["q4s"], "Q4_1": FORMATS["q4a"], "Q4_K": FORMATS["q4k"]}
+# What each 4-bit precision rounds a matrix to. int4 leaves blocks that are in 4 bits already as they are; a format's own name
+# rounds those too, and is there to compare formats (docs/models.md).
+ROUNDED = {"int4": FORMATS["q4k"]} | {format.name: format for format in FORMATS.values() if format.bits == 4}
 # Rounding these to 4 bits costs more than it saves: they are read a row a token, or decide the last choice.
 EIGHT_BITS = ("embed.weight", "head.weight")
 
@@ -26,7 +29,7 @@ Pieces = tuple[tuple[int, Format], ...]
 
 def pick_formats(parts: Iterable[Part], stored: Mapping[str, Stored], precision: str) -> dict[str, Pieces]:
     """The format of every matrix, by its path in the decoder. int8: q8. mixed: 4-bit blocks stay as they are, all else
-    becomes q8. int4: as mixed, but what is not in 4 bits yet is rounded to q4s."""
+    becomes q8. int4 and the names of 4-bit formats: as ROUNDED says, embedding and head as in mixed."""
     pieces: dict[str, Pieces] = {}
     for part in parts:
         for rows in part.fused if len(part.shape) == 2 else ():
@@ -37,9 +40,11 @@ def pick_formats(parts: Iterable[Part], stored: Mapping[str, Stored], precision:
 
 def _pick(path: str, kind: str, precision: str) -> Format:
     exact = EXACT.get(kind, FORMATS["q8"])
-    if precision == "int4" and path not in EIGHT_BITS and exact.bits != 4:
-        return FORMATS["q4s"]
-    return FORMATS["q8"] if precision == "int8" else exact
+    if precision == "int8":
+        return FORMATS["q8"]
+    if precision == "mixed" or path in EIGHT_BITS or (precision == "int4" and exact.bits == 4):
+        return exact
+    return ROUNDED[precision]
 
 
 def _joined(pieces: Pieces, rows: int, format: Format) -> Pieces:

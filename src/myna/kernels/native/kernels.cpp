@@ -4,6 +4,7 @@
 // mirrors Op field by field. Nothing here knows a model: a new architecture is another array.
 #include "attention.h"
 #include "experts.h"
+#include "fit.h"
 #include "mlp.h"
 #include "rows.h"
 #include "sample.h"
@@ -176,3 +177,6 @@ extern "C" int64_t myna_read(const uint8_t* memory, int64_t bytes) {
     });
     return total;
 }
+
+// Find scales and bases to round weights with; on the caller's thread alone.
+extern "C" void myna_fit(const Fit* f) { fit(*f); }

@@ -73,6 +73,9 @@ inline f32x16 div(f32x16 a, f32x16 b) { return _mm512_div_ps(a, b); }
 inline f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return _mm512_fmadd_ps(a, b, c); }
 inline f32x16 max(f32x16 a, f32x16 b) { return _mm512_max_ps(a, b); }
 inline f32x16 min(f32x16 a, f32x16 b) { return _mm512_min_ps(a, b); }
+inline f32x16 if_greater(f32x16 a, f32x16 b, f32x16 x, f32x16 y) {  // x where a > b, else y; where either is NaN, y
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x);
+}
 inline float sum(f32x16 x) { return _mm512_reduce_add_ps(x); }
 inline float largest(f32x16 x) { return _mm512_reduce_max_ps(x); }
 inline f32x16 to_float(i32x16 x) { return _mm512_cvtepi32_ps(x); }
@@ -124,6 +127,9 @@ inline f32x16 div(f32x16 x, f32x16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_
 inline f32x16 fma(f32x16 x, f32x16 y, f32x16 z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
 inline f32x16 max(f32x16 x, f32x16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline f32x16 min(f32x16 x, f32x16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+inline f32x16 if_greater(f32x16 a, f32x16 b, f32x16 x, f32x16 y) {
+    return {_mm256_blendv_ps(y.a, x.a, _mm256_cmp_ps(a.a, b.a, _CMP_GT_OQ)), _mm256_blendv_ps(y.b, x.b, _mm256_cmp_ps(a.b, b.b, _CMP_GT_OQ))};
+}
 inline float sum(f32x16 x) {
     __m256 s = _mm256_add_ps(x.a, x.b);
     __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
@@ -223,6 +229,9 @@ inline f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
 // As the x86 instructions: where either is NaN, the second.
 inline f32x16 max(f32x16 a, f32x16 b) { return each<f32x16>([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
 inline f32x16 min(f32x16 a, f32x16 b) { return each<f32x16>([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
+inline f32x16 if_greater(f32x16 a, f32x16 b, f32x16 x, f32x16 y) {
+    return each<f32x16>([&](int i) { return a.v[i] > b.v[i] ? x.v[i] : y.v[i]; });
+}
 inline float sum(f32x16 x) {
     for (int half = 8; half; half /= 2) for (int i = 0; i < half; i++) x.v[i] += x.v[i + half];
     return x.v[0];
