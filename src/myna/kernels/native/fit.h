@@ -31,7 +31,7 @@ template <bool BASED> inline void attempt(const Fit& f, Sixteen& s, f32x16 inver
     f32x16 q1 = set1(0), q2 = q1, e1 = q1, e2 = q1, qe = q1, n = set1(float(f.columns)), two = set1(2);
     for (int64_t c = 0; c < f.columns; c++) {
         f32x16 z = fma(load(s.y + 16 * c), inverse, offset);
-        f32x16 q = min(set1(f.high), max(set1(f.low), to_float(to_int(z)))), e = sub(z, q);
+        f32x16 q = to_float(to_int(min(max(z, set1(f.low)), set1(f.high)))), e = sub(z, q);  // a NaN becomes low, its e stays one
         q2 = fma(q, q, q2), e2 = fma(e, e, e2), qe = fma(q, e, qe);
         if (BASED) q1 = add(q1, q), e1 = add(e1, e);
     }

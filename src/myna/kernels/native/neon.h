@@ -43,6 +43,9 @@ inline f32x16 max(f32x16 a, f32x16 b) { return quarters<f32x16>([&](int i) { ret
 inline f32x16 min(f32x16 a, f32x16 b) {
     return quarters<f32x16>([&](int i) { return vbslq_f32(vcltq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); });
 }
+inline f32x16 if_greater(f32x16 a, f32x16 b, f32x16 x, f32x16 y) {
+    return quarters<f32x16>([&](int i) { return vbslq_f32(vcgtq_f32(a.v[i], b.v[i]), x.v[i], y.v[i]); });
+}
 // Halves are added to halves, as at every level: the order of a sum decides its last bit.
 inline float sum(f32x16 x) {
     float32x4_t four = vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3]));
