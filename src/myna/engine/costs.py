@@ -33,6 +33,7 @@ class Costs:
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)  # rows, log seconds
         self._steps = 0
         self._curve: list[float] | None = None
+        self._level: float | None = None
 
     @property
     def known(self) -> bool:
@@ -51,10 +52,14 @@ class Costs:
             seen.costs.append(log(seconds) - _median(others))
             seen.cost, seen.when, self._curve = _median(seen.costs), self._steps, None
         self._recent.append((rows, log(seconds)))
+        self._level = None
 
     def seconds(self, rows: int) -> float:
         """What a step of so many rows takes; only ratios mean anything before the first was learned."""
-        return exp(_median(cost - self._logs()[n] for n, cost in self._recent) + self._logs()[rows])
+        curve = self._logs()
+        if self._level is None:
+            self._level = _median(cost - curve[n] for n, cost in self._recent)
+        return exp(self._level + curve[rows])
 
     def _logs(self) -> list[float]:
         """Log cost by rows, relative to the level: what was seen, and for want of that a little more than one row fewer."""

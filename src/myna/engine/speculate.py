@@ -128,11 +128,15 @@ class Speculator:
         offers = {s: found for s, count in most.items() if (found := self._offers(s, min(count, spare)))}
         if not offers:
             return {}
+        steps = [self.costs.seconds(len(most) + more) for more in range(spare + 1)]
+        plain = len(most) / steps[0]
+        best = self._pick(len(most), steps, _best(offers, 0), 0)
         # Guesses that take time are made one after the other, as many for each sequence that gets any.
-        depths = range(spare + 1) if any(o.paid for found in offers.values() for o in found) else range(1)
-        picks = [self._pick(len(most), spare, _best(offers, depth), depth) for depth in depths]
-        best = max(picks, key=lambda pick: pick.rate)
-        plain = len(most) / self.costs.seconds(len(most))
+        for depth in range(1, spare + 1) if any(o.paid for found in offers.values() for o in found) else ():
+            pick = self._pick(len(most), steps, _best(offers, depth), depth)
+            best = max(best, pick, key=lambda found: found.rate)
+            if depth > 1 and pick.rate < plain:
+                break  # nor will more of them pay
         return best.wants if best.rate > GAIN * plain else {}
 
     def draft(self, wants: Mapping["Sequence", Want]) -> dict["Sequence", tuple[int, ...]]:
@@ -174,19 +178,19 @@ class Speculator:
                 offers.append(_Offer(drafter, [*accumulate(chances[:most], mul)], takes > 0))
         return offers
 
-    def _pick(self, decodes: int, spare: int, offers: dict["Sequence", _Offer], depth: int) -> _Pick:
-        """The likeliest of the offered guesses, as many of them as promise most."""
+    def _pick(self, decodes: int, steps: list[float], offers: dict["Sequence", _Offer], depth: int) -> _Pick:
+        """The likeliest of the offered guesses, as many as promise most, where `steps` are the seconds of a step with so
+        many of them."""
         drafting = 0.0
         for drafter in {offer.drafter for offer in offers.values() if offer.paid and offer.chances}:
             takes = self._try(drafter, drafter.seconds, [s for s, o in offers.items() if o.drafter is drafter], depth)
             drafting += inf if takes is None else takes
-        ranked = sorted(((chance, s) for s, offer in offers.items() for chance in offer.chances), key=lambda x: -x[0])
+        ranked = sorted(((chance, s) for s, offer in offers.items() for chance in offer.chances), key=_likelier)
         tokens, best, count = float(decodes), 0.0, 0
-        for rows, (chance, _) in enumerate(ranked[:spare], start=1):
+        for rows, ((chance, _), step) in enumerate(zip(ranked, steps[1:], strict=False), start=1):
             tokens += chance
-            rate = tokens / (self.costs.seconds(decodes + rows) + drafting)
-            if rate > best:
-                best, count = rate, rows
+            if tokens > best * (step + drafting):
+                best, count = tokens / (step + drafting), rows
         wants: dict[Sequence, Want] = {}
         for _, s in ranked[:count]:
             wants.setdefault(s, Want(offers[s].drafter, 0)).count += 1
@@ -210,6 +214,10 @@ class Speculator:
             log.exception("%s failed and is not asked for guesses any more; answers do not change", drafter.name)
             self.drafters = [d for d in self.drafters if d is not drafter]
             return None
+
+
+def _likelier(guess: tuple[float, "Sequence"]) -> float:
+    return -guess[0]
 
 
 def _best(offers: Mapping["Sequence", list[_Offer]], depth: int) -> dict["Sequence", _Offer]:
