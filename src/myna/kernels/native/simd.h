@@ -372,6 +372,29 @@ inline void store_int16(void* p, i32x16 x) {
 #endif
 }
 
+// Sixteen rows of sixteen 32-bit numbers, `stride` bytes apart, turned: out[column * ld + row].
+inline void transpose(const uint8_t* rows, int64_t stride, uint32_t* out, int64_t ld) {
+#if MYNA_AVX512
+    __m512i a[16], b[16];
+    for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(rows + i * stride);
+    for (int i = 0; i < 16; i += 2) b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]), b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++)
+            a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + j + 2]), a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + j + 2]);
+    for (int i = 0; i < 4; i++) {
+        __m512i low = _mm512_shuffle_i32x4(a[i], a[i + 4], 0x88), high = _mm512_shuffle_i32x4(a[i], a[i + 4], 0xdd);
+        __m512i low2 = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0x88), high2 = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0xdd);
+        _mm512_storeu_si512(out + i * ld, _mm512_shuffle_i32x4(low, low2, 0x88));
+        _mm512_storeu_si512(out + (i + 8) * ld, _mm512_shuffle_i32x4(low, low2, 0xdd));
+        _mm512_storeu_si512(out + (i + 4) * ld, _mm512_shuffle_i32x4(high, high2, 0x88));
+        _mm512_storeu_si512(out + (i + 12) * ld, _mm512_shuffle_i32x4(high, high2, 0xdd));
+    }
+#else
+    for (int row = 0; row < 16; row++)
+        for (int column = 0; column < 16; column++) std::memcpy(out + column * ld + row, rows + row * stride + 4 * column, 4);
+#endif
+}
+
 inline void store_bf16(uint16_t* p, f32x16 x) {
 #if MYNA_AVX512 && defined(__AVX512BF16__)
     __m256bh y = _mm512_cvtneps_pbh(x);
