@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from myna.modeldir import list_models, packed_bytes, publish
 from myna.modeldir.packed import Packed
+from myna.modeldir.safetensors import LARGE_PAGE
 from myna.modeldir.stored import Source
 
 TENSORS = {
@@ -47,6 +48,16 @@ def test_what_is_kept_is_read_back_and_is_a_safetensors_file(model: Path) -> Non
     assert same(packed(model).read(WANTED))
     assert same(load_file(model / "packed" / "int8.safetensors"))
     assert [file.name for file in (model / "packed").iterdir()] == ["int8.safetensors"]
+
+
+def test_tensors_longer_and_shorter_than_a_stretch_are_written_whole(model: Path) -> None:
+    random = np.random.default_rng(0)
+    sizes = {"a": LARGE_PAGE + 1, "b": 3, "d": 2 * LARGE_PAGE - 700, "e": 5 * LARGE_PAGE}
+    tensors = {name: random.integers(0, 256, size, np.uint8) for name, size in sizes.items()}
+    packed(model).write(tensors)
+    found = packed(model).read({name: ("U8", tensor.shape) for name, tensor in tensors.items()})
+    assert found is not None
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
 
 
 def test_packed_tensors_begin_with_a_cache_line(model: Path) -> None:
