@@ -15,7 +15,6 @@ from myna.engine.blocks import BLOCK, blocks_for
 from myna.engine.costs import Costs
 from myna.engine.request import Plan, Request, Sequence, Slice
 from myna.engine.runner import Runner
-from myna.engine.sample import choose
 from myna.engine.speculate import Rate
 from myna.records import DEFAULTS, Sampling
 
@@ -120,7 +119,7 @@ class DraftModel:
             for block in piece.sequence.blocks[piece.start // BLOCK : blocks_for(piece.stop)]:
                 self._holds.pop(block, None)
         plan, started = Plan(tuple(slices)), self.clock()
-        chosen = choose(self.runner.run(plan), plan.sampling)
+        chosen = self.runner.choose(self.runner.run(plan), plan.sampling)
         self.costs.learn(rows, self.clock() - started)
         for piece in slices:
             piece.sequence.computed = piece.stop
@@ -174,9 +173,10 @@ class DraftModel:
     def _warm_up(self) -> None:
         """A few guesses at nothing, so that what one takes is known before it is asked."""
         nothing = Sequence(Request(-1, (0,), Sampling(temperature=0.0).resolve(DEFAULTS)), 0, [0], blocks=[0])
+        plan = Plan((Slice(nothing, 0, 1),))
         for _ in range(3):
             started = self.clock()
-            choose(self.runner.run(plan := Plan((Slice(nothing, 0, 1),))), plan.sampling)
+            self.runner.choose(self.runner.run(plan), plan.sampling)
             self.costs.learn(1, self.clock() - started)
 
 

@@ -213,7 +213,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
         max_running=how.max_running,
         prefix_cache=how.prefix_cache,
         draft_rows=how.draft_rows if how.precision != REFERENCE else 0,
-        draft=load_model(draft) if draft else None,
+        draft=load_model(draft, kv=how.kv) if draft else None,
         runner=runner_for(how.precision),
     )
     details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}
@@ -226,7 +226,7 @@ def _check_memory(directory: "ModelDir", draft: "ModelDir | None", how: Loading)
 
     needs, free = estimate(directory, how.precision, kv=how.kv, max_len=how.max_len), available_memory()
     if draft:
-        needs = needs.beside(estimate(draft))
+        needs = needs.beside(estimate(draft, kv=how.kv))
     kv_tokens = int(how.kv_gb * 2**30 / needs.kv_per_token)
     needs = replace(needs, kv=kv_tokens * needs.kv_per_token)
     if needs.total > free:
