@@ -10,7 +10,6 @@ processors. Also said is the processor time of the server's event loop, which do
 import argparse
 import asyncio
 import json
-import os
 import re
 import subprocess
 import sys
@@ -28,7 +27,6 @@ from myna.provider.local import Loading
 from myna.records import Sampling
 
 _fresh = count()
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -81,8 +79,7 @@ def one_round(engine: Engine, pid: int, port: int, streams: int) -> tuple[float,
 
 def loop_time(pid: int) -> float:
     """Seconds of processor time of a process's first thread."""
-    fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def prompt(vocab: int) -> list[int]:

@@ -15,10 +15,12 @@ class Loop:
     """Steps an engine while there is work, and sleeps while there is none.
 
     Cancelling takes effect before the next step, so a request holds its blocks for at most the step in flight.
+    `after` is called on the engine's thread when a step is done, and all its listeners were told.
     """
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine, after: Callable[[], None] = lambda: None):
         self.engine = engine
+        self.after = after
         self._changed = threading.Condition()
         self._orders: list[Callable[[], None]] = []  # what to do on the engine's thread before the next step
         self._open = True
@@ -63,6 +65,7 @@ class Loop:
             for action in orders:  # whoever was promised a request must hear of its end
                 self._do(action)
             self._fail_all("the engine was shut down")
+            self.after()
 
     def _work(self) -> None:
         """Wait for something to do, and do it: the orders, then one step."""
@@ -84,6 +87,7 @@ class Loop:
         except Exception as e:
             log.exception("the engine's own code failed; every running request ends with an error")
             self._fail_all(f"internal error: {type(e).__name__}")
+        self.after()
 
     def _fail_all(self, error: str) -> None:
         scheduler = self.engine.scheduler

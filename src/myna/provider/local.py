@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Deltas = asyncio.Queue[Delta | ProviderError]
 LONGEST_TOKEN = 256  # characters; the longest in the vocabularies we know are 81 (SmolLM2) and 128 (Qwen, blanks)
 
 
@@ -40,6 +42,8 @@ class Local:
         self.defaults = defaults
         self.max_len = loop.engine.max_len
         self.details = details or {}
+        self._mail = _Mail()
+        loop.after = self._mail.deliver
 
     @property
     def ready(self) -> bool:
@@ -58,20 +62,18 @@ class Local:
         rendered = await asyncio.to_thread(self.render, what)
         sampling = sampling.resolve(self.defaults).check()
         answer = _Answer(self.chat, rendered, sampling)
-        deltas: asyncio.Queue[Delta | ProviderError] = asyncio.Queue()
+        deltas: Deltas = asyncio.Queue()
         events = asyncio.get_running_loop()
 
         def listen(update: "Update") -> bool:
             try:
-                news: Delta | ProviderError = answer.read(update)
+                news = answer.read(update)
             except Exception as e:  # a bug of ours; without a word the reader would wait for ever
                 log.exception("reading the engine's update failed")
                 news = ProviderError(f"the answer could not be read: {type(e).__name__}", status=500)
-            try:
-                events.call_soon_threadsafe(deltas.put_nowait, news)
-            except RuntimeError:  # the event loop is closed: nobody will read this
-                return True
-            return isinstance(news, ProviderError) or answer.stopped[update.candidate]
+            self._mail.put(events, deltas, news)
+            # Nobody will read what is put on a closed loop.
+            return isinstance(news, ProviderError) or answer.stopped[update.candidate] or events.is_closed()
 
         try:
             ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=self.chat.stop_ids)
@@ -107,6 +109,28 @@ class Local:
     def render(self, what: Conversation | Document) -> Rendered:
         """The exact prompt that `stream` would send."""
         return self.chat.render(what) if isinstance(what, Conversation) else self.chat.prompt(what)
+
+
+class _Mail:
+    """News on the way from the engine's thread to event loops. A step's news go in one call: waking a loop takes a system
+    call and the interpreter's lock, for which 32 streams would contend 32 times a step."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.AbstractEventLoop, list[tuple[Deltas, Delta | ProviderError]]] = {}
+
+    def put(self, events: asyncio.AbstractEventLoop, deltas: Deltas, news: Delta | ProviderError) -> None:
+        self._waiting.setdefault(events, []).append((deltas, news))
+
+    def deliver(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for events, letters in waiting.items():
+            with suppress(RuntimeError):  # closed: nobody will read them
+                events.call_soon_threadsafe(_hand_out, letters)
+
+
+def _hand_out(letters: list[tuple[Deltas, Delta | ProviderError]]) -> None:
+    for deltas, news in letters:
+        deltas.put_nowait(news)
 
 
 class _Answer:

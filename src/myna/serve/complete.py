@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from myna.provider.wire.request import Ask
 from myna.provider.wire.response import Writer
 from myna.provider.wire.sse import DONE, KEEPALIVE, write_event
-from myna.records import Delta, MynaError, RequestError, fold
+from myna.records import MynaError, RequestError, fold
 from myna.serve.answer import JsonResponse
 from myna.serve.desk import REQUEST_ID, Desk
 from myna.serve.feed import Feed
@@ -44,11 +45,12 @@ class Completions:
         provider = self.desk.provider(ask.model)
         writer = self.write(ask, provider.name)
         headers = {"x-ignored-params": _listed(ask.ignored)} if ask.ignored else {}
-        async with Feed(provider, ask.prompts, ask.sampling) as feed:
+        pause = self.desk.keepalive if ask.stream else math.inf
+        async with Feed(provider, ask.prompts, ask.sampling, pause) as feed:
             if ask.stream:
                 await _send_events(self._events(feed, writer), headers, send)
                 return
-            reply = fold([delta async for delta in feed])
+            reply = fold([delta async for delta in feed if delta is not None])
         await JsonResponse(writer.whole(reply), headers=headers)(scope, receive, send)
 
     async def _events(self, feed: Feed, writer: Writer) -> AsyncIterator[bytes]:
@@ -56,7 +58,7 @@ class Completions:
         try:
             for row in writer.opening():
                 yield write_event(row)
-            async for delta in _with_pauses(feed, self.desk.keepalive):
+            async for delta in feed:
                 if delta is None:
                     yield KEEPALIVE
                     continue
@@ -69,22 +71,6 @@ class Completions:
             yield write_event(error_body)
         else:
             yield DONE
-
-
-async def _with_pauses(feed: Feed, pause: float) -> AsyncIterator[Delta | None]:
-    """The feed's deltas, and None whenever `pause` seconds went by without one."""
-    while True:
-        try:
-            async with asyncio.timeout(pause) as limit:
-                delta = await anext(feed, None)
-        except TimeoutError:
-            if not limit.expired():  # the provider's own
-                raise
-            yield None
-            continue
-        if delta is None:
-            return
-        yield delta
 
 
 async def _send_events(events: AsyncIterator[bytes], headers: dict[str, str], send: Send) -> None:

@@ -1,9 +1,11 @@
 """One request's answer as it is made: the streams of all its prompts as one, safe to wait on and to abandon."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from enum import Enum
 from typing import Self
 
 from myna.provider import Provider
@@ -13,20 +15,37 @@ from myna.records import Conversation, Delta, Document, ProviderError, Sampling,
 AHEAD = 16
 
 
+class _Sign(Enum):
+    """What a feed's queue holds besides deltas and errors."""
+
+    ENDED = "a prompt's stream has ended"
+    PAUSE = "nothing came for a while"
+
+
 class Feed:
     """Iterates over the deltas of every prompt: candidate k of prompt i is candidate i * n + k. The summed usage is last.
+
+    With a `pause`, None comes whenever so many seconds went by without a delta.
 
     `async with Feed(...) as feed` returns when every prompt is admitted, and raises if one is refused. Leaving it
     closes every stream, wherever it stands. Waiting for the next delta may be cancelled; none is lost.
     """
 
-    def __init__(self, provider: Provider, prompts: Sequence[Conversation | Document], sampling: Sampling):
-        self._provider, self._prompts, self._sampling = provider, prompts, sampling
-        self._queue: asyncio.Queue[Delta | Exception | None] = asyncio.Queue(AHEAD)
+    def __init__(
+        self,
+        provider: Provider,
+        prompts: Sequence[Conversation | Document],
+        sampling: Sampling,
+        pause: float = math.inf,
+    ):
+        self._provider, self._prompts, self._sampling, self._pause = provider, prompts, sampling, pause
+        self._queue: asyncio.Queue[Delta | Exception | _Sign] = asyncio.Queue(AHEAD)
         self._admitted: list[asyncio.Future[None]] = []
         self._pumps: list[asyncio.Task[None]] = []
         self._running = len(prompts)
         self._usage: Usage | None = None
+        self._heard = 0.0  # when the last delta, or pause, was read
+        self._clock: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -38,9 +57,13 @@ class Feed:
         except BaseException:
             await self.__aexit__()
             raise
+        self._heard = loop.time()
+        self._watch()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
@@ -48,26 +71,39 @@ class Feed:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Delta:
+    async def __anext__(self) -> Delta | None:
         while self._running:
             item = await self._queue.get()
-            if item is None:
+            self._heard = asyncio.get_running_loop().time()
+            if item is _Sign.ENDED:
                 self._running -= 1
+            elif item is _Sign.PAUSE:
+                return None
             elif isinstance(item, Exception):
                 raise item
-            else:
+            elif isinstance(item, Delta):
                 self._usage = _sum(self._usage, item.usage)
-                return replace(item, usage=None)
+                return item if item.usage is None else replace(item, usage=None)
         if self._usage is None:
             raise StopAsyncIteration
         usage, self._usage = self._usage, None
         return Delta(usage=usage)
 
+    def _watch(self) -> None:
+        """Look once a pause whether anything came; a timeout around each wait would cost more than a token's other work."""
+        if self._pause == math.inf:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._heard >= self._pause and self._queue.empty():
+            self._heard = loop.time()
+            self._queue.put_nowait(_Sign.PAUSE)
+        self._clock = loop.call_at(self._heard + self._pause, self._watch)
+
     async def _pump(self, i: int) -> None:
         admitted = self._admitted[i]
         try:
             await self._read(i)
-            await self._queue.put(None)
+            await self._queue.put(_Sign.ENDED)
         except Exception as error:
             if admitted.done():
                 await self._queue.put(error)
@@ -83,7 +119,7 @@ class Feed:
                     self._admitted[i].set_result(None)
                 if delta.finish_reason:
                     unfinished.discard(delta.candidate)
-                await self._queue.put(replace(delta, candidate=delta.candidate + i * n))
+                await self._queue.put(replace(delta, candidate=delta.candidate + i * n) if i else delta)
         if unfinished:
             raise ProviderError(f"{self._provider.name} stopped before the answer was finished.")
 
