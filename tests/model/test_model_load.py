@@ -1,6 +1,7 @@
 """What is wrong with a model directory is said before a weight is read, by the tensor's or the field's name."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from family_cases import oracle
+from myna.kernels import library
 from myna.model import Cache, Causal, describe, hf_state, load_model
 from myna.model.config import Config
 from myna.model.families import read_spec, supported
@@ -218,3 +221,18 @@ def test_config_json_round_trips_through_a_real_directory(tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     again = load_model(ModelDir.open(tmp_path))
     assert all(torch.equal(a, b) for a, b in zip(load_model(directory()).parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.skipif(library() is None, reason="no native kernels here: nothing is packed")
+@pytest.mark.parametrize("case", ["phi3", "gpt2"])
+def test_weights_that_the_disk_fuses_are_the_same_in_chunks_of_any_size(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their sizes are no multiples of a unit's rows, so each is laid out by itself and begins a chunk."""
+    oracle(case, tmp_path)
+    whole = load_model(ModelDir.open(tmp_path), "int8").state_dict()
+    monkeypatch.setattr("myna.model.read.CHUNK", 1)
+    shutil.rmtree(tmp_path / "packed")  # what the first start kept
+    cut = load_model(ModelDir.open(tmp_path), "int8").state_dict()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, cut[name]), name
