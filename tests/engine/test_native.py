@@ -194,9 +194,30 @@ def test_the_decoder_reads_and_writes_the_same_pages(config: str, kept: str) -> 
         assert_alike(second.run(Plan((slice_of(whole, 290, 300),))), exact[-1:])
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_the_buffers_of_a_step_are_in_the_memory_estimate(config: str) -> None:
-    spec = read_spec(Config({k: v for k, v in CONFIGS[config].items() if v is not None}))
+@torch.inference_mode()
+def test_an_undecided_router_takes_the_lowest_experts_as_the_decoders_does() -> None:
+    decoder = packed_decoder(CONFIGS["qwen2_moe, one layer dense"])
+    for name, parameter in decoder.named_parameters():
+        if "router" in name:
+            parameter.zero_()
+    whole = random_sequence(9, [0])
+    exact, decided = wanted(decoder, whole.tokens)
+    assert not decided.any()
+    assert_alike(PagedRunner(decoder, 1).run(Plan((slice_of(whole, 0, 9),))), exact[-1:])
+
+
+MANY_EXPERTS = LLAMA | {
+    "model_type": "qwen3_moe",
+    "intermediate_size": 32,
+    "num_experts_per_tok": 8,
+    "num_experts": 64,
+    "moe_intermediate_size": 40,
+}
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), MANY_EXPERTS], ids=[*CONFIGS, "many experts"])
+def test_the_buffers_of_a_step_are_in_the_memory_estimate(config: dict) -> None:
+    spec = read_spec(Config({k: v for k, v in config.items() if v is not None}))
     buffers = Buffers(spec, rows=512, samples=1)
     held = {t.data_ptr(): t.nbytes for t in vars(buffers).values() if isinstance(t, torch.Tensor)}
     assert sum(held.values()) <= _activation_bytes(spec, "int8", 512)
