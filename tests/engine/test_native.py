@@ -92,10 +92,11 @@ def test_a_program_is_its_decoder_whole_in_chunks_and_a_token_at_a_time(config: 
     runner = PagedRunner(decoder, 40)
     whole = random_sequence(300, [3, 39, 0, *range(4, 30)], seed=5)
     exact, decided = wanted(decoder, whole.tokens)
+    assert decided.float().mean() > 0.75
     for start, stop in pairwise(cuts):
-        assert decided[stop - 1], "another seed of the sequence, please"
         got = runner.run(Plan((slice_of(whole, start, stop),)))
-        assert_alike(got, exact[stop - 1 : stop])
+        if decided[stop - 1]:
+            assert_alike(got, exact[stop - 1 : stop])
 
 
 @torch.inference_mode()
