@@ -34,6 +34,16 @@ def test_the_curve_is_found_through_noise(seed: int) -> None:
     assert costs.seconds(1) == pytest.approx(TRUE[1], rel=0.2)
 
 
+def test_long_runs_of_the_same_rows_wear_nothing_away() -> None:
+    """Beside its like a step says nothing about the curve; it must not confirm what was guessed at first."""
+    costs = Costs(8)
+    for _ in range(4):
+        for rows, seconds in ((1, 1.0), (4, 2.0)):
+            for _ in range(60):
+                costs.learn(rows, seconds)
+    assert costs.seconds(4) / costs.seconds(1) == pytest.approx(2.0, rel=0.1)
+
+
 def test_rows_that_were_never_seen_cost_a_little_more_than_one_row_fewer() -> None:
     costs = Costs(8)
     for _ in range(50):

@@ -12,9 +12,11 @@ from test_native import CONFIGS as FAMILIES
 from test_native import packed_decoder
 from tiny_decoder import VOCAB, naive, random_decoder, spec_of
 
+from myna.engine.blocks import extend_digests
 from myna.engine.draft import CATCH_UP, DraftModel
 from myna.engine.engine import Engine, Update, engine_for
-from myna.engine.request import Plan, Sequence
+from myna.engine.request import Plan, Request, Sequence
+from myna.engine.runner import PagedRunner
 from myna.engine.sample import Choice
 from myna.engine.speculate import Tally, Want
 from myna.kernels import library
@@ -22,7 +24,7 @@ from myna.model import Causal, Decoder, Spec, load_model
 from myna.model.config import Config
 from myna.model.families import read_spec
 from myna.modeldir import ModelDir
-from myna.records import Sampling
+from myna.records import DEFAULTS, Sampling
 
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
 WARM = Sampling(temperature=1.0, top_k=40, top_p=0.95, max_tokens=12, seed=3)
@@ -258,6 +260,16 @@ def test_blocks_that_it_computed_before_are_not_computed_again(prompts: list[lis
     answers(engine, [prompts[5]], GREEDY)
     assert first == 71
     assert rows[0] == 71 - 64
+
+
+def test_a_block_that_somebody_else_wrote_into_is_computed_again() -> None:
+    """The same prompt in the same block, and in between a short text that did not fill it."""
+    drafter = DraftModel(PagedRunner(SERVED, 3), vocab=VOCAB, max_len=256, most=8, clock=lambda: 0.0)
+    for tokens in ([*range(20, 40)], [*range(60, 70)], [*range(20, 40)]):
+        sequence = Sequence(Request(0, tuple(tokens), GREEDY.resolve(DEFAULTS)), 0, [*tokens], blocks=[0, 1])
+        extend_digests(sequence.digests, tokens, "")
+        assert drafter.draft({sequence: 4}) == {sequence: naive(SERVED, tokens, 4)}
+        drafter.forget(sequence)
 
 
 def test_it_catches_up_with_long_prompts_in_chunks() -> None:

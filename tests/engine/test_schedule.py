@@ -169,24 +169,27 @@ def test_guesses_never_preempt_and_stay_in_the_budget() -> None:
 
 
 def test_blocks_that_wrong_guesses_took_are_given_back_before_anybody_is_preempted() -> None:
-    """Two sequences of 16 + 16 tokens need the pool's 4 blocks; guesses always reach into the next one."""
+    """Three blocks; the younger's guesses reach into the last one, and then the elder needs it."""
 
     class Wrong(Lookup):
         def chances(self, sequence: Sequence, most: int) -> list[float]:
-            return [1.0] * most
+            return [1.0] * most if sequence is younger else []
 
         def draft(self, wants: Mapping[Sequence, int]) -> dict[Sequence, list[int]]:
             return {sequence: [1999] * count for sequence, count in wants.items()}
 
     speculator = Speculator([Wrong()], rows=40, vocab=2000, costs=Scripted())
-    scheduler, model = Scheduler(Blocks(4), speculator=speculator), PretendModel()
-    (early,) = scheduler.add(request(0, [1] * 10, max_tokens=22))
+    scheduler, model = Scheduler(Blocks(3), speculator=speculator), PretendModel()
+    (elder,) = scheduler.add(request(0, [1] * 14, max_tokens=20))
+    (younger,) = scheduler.add(request(1, [2] * 6, max_tokens=30))
+    for _ in range(3):
+        scheduler.settle(plan := scheduler.plan(), model.run(plan))
+    assert (len(elder.blocks), len(younger.blocks)) == (1, 2)
     scheduler.settle(plan := scheduler.plan(), model.run(plan))
-    scheduler.settle(plan := scheduler.plan(), model.run(plan))
-    assert len(early.blocks) == 2, "it holds a block that only its guesses needed"
-    late = scheduler.add(request(1, [2] * 30, max_tokens=2))[0]
+    assert (len(elder.blocks), len(younger.blocks)) == (2, 1)
+    assert younger.preemptions == 0
     play(scheduler, model)
-    assert [early.preemptions, late.preemptions] == [0, 0]
+    assert younger.tokens == alone([2] * 6, 30)
 
 
 def test_steps_that_prefill_do_not_guess_and_teach_nothing_of_costs() -> None:

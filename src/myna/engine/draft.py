@@ -163,9 +163,9 @@ class DraftModel:
         return known.index(False) if False in known else len(known)
 
     def _note(self, shadow: _Shadow, digests: list[bytes]) -> None:
-        """Remember the blocks that are full of the sequence's own tokens, guesses excluded."""
+        """Remember the blocks that are full. `digests` are of the sequence's own tokens, so guesses are none of them."""
         assert shadow.sequence is not None
-        full = min(min(shadow.sequence.computed, shadow.known) // BLOCK, len(digests))
+        full = min(shadow.sequence.computed // BLOCK, len(digests))
         for index in range(min(shadow.noted, full), full):
             self._holds[shadow.sequence.blocks[index]] = digests[index]
         shadow.noted = full
