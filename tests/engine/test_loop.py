@@ -105,3 +105,23 @@ def test_a_dead_thread_is_told_to_those_who_wait_and_refuses_the_next(
     loop.close()
     with pytest.raises(Unavailable):
         loop.submit([1], SHORT, Heard())
+
+
+def test_after_every_step_and_at_the_end_what_was_heard_may_be_handed_on(loop: Loop) -> None:
+    """`after` is called when all listeners of a step were told, so that one call hands on the news of all of them."""
+    first, second, seen = Heard(), Heard(), []
+    loop.after = lambda: seen.append((len(first.updates), len(second.updates)))
+    loop.engine.runner.gate.clear()  # type: ignore[attr-defined]
+    loop.order(lambda: None)
+    loop.submit([1], SHORT, first)
+    loop.submit([2], SHORT, second)
+    loop.engine.runner.gate.set()  # type: ignore[attr-defined]
+    assert second.ended.wait(WAIT)
+    late = Heard()
+    loop.engine.runner.gate.clear()  # type: ignore[attr-defined]
+    loop.submit([3], SHORT, late)
+    loop.after = lambda: seen.append(late.updates[-1].error if late.updates else None)
+    threading.Timer(0.05, loop.engine.runner.gate.set).start()  # type: ignore[attr-defined]
+    loop.close()
+    assert {(1, 1), (2, 2), (3, 3)} <= set(seen)
+    assert seen[-1] is None or seen[-1] == "the engine was shut down"

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import myna.provider.local as local_module
 from myna.provider import complete
 from myna.provider.local import Loading, Local, load
 from myna.records import (
@@ -50,6 +52,25 @@ def idle_blocks(local: Local) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def test_a_steps_news_wake_the_event_loop_once(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many streams it has: each waking takes a system call and the interpreter's lock."""
+    sizes: list[int] = []
+
+    def counted(letters: list[Any]) -> None:
+        sizes.append(len(letters))
+        hand_out(letters)
+
+    hand_out = local_module._hand_out
+    monkeypatch.setattr(local_module, "_hand_out", counted)
+
+    async def together() -> list[list[Delta]]:
+        return await asyncio.gather(*(collect(local.stream(PARIS, replace(GREEDY, n=3))) for _ in range(3)))
+
+    streams = asyncio.run(together())
+    assert sum(sizes) == sum(len(deltas) - 1 for deltas in streams)  # the first delta of a stream is not the engine's
+    assert max(sizes) == 9
 
 
 def test_it_answers(local: Local) -> None:

@@ -94,9 +94,10 @@ class Feed:
         if self._pause == math.inf:
             return
         loop = asyncio.get_running_loop()
-        if loop.time() - self._heard >= self._pause and self._queue.empty():
+        if loop.time() - self._heard >= self._pause:
             self._heard = loop.time()
-            self._queue.put_nowait(_Sign.PAUSE)
+            if self._queue.empty():
+                self._queue.put_nowait(_Sign.PAUSE)
         self._clock = loop.call_at(self._heard + self._pause, self._watch)
 
     async def _pump(self, i: int) -> None:
