@@ -21,14 +21,15 @@ def run_at(program: Program, level: str, step: NativeStep) -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("kept", ["bfloat16", "int8"])
 @pytest.mark.parametrize("config", ["gemma2, caps and windows", "phi3, part of a head turned", *NEWER])
-def test_a_step_on_neon_is_the_portable_one(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_on_neon_is_the_portable_one(config: str, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A prompt in two chunks beside another, then a token each, one of them after long enough to be attended in parts."""
-    decoder, found = packed_decoder(CONFIGS[config]), {}
+    decoder, found = packed_decoder(CONFIGS[config], kept), {}
     one, two = random_sequence(40, [3, 0, 5], 1), random_sequence(300, list(range(6, 25)), 2)
     expected = [wanted(decoder, whole.tokens) for whole in (one, two)]
     for level in emulated.LEVELS:
-        step = NativeStep(decoder, Pages(decoder.spec, 25, torch.bfloat16))
+        step = NativeStep(decoder, Pages(decoder.spec, 25, decoder.kv_format))
         for buffer in vars(step.buffers).values():
             if isinstance(buffer, torch.Tensor):
                 buffer.zero_()

@@ -348,6 +348,11 @@ inline i32x16 dot_int16(i32x16 sum, i32x16 a, i32x16 b) {
     return _mm512_dpwssd_epi32(sum, a, b);
 #elif MYNA_AVX2
     return addi(sum, {_mm256_madd_epi16(a.a, b.a), _mm256_madd_epi16(a.b, b.b)});
+#elif MYNA_NEON
+    return quarters<i32x16>([&](int i) {
+        int16x8_t x = vreinterpretq_s16_s32(a.v[i]), y = vreinterpretq_s16_s32(b.v[i]);
+        return vaddq_s32(sum.v[i], vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
+    });
 #else
     int16_t x[32], y[32];
     int32_t z[16];
@@ -363,6 +368,12 @@ inline i32x16 widen(const uint8_t* p) {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p));
 #elif MYNA_AVX2
     return {_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)), _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p + 1))};
+#elif MYNA_NEON
+    return quarters<i32x16>([=](int i) {
+        int8x8_t eight;
+        std::memcpy(&eight, p + 8 * i, 8);
+        return vreinterpretq_s32_s16(vmovl_s8(eight));
+    });
 #else
     int16_t x[32];
     for (int i = 0; i < 32; i++) x[i] = int8_t(p[i]);
@@ -376,6 +387,10 @@ inline void store_int16(void* p, i32x16 x) {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtsepi32_epi16(x));
 #elif MYNA_AVX2
     _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8));
+#elif MYNA_NEON
+    int16x4_t y[4];
+    for (int i = 0; i < 4; i++) y[i] = vqmovn_s32(x.v[i]);
+    std::memcpy(p, y, 32);
 #else
     int32_t v[16];
     int16_t y[16];
