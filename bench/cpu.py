@@ -1,7 +1,7 @@
 """Speed on this CPU beside other engines: the same weights and work, all in turn, medians of the ratios of each round.
 
     python bench/cpu.py [MODEL] [--peer llama.cpp=PYTHON] [--peer openvino=PYTHON] [--peer vllm=PYTHON]
-                        [--rounds 3] [--long 8000] [--out FILE]
+                        [--rounds 3] [--long 8000] [--out FILE] [--own "--precision int8 --kv int8"]
 
 PYTHON is the interpreter of an environment of the peer's own; docs/benchmarks.md says how to make them. A peer that is
 not given, or fails, is left out and said so. Each round runs every engine once, in a process of its own, so that what
@@ -11,9 +11,10 @@ what is made of it once and kept in Myna's cache: Q8_0, Q4_0 and Q4_K_M for llam
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,7 +30,7 @@ params.ftype, params.allow_requantize = getattr(lc, "LLAMA_FTYPE_MOSTLY_" + sys.
 sys.exit(lc.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), params))
 """
 PEERS = {"llama.cpp": "llama_cpp", "openvino": "openvino_genai", "vllm": "vllm"}  # and what their environment must hold
-PRECISIONS = ("int8", "int4", "auto")
+OWN = ("--precision int8", "--precision int4", "--precision auto")
 LONGEST = 1800  # seconds that one engine may take; vLLM compiles for two minutes before it starts
 Row = dict[str, Any]
 Figures = dict[tuple[str, int, int], Row]
@@ -43,11 +44,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--long", type=int, default=0, help="also a prompt of so many tokens, and decoding after it")
     parser.add_argument("--out", type=Path, help="where each round's figures go, one JSON object a line")
+    parser.add_argument("--own", action="append", metavar="FLAGS", help=f"of myna bench; by default each of {OWN}")
     args = parser.parse_args()
     peers = dict(read_peer(parser, given) for given in args.peer)
     for name in PEERS.keys() - peers.keys():
         print(f"{name} is left out: no --peer {name}=PYTHON", file=sys.stderr)
-    engines = peer_commands(args.model, peers, args.long) | own_commands(args.model, args.long)
+    engines = peer_commands(args.model, peers, args.long) | own_commands(args.model, args.own or OWN, args.long)
     rounds: list[dict[str, Figures]] = []
     for number in range(args.rounds):
         rounds.append(one_round(engines, args.out))
@@ -66,9 +68,9 @@ def read_peer(parser: argparse.ArgumentParser, given: str) -> tuple[str, str]:
     return name, python
 
 
-def own_commands(model: str, long: int) -> Commands:
-    command = [sys.executable, "-m", "myna", "bench", model, "--json", "--long", str(long), "--precision"]
-    return {f"myna {precision}": [*command, precision] for precision in PRECISIONS}
+def own_commands(model: str, own: Sequence[str], long: int) -> Commands:
+    command = [sys.executable, "-m", "myna", "bench", model, "--json", "--long", str(long)]
+    return {f"myna {flags.replace('--precision ', '')}": [*command, *shlex.split(flags)] for flags in own}
 
 
 def peer_commands(model: str, peers: dict[str, str], long: int) -> Commands:

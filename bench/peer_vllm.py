@@ -10,7 +10,14 @@ from itertools import count
 
 from work import Work, arguments, prompt, single, together
 
-os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR"}
+os.environ |= {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "2",  # gigabytes
+    # Every processor there is; left alone, it keeps one of each pair of hyperthreads, and may keep one for itself.
+    "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
 
 from vllm import LLM, SamplingParams  # after the environment that it reads
 
