@@ -1,10 +1,11 @@
 # make serve   set everything up, get the model, start the server and its page
 # make test    set up, run the tests          make test-all   the slow ones too
-# make check   ruff and mypy                  make bench      speed beside llama.cpp
+# make check   ruff and mypy                  make bench      speed beside other engines, see docs/benchmarks.md
 
 PYTHON ?= python3
 MODEL  ?= qwen2.5-coder-1.5b-instruct
 PORT   ?= 8000
+PEERS  ?=
 BIN    := .venv/bin
 SETUP  := .venv/.setup
 DEV    := .venv/.setup-dev
@@ -28,7 +29,8 @@ check: $(DEV)
 	$(BIN)/mypy
 
 bench: $(DEV)
-	$(BIN)/python bench/cpu.py
+	$(BIN)/python bench/cpu.py $(MODEL) $(PEERS)
+	$(BIN)/python bench/serving.py $(MODEL)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,7 +6,7 @@
 PYTHON is the interpreter of an environment of the peer's own; docs/benchmarks.md says how to make them. A peer that is
 not given, or fails, is left out and said so. Each round runs every engine once, in a process of its own, so that what
 else the machine does hits them alike; only ratios of one round are to be trusted. All read the model's own GGUF file, or
-what is made of it once and kept in Myna's cache: Q8_0, Q4_0 and Q4_K_M for llama.cpp, W8A8 for vLLM.
+what is made of its numbers once and kept in Myna's cache: Q8_0, Q4_0 and Q4_K_M (those of bench/quality.py) and W8A8.
 """
 
 import argparse
@@ -19,16 +19,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from gguf_kinds import f16, quantized
+
 from myna.engine.measure import ANSWER, BATCHES, CONTEXT, PROMPT, STEPS
 from myna.modeldir import DEFAULT, ModelDir, cache_dir, find
 
 HERE = Path(__file__).parent
-QUANTIZE = """
-import sys, llama_cpp as lc
-params = lc.llama_model_quantize_default_params()
-params.ftype, params.allow_requantize = getattr(lc, "LLAMA_FTYPE_MOSTLY_" + sys.argv[3]), True
-sys.exit(lc.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), params))
-"""
 PEERS = {"llama.cpp": "llama_cpp", "openvino": "openvino_genai", "vllm": "vllm"}  # and what their environment must hold
 OWN = ("--precision int8", "--precision int4", "--precision auto")
 LONGEST = 1800  # seconds that one engine may take; vLLM compiles for two minutes before it starts
@@ -87,49 +83,32 @@ def peer_commands(model: str, peers: dict[str, str], long: int) -> Commands:
         "prompt": PROMPT, "context": CONTEXT, "answer": ANSWER, "steps": STEPS, "batches": BATCHES[1:], "long": long,
     })  # fmt: skip
     commands: Commands = {}
+    source = f16(directory, cache_dir() / "bench") / "model.gguf"
     if python := peers.get("llama.cpp"):
         script = [python, str(HERE / "peer_llama_cpp.py")]
         for kind in ("Q8_0", "Q4_0", "Q4_K_M"):
-            commands[f"llama.cpp {kind}"] = [*script, str(quantized(gguf, directory.name, kind, python)), work]
+            commands[f"llama.cpp {kind}"] = [*script, str(quantized(source, kind, python)), work]
         kinds = sorted({stored.kind for stored in directory.weights.values() if len(stored.shape) > 1})
         commands[f"llama.cpp {'+'.join(kinds)}"] = [*script, str(gguf), work]
     if python := peers.get("openvino"):
-        q8 = made(f"{directory.name}-q8_0.gguf")
-        if not q8.exists() and "llama.cpp" in peers:
-            q8 = quantized(gguf, directory.name, "Q8_0", peers["llama.cpp"])
-        if q8.exists():
+        if "llama.cpp" in peers:
+            q8 = quantized(source, "Q8_0", peers["llama.cpp"])
             commands["OpenVINO Q8_0"] = [python, str(HERE / "peer_openvino.py"), str(q8), work]
         else:
-            print("openvino is left out: llama.cpp has to make its Q8_0 file first", file=sys.stderr)
+            print("openvino is left out: its Q8_0 file is made by --peer llama.cpp=PYTHON", file=sys.stderr)
     if python := peers.get("vllm"):
         commands["vLLM W8A8"] = [python, str(HERE / "peer_vllm.py"), str(w8a8(model, directory.name)), work]
     return commands
 
 
-def made(name: str) -> Path:
-    folder = cache_dir() / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
-
-
-def quantized(gguf: Path, name: str, kind: str, python: str) -> Path:
-    """The file in another of llama.cpp's formats, made by llama.cpp."""
-    command = [python, "-c", QUANTIZE, str(gguf), "TO", kind]
-    return make(made(f"{name}-{kind.lower()}.gguf"), command)
-
-
 def w8a8(model: str, name: str) -> Path:
-    return make(made(f"{name}-w8a8"), [sys.executable, str(HERE / "w8a8.py"), model, "TO"])
-
-
-def make(path: Path, command: list[str]) -> Path:
-    """Run the command that makes it, unless it is there. TO stands for where it goes until it is whole."""
-    if not path.exists():
-        print(f"making {path.name}", file=sys.stderr)
-        part = path.with_name(f"partial-{path.name}")
-        subprocess.run([str(part) if word == "TO" else word for word in command], check=True, capture_output=True)
-        part.rename(path)
-    return path
+    """The directory that vLLM reads, made once."""
+    made = cache_dir() / "bench" / f"{name}-w8a8"
+    if not made.exists():
+        part = made.with_suffix(".partial")
+        subprocess.run([sys.executable, str(HERE / "w8a8.py"), model, str(part)], check=True)
+        part.rename(made)
+    return made
 
 
 def one_round(engines: Commands, out: Path | None) -> dict[str, Figures]:
@@ -158,6 +137,8 @@ def report(model: str, rounds: list[dict[str, Figures]], engines: Commands) -> N
     names = [name for name in engines if all(name in figures for figures in rounds)]
     ours = [name for name in names if name.startswith("myna")]
     peers = [name for name in names if name not in ours]
+    if not ours:
+        sys.exit("Myna itself failed, so there is nothing to compare.")
     # "decode sampled" is ours alone.
     columns = [key for key in rounds[0][ours[0]] if key[0] != "decode sampled"]
     print(f"{model}, {len(rounds)} rounds, medians; requests are {CONTEXT} tokens in and {ANSWER} out")
