@@ -117,7 +117,7 @@ def one_round(engines: Commands, out: Path | None) -> dict[str, Figures]:
     for name, command in [*engines.items()]:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
-            failed = done.stderr[-2000:] if done.returncode else ""
+            failed = f"exit status {done.returncode}\n{done.stderr[-2000:]}" if done.returncode else ""
         except subprocess.TimeoutExpired:
             failed = f"no answer in {LONGEST} seconds"
         if failed:
