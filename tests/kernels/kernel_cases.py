@@ -41,7 +41,7 @@ def random_grouped(name: str, rows: int, columns: int, seed: int = 0) -> Grouped
         q[:, -1, columns % 32 :] = format.zero
     if format.inner:
         whole = torch.randint(0, 256, (rows, groups, 2), generator=random, dtype=torch.uint8)
-        return Grouped(q, torch.rand(rows, spans, 2, generator=random).div(10000).half(), whole)
+        return Grouped(q, torch.rand(rows, spans, format.outer // 64, generator=random).div(10000).half(), whole)
     scale = torch.rand(rows, spans, 1, generator=random).div(100).half()
     base = torch.randn(rows, spans, 1, generator=random).div(10).half()
     return Grouped(q, torch.cat((scale, base), -1) if format.outer == 128 else scale)

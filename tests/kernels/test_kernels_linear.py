@@ -17,7 +17,9 @@ def weights(name: str, rows: int, columns: int) -> torch.Tensor:
     g = random_grouped(name, rows, columns)
     scales = g.scales.double().repeat_interleave(FORMATS[name].span, dim=1)[:, : g.q.shape[1]]
     scale, base = scales[..., :1], scales[..., 1:] if scales.shape[-1] == 2 else 0.0
-    if g.whole is not None:
+    if name == "q6k":
+        scale = scale * (g.whole.double() - 128).flatten(1).repeat_interleave(16, dim=1).view(g.q.shape)
+    elif g.whole is not None:
         scale, base = scale * g.whole[..., :1], -base * g.whole[..., 1:]
     return ((g.q.double() - FORMATS[name].zero) * scale + base).flatten(1)[:, :columns]
 
@@ -100,7 +102,7 @@ def test_full_scale_numbers_do_not_saturate(name: str, level: str) -> None:
     """The largest product of each sign in every place: where 16-bit sums would overflow."""
     rows, columns = 32, 64
     grouped = random_grouped(name, rows, columns)
-    grouped.q[:16], grouped.q[16:] = 0, 255 if name == "q8" else 15
+    grouped.q[:16], grouped.q[16:] = 0, (1 << FORMATS[name].bits) - 1
     packed = pack(grouped, FORMATS[name]).flatten()
     x = torch.cat((torch.ones(1, columns), -torch.ones(1, columns)))
     out = torch.empty(2, rows)
@@ -134,7 +136,7 @@ def test_unaligned_memory_is_read_alike(name: str, level: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_pieces_of_several_formats_lie_side_by_side(level: str) -> None:
-    columns, sizes = 256, {"q8": 33, "q4k": 64, "q4a": 7}
+    columns, sizes = 256, {"q8": 33, "q4k": 64, "q6k": 20, "q4a": 7}
     pieces = [(random_packed(n, rows, columns), (rows, columns), FORMATS[n]) for n, rows in sizes.items()]
     x, out, bias = torch.randn(9, columns), torch.empty(9, sum(sizes.values())), torch.randn(sum(sizes.values()))
     with native(level):

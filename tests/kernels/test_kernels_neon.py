@@ -36,10 +36,10 @@ def test_products_of_every_format(name: str) -> None:
     torch.testing.assert_close(neon[keep].double(), exact[keep], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["q8", "q4s"])
+@pytest.mark.parametrize("name", ["q8", "q4s", "q6k"])
 def test_full_scale_numbers_do_not_saturate(name: str) -> None:
     grouped = random_grouped(name, 32, 64)
-    grouped.q[:16], grouped.q[16:] = 0, 255 if name == "q8" else 15
+    grouped.q[:16], grouped.q[16:] = 0, (1 << FORMATS[name].bits) - 1
     packed, x = pack(grouped, FORMATS[name]).flatten(), torch.cat((torch.ones(1, 64), -torch.ones(1, 64)))
     count, program, out = ctypes.c_int32(2), Program(), torch.empty(2, 32)
     quantized = torch.empty(2 * row_bytes(64), dtype=torch.uint8)

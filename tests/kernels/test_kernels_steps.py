@@ -25,11 +25,15 @@ def run(level: str, rows: int, describe: Callable[[Program, int], None]) -> None
 
 
 def quantized(out: Tensor, columns: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The bytes of quantized rows as int8 [M, G, 32], float32 [M, G, 1], int32 [M, G]."""
+    """The bytes of quantized rows as int8 [M, G, 32], float32 [M, G, 1], int16 [M, G, 2]."""
     groups = -(-columns // 32)
     q, scale, sums = out.view(-1, row_bytes(columns)).split((32 * groups, 4 * groups, 4 * groups), dim=1)
     q = q.contiguous().view(torch.int8).unflatten(1, (groups, 32))
-    return q, scale.contiguous().view(torch.float32).unsqueeze(2), sums.contiguous().view(torch.int32)
+    return (
+        q,
+        scale.contiguous().view(torch.float32).unsqueeze(2),
+        sums.contiguous().view(torch.int16).unflatten(1, (groups, 2)),
+    )
 
 
 @pytest.mark.parametrize("columns", SIZES)
@@ -42,7 +46,7 @@ def test_quantized_rows_are_the_references_bit_for_bit(level: str, columns: int)
     exact_q, exact_scale = reference.quantize(x)
     assert torch.equal(q, exact_q)
     assert torch.equal(scale.nan_to_num(7), exact_scale.nan_to_num(7))
-    assert torch.equal(sums, q.sum(-1, dtype=torch.int32))
+    assert torch.equal(sums, q.unflatten(2, (2, 16)).sum(-1, dtype=torch.int16))
     assert torch.equal(out, reference.rows(exact_q, exact_scale).flatten()) or x.isnan().any()
 
 
@@ -105,7 +109,7 @@ def hidden_layer(level: str, rows: int, gate: Part, up: Part | None, bias: Tenso
     run(level, rows, lambda p, count: p.hidden(count, quantized_x, out, gate, up, bias, activation))
     q, scale, sums = quantized(out, n)
     assert scale.isnan().flatten(1).any(1).tolist() == [True] + [False] * (rows - 1)
-    assert torch.equal(sums, q.sum(-1, dtype=torch.int32))
+    assert torch.equal(sums, q.unflatten(2, (2, 16)).sum(-1, dtype=torch.int16))
     step = scale[1:].double().expand(-1, -1, 32).flatten(1)[:, :n]
     assert (((q * scale.double()).flatten(1)[1:, :n] - exact).abs() <= step * 0.502 + 1e-5).all()
 

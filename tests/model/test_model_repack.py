@@ -22,7 +22,7 @@ def random_blocks(kind: str, rows: int, columns: int) -> np.ndarray:
     """Bytes of a type, all of them possible but for scales that are not finite: those have an exponent of ones."""
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
     raw = np.random.default_rng(rows).integers(0, 256, (rows, columns // block, size), dtype=np.uint8)
-    scales = {"Q4_1": (1, 3), "Q4_K": (1, 3)}.get(kind, (1,))
+    scales = {"Q4_1": (1, 3), "Q4_K": (1, 3), "Q6_K": (209,)}.get(kind, (1,))
     for high in scales:
         raw[..., high] &= 0b10111111
     return raw.reshape(rows, -1)
@@ -39,7 +39,8 @@ def test_packed_blocks_are_the_decoded_ones(kind: str, rows: int) -> None:
 @pytest.mark.parametrize("kind", EXACT)
 def test_a_scale_that_is_no_number_is_refused(kind: str) -> None:
     raw = random_blocks(kind, 4, 256)
-    raw[2, 0], raw[2, 1] = 0, 0x7C
+    place = 208 if kind == "Q6_K" else 0
+    raw[2, place : place + 2] = 0, 0x7C
     with pytest.raises(ModelDirError, match="damaged"):
         regroup(kind, raw)
 
@@ -52,14 +53,14 @@ def test_each_precision_gives_each_tensor_its_format() -> None:
     parts += [Part("embed", (90, 256), "embed.weight", 0, (90,)), Part("norm", (256,), "norm.weight", 0, (256,))]
     kinds = {name: kind for name, _, kind in qkv} | {"embed": "Q6_K", "norm": "F32"}
     stored = {name: Stored(name, (1, 1), kind, np.zeros((1, 1), np.uint8)) for name, kind in kinds.items()}
-    q8, q4s64, q4k = FORMATS["q8"], FORMATS["q4s64"], FORMATS["q4k"]
+    q8, q6k, q4s64, q4k = (FORMATS[name] for name in ("q8", "q6k", "q4s64", "q4k"))
 
     def chosen(precision: str) -> list:
         return list(pick_formats(parts, stored, precision).values())
 
-    assert chosen("mixed") == [((128, q4k), (40, q8)), ((90, q8),)]
-    assert chosen("int4") == [((168, q4k),), ((90, q8),)]
-    assert chosen("q4s64") == [((168, q4s64),), ((90, q8),)]
+    assert chosen("mixed") == [((128, q4k), (40, q6k)), ((90, q6k),)]
+    assert chosen("int4") == [((168, q4k),), ((90, q6k),)]
+    assert chosen("q4s64") == [((168, q4s64),), ((90, q6k),)]
     assert chosen("int8") == [((168, q8),), ((90, q8),)]
 
 

@@ -30,6 +30,11 @@ class Format:
     def record(self) -> int:
         return self.inner + GROUP * UNIT * self.bits // 8
 
+    @property
+    def shared(self) -> int:
+        """The columns that share a scale."""
+        return GROUP // 2 if self.bits == 6 else GROUP if self.inner else GROUP * self.span
+
     def nbytes(self, rows: int, columns: int) -> int:
         """Bytes of a packed weight of this size. The last span of a unit may have fewer records."""
         groups = -(-columns // GROUP)
@@ -38,7 +43,7 @@ class Format:
 
 # q8: scale * (q - 128), as GGUF's Q8_0. q4s: scale * (q - 8), as Q4_0. q4a: scale * q + base, as Q4_1. 64 and 128 are the
 # columns that share a scale, 32 where nothing is said. q4k: d * scale * q - m * base, d and m for 256 columns, whole scale
-# and base for 32, as Q4_K. Scales that are not whole are float16.
+# and base for 32, as Q4_K. q6k: d * (scale - 128) * (q - 32), d for 256 columns, scale for 16, as Q6_K. Scales that are not whole are float16.
 FORMATS = {
     f.name: f
     for f in (
@@ -50,6 +55,7 @@ FORMATS = {
         Format("q4a64", 2, 4, 0, outer=128, span=2),
         Format("q4a128", 2, 4, 0, outer=128, span=4),
         Format("q4k", 3, 4, 0, outer=128, span=8, inner=64),
+        Format("q6k", 4, 6, 32, outer=64, span=8, inner=64),
     )
 }
 
@@ -57,7 +63,8 @@ FORMATS = {
 @dataclass(frozen=True, slots=True)
 class Grouped:
     """Rows in groups, ready to pack: q uint8 [n, G, 32]; scales float16 [n, S, 1 or 2], of each span its scale and, where
-    the format has one, its base (q4k's d and m); whole uint8 [n, G, 2], q4k's scale and base of each group."""
+    the format has one, its base (q4k's d and m, q6k's d); whole uint8 [n, G, 2], q4k's scale and base of each group, q6k's
+    scales of its halves."""
 
     q: Tensor
     scales: Tensor
@@ -87,27 +94,42 @@ def unpack(packed: Tensor, rows: int, columns: int, format: Format) -> Tensor:
     units = F.pad(units, (0, spans * size - units.shape[1])).unflatten(1, (spans, size))
     records = units[..., format.outer :].unflatten(2, (format.span, -1)).flatten(1, 2)
     q = records[..., format.inner :]
-    if format.bits == 4:
-        q = torch.stack((q.unflatten(2, (4, -1)) & 15, q.unflatten(2, (4, -1)) >> 4), dim=3).flatten(2)
+    if format.bits < 8:
+        low = q[..., : GROUP * UNIT // 2].unflatten(2, (4, -1))
+        low = torch.stack((low & 15, low >> 4), dim=3).flatten(2)
+        q = low if format.bits == 4 else low | _two_bits(q[..., GROUP * UNIT // 2 :]) << 4
     q = q.unflatten(2, (8, UNIT, 4)).permute(0, 3, 1, 2, 4).flatten(3)  # [U, 32, G, 32]
     halves = units[..., : format.outer].contiguous().view(torch.float16).unflatten(2, (-1, UNIT))
     scales = halves.float().permute(0, 3, 1, 2).repeat_interleave(format.span, dim=2)  # [U, 32, G, 1 or 2]
     if format.inner:
         whole = records[..., : format.inner].unflatten(2, (2, UNIT)).permute(0, 3, 1, 2).float()
-        scales = scales * whole * scales.new_tensor((1, -1))
-    scale, *base = scales.split(1, dim=-1)
-    numbers = q.float().sub_(format.zero).mul_(scale)
-    numbers = numbers.add_(base[0]) if base else numbers
+        scales = scales * (whole * whole.new_tensor((1, -1)) if format.bits == 4 else whole - 128)
+    numbers = q.float().sub_(format.zero)
+    if format.bits == 6:
+        numbers = numbers.unflatten(3, (2, -1)).mul_(scales.unsqueeze(-1)).flatten(3)
+    else:
+        scale, *base = scales.split(1, dim=-1)
+        numbers = numbers.mul_(scale).add_(base[0]) if base else numbers.mul_(scale)
     return numbers.flatten(0, 1).flatten(1)[:rows, :columns]
 
 
 def _numbers(q: Tensor, format: Format) -> Tensor:
     """uint8 [n, G, 32] -> [U, G, bytes of a record's numbers]"""
     numbers = _in_units(q).unflatten(-1, (8, 4)).permute(0, 2, 3, 1, 4)  # [U, G, 8, 32, 4]
+    if format.bits == 8:
+        return numbers.flatten(2)
+    low, high = (numbers & 15).unflatten(2, (4, 2)).unbind(3)
+    nibbles = (low | (high << 4)).flatten(2)
     if format.bits == 4:
-        low, high = numbers.unflatten(2, (4, 2)).unbind(3)
-        numbers = low | (high << 4)
-    return numbers.flatten(2)
+        return nibbles
+    a, b, c, d = (numbers >> 4).unflatten(2, (2, 4)).unbind(3)
+    return torch.cat((nibbles, (a | b << 2 | c << 4 | d << 6).flatten(2)), dim=2)
+
+
+def _two_bits(high: Tensor) -> Tensor:
+    """[U, G, 256] bytes of four 2-bit numbers -> [U, G, 1024]"""
+    shifts = torch.tensor((0, 2, 4, 6), dtype=torch.uint8).view(4, 1)
+    return (high.unflatten(2, (2, 1, -1)) >> shifts & 3).flatten(2)
 
 
 def _lanes(scales: Tensor) -> Tensor:

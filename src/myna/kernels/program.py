@@ -26,7 +26,7 @@ ACTIVATIONS = {
 
 
 def row_bytes(columns: int) -> int:
-    """Bytes of a quantized row: int8 numbers, and a float32 scale and an int32 sum a group."""
+    """Bytes of a quantized row: int8 numbers, a float32 scale a group and an int16 sum of each half of it."""
     return -(-columns // GROUP) * (GROUP + 8)
 
 

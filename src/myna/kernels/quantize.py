@@ -19,7 +19,6 @@ from myna.kernels.formats import GROUP, Format, Grouped
 from myna.records import ModelDirError
 
 LARGEST = 65504.0  # of float16, in which scales and bases are kept
-MOST_WHOLE = 255  # of q4k's scales and bases
 
 
 class Fit(ctypes.Structure):
@@ -40,7 +39,7 @@ def tries(format: Format) -> Tensor:
         return torch.tensor([(15 + more, at - more / 2) for more in (-1.0, 0.5, 2.0) for at in (-0.33, 0.0, 0.33)])
     if format.bits == 4:  # 7 steps the other way round: the numbers reach from -8 to 7
         return torch.tensor([(-steps, 0.0) for steps in (6.6, 7.0, 7.3, 7.6, 8.0, 8.4, -7.0, -7.4)])
-    return torch.tensor([(-steps, 0.0) for steps in range(128, 116, -1)])
+    return torch.tensor([(-format.zero * (1 - less / 128), 0.0) for less in range(12)])
 
 
 def quantize(rows: Tensor, format: Format) -> Grouped:
@@ -51,10 +50,10 @@ def quantize(rows: Tensor, format: Format) -> Grouped:
         raise ModelDirError("a weight is infinite, not a number, or too large to be quantized; load it as float32.")
     groups = -(-rows.shape[1] // GROUP)
     columns = -(-groups // format.span) * format.span * GROUP
-    x = F.pad(rows, (0, columns - rows.shape[1])).view(-1, GROUP if format.inner else GROUP * format.span).contiguous()
+    x = F.pad(rows, (0, columns - rows.shape[1])).view(-1, format.shared).contiguous()
     ends, whole = fit(x, format), None
     if format.inner:
-        scales, whole, ends = _in_whole_numbers(ends.view(-1, format.span, 2))
+        scales, whole, ends = _in_whole_numbers(ends.view(-1, GROUP * format.span // format.shared, 2), format)
         whole = whole.reshape(len(rows), -1, 2)[:, :groups]
     else:
         scales = torch.cat((_halves(ends[:, :1]), ends[:, 1:].half()), dim=1)
@@ -62,11 +61,11 @@ def quantize(rows: Tensor, format: Format) -> Grouped:
     scale, base = ends.reshape(-1, 2, 1).unbind(1)
     q = (x - base).mul_(torch.where(scale == 0, 0, 1 / scale)).round_().add_(format.zero)
     q = q.clamp_(0, (1 << format.bits) - 1).to(torch.uint8).view(len(rows), -1, GROUP)[:, :groups]
-    return Grouped(q, scales.view(len(rows), -1, 2)[..., : 1 if format.zero else 2], whole)
+    return Grouped(q, scales.reshape(len(rows), -1, 2)[..., : 1 if format.zero else 2], whole)
 
 
 def fit(x: Tensor, format: Format) -> Tensor:
-    """Groups [m, C], C 32, 64 or 128, -> their scales and bases, float32 [m, 2], bases 0 where the format has none."""
+    """Groups [m, C], C 16, 32, 64 or 128, -> their scales and bases, float32 [m, 2], bases 0 where the format has none."""
     most = 0.0 if format.inner else math.inf  # q4k subtracts its base, which is not negative
     low, high = -format.zero, (1 << format.bits) - 1 - format.zero
     native = library()
@@ -86,14 +85,16 @@ def fit(x: Tensor, format: Format) -> Tensor:
     return ends.T
 
 
-def _in_whole_numbers(ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scales and bases [s, span, 2] -> d and m float16 [s, 2], whole numbers uint8 [s, span, 2], what they stand for."""
+def _in_whole_numbers(ends: Tensor, format: Format) -> tuple[Tensor, Tensor, Tensor]:
+    """Scales and bases [s, n, 2] -> d and m float16 [s, 2], whole numbers uint8 [s, n, 1 or 2], what they stand for."""
     sign = ends.new_tensor((1, -1))
-    sizes = (ends * sign).clamp_min_(0)
-    outer = _halves(sizes.amax(1, keepdim=True) / MOST_WHOLE)
+    zero, least, most = (128, -127, 127) if format.zero else (0, 0, 255)
+    sizes = (ends * sign).clamp_min_(-math.inf if format.zero else 0)
+    outer = _halves(sizes.abs().amax(1, keepdim=True) / most)
     step = outer.float()
-    whole = torch.where(step == 0, 0, sizes / step).round_().clamp_(max=MOST_WHOLE)
-    return outer.squeeze(1), whole.to(torch.uint8), whole * step * sign
+    whole = torch.where(step == 0, 0, sizes / step).round_().clamp_(least, most)
+    stored = (whole + zero).to(torch.uint8)
+    return outer.squeeze(1), stored[..., :1] if format.zero else stored, whole * step * sign
 
 
 def _halves(x: Tensor) -> Tensor:

@@ -37,8 +37,8 @@ def quantize(
 
 def rows(q: Tensor, scale: Tensor) -> Tensor:
     """Quantized rows as the bytes that the native library reads: [M, bytes]."""
-    sums = q.sum(-1, dtype=torch.int32)
-    parts = (q.flatten(1), scale.flatten(1).contiguous(), sums)
+    sums = q.unflatten(-1, (2, -1)).sum(-1, dtype=torch.int16)
+    parts = (q.flatten(1), scale.flatten(1).contiguous(), sums.flatten(1))
     return torch.cat([part.contiguous().view(torch.uint8) for part in parts], dim=1)
 
 

@@ -122,12 +122,16 @@ def _q5_k(b: Tensor) -> Tensor:
     return q.float().mul_(_halves(b, 0) * scales).sub_(_halves(b, 2) * minima)
 
 
-def _q6_k(b: Tensor) -> Tensor:
-    """16 signed scales of 8 bits; 6-bit numbers, 4 bits in one place and 2 in another, less 32."""
+def six_bits(b: Tensor) -> Tensor:
+    """The numbers of Q6_K, 4 bits in one place and 2 in another: uint8 [n, 8, 32]."""
     q = nibbles(b[:, :128], 2).view(-1, 8, 32)
-    q |= _bits(b[:, 128:192], 2, 2).view(-1, 8, 32).bitwise_left_shift_(4)
+    return q.bitwise_or_(_bits(b[:, 128:192], 2, 2).view(-1, 8, 32).bitwise_left_shift_(4))
+
+
+def _q6_k(b: Tensor) -> Tensor:
+    """16 signed scales of 8 bits; 6-bit numbers less 32."""
     step = _halves(b, 208) * b[:, 192:208].contiguous().view(torch.int8).float().unsqueeze(2)
-    return q.view(-1, 16, 16).float().sub_(32).mul_(step)
+    return six_bits(b).view(-1, 16, 16).float().sub_(32).mul_(step)
 
 
 # Type -> bytes of a block, and its decoder: uint8 [n, bytes] -> float32 [n, ...].

@@ -1,7 +1,7 @@
 // Rows of numbers quantized in groups of 32, weights packed in units of 32 rows, and their product.
 //
 // A quantized row of K columns, G = ceil(K / 32) groups, is one record: int8 q[32 G] (zeros beyond K), float scale[G],
-// int32 sum[G] of each group's q. It stands for q * scale; a group with a number that is not finite has scale NaN.
+// int16 half_sum[G][2] of each half group's q. It stands for q * scale; a group with a number that is not finite has scale NaN.
 //
 // A packed weight is a sequence of units of 32 rows, a unit a sequence of spans of so many groups of 32 columns (the last
 // may have fewer), a span the scales of its groups and a record for each:
@@ -9,24 +9,28 @@
 //   Q4S  half scale[32];                record: u8 q[4][2][16][4]                             W = scale * (q - 8)
 //   Q4A  half scale[32], half base[32]; record: u8 q[4][2][16][4]                             W = scale * q + base
 //   Q4K  half d[32], half m[32];        record: u8 scale[32], u8 base[32], u8 q[4][2][16][4]  W = d * scale * q - m * base
-// Q8 has spans of one group, Q4S and Q4A of 1, 2 or 4, Q4K of 8.
+//   Q6K  half d[32];                    record: u8 scale[2][32], u8 q[4][2][16][4], u8 high[2][2][16][4]
+//                                                                            W = d * (scale - 128) * (q + 16 high - 32)
+// Q8 has spans of one group, Q4S and Q4A of 1, 2 or 4, Q4K and Q6K of 8. In Q6K each 16 columns have a scale.
 // q is ordered [4 columns][half of the unit][row][column]; in 4 bits the low half of byte block i holds columns 8 i to
-// 8 i + 3, the high half the next four. One stream a unit, read from front to back once for a few rows of input.
+// 8 i + 3, the high half the next four. Bits 2 i of `high` belong to columns 4 i to 4 i + 3 of 16. One stream a unit, read from front to back once for a few rows of input.
 #pragma once
 #include "pool.h"
 #include "simd.h"
 
 namespace myna {
 
-enum Format { Q8 = 0, Q4S = 1, Q4A = 2, Q4K = 3 };
+enum Format { Q8 = 0, Q4S = 1, Q4A = 2, Q4K = 3, Q6K = 4 };
 constexpr int GROUP = 32, UNIT = 32;
 constexpr int BLOCK = 16;  // positions in a block of pages; as in engine/blocks.py
 
 // Of a format: bytes of a span's scales, of a record's own scales, and of its numbers; the number that stands for 0.
-constexpr int outer_bytes(int format) { return format == Q8 || format == Q4S ? 64 : 128; }
-constexpr int inner_bytes(int format) { return format == Q4K ? 64 : 0; }
-constexpr int number_bytes(int format) { return format == Q8 ? 1024 : 512; }
-constexpr int zero_of(int format) { return format == Q8 ? 128 : format == Q4S ? 8 : 0; }
+constexpr int outer_bytes(int format) { return format == Q4A || format == Q4K ? 128 : 64; }
+constexpr int inner_bytes(int format) { return format == Q4K || format == Q6K ? 64 : 0; }
+constexpr int number_bytes(int format) { return format == Q8 ? 1024 : format == Q6K ? 768 : 512; }
+constexpr int zero_of(int format) { return format == Q8 ? 128 : format == Q4S ? 8 : format == Q6K ? 32 : 0; }
+
+constexpr int parts_of(int format) { return format == Q6K ? 2 : 1; }  // of a group, that have a scale each
 
 inline int64_t groups_of(int64_t k) { return (k + GROUP - 1) / GROUP; }
 inline int64_t unit_bytes(int format, int64_t span, int64_t groups) {
@@ -37,13 +41,14 @@ inline int64_t row_bytes(int64_t k) { return groups_of(k) * 40; }
 struct Row {
     int8_t* q;
     float* scale;
-    int32_t* sum;
+    int16_t* half_sum;
     Row() = default;
     Row(void* rows, int64_t index, int64_t groups) {
         q = static_cast<int8_t*>(rows) + index * groups * 40;
         scale = reinterpret_cast<float*>(q + groups * GROUP);
-        sum = reinterpret_cast<int32_t*>(scale + groups);
+        half_sum = reinterpret_cast<int16_t*>(scale + groups);
     }
+    int32_t total(int64_t g) const { return half_sum[2 * g] + half_sum[2 * g + 1]; }
 };
 
 // Quantize 32 numbers. The largest is found by its bits, in which infinity and NaN are largest of all.
@@ -53,13 +58,13 @@ inline void quantize_group(f32x16 x, f32x16 y, Row row, int64_t g) {
     std::memcpy(&most, &bits, 4);
     if (bits >= 0x7f800000 || most < 1e-30f) {
         std::memset(row.q + g * GROUP, 0, GROUP);
-        row.sum[g] = 0, row.scale[g] = bits >= 0x7f800000 ? NAN : 0.0f;
+        row.half_sum[2 * g] = row.half_sum[2 * g + 1] = 0, row.scale[g] = bits >= 0x7f800000 ? NAN : 0.0f;
         return;
     }
     f32x16 inverse = set1(127.0f / most);
     i32x16 p = to_int(mul(x, inverse)), q = to_int(mul(y, inverse));
     store_int8(row.q + g * GROUP, p), store_int8(row.q + g * GROUP + 16, q);
-    row.sum[g] = sumi(addi(p, q)), row.scale[g] = most / 127.0f;
+    row.half_sum[2 * g] = int16_t(sumi(p)), row.half_sum[2 * g + 1] = int16_t(sumi(q)), row.scale[g] = most / 127.0f;
 }
 
 // value(k, n): 16 numbers from column k, of which n are there.
@@ -76,13 +81,54 @@ struct Scales {
     f32x16 scale, base;
 };
 
-template <int F> Scales scales_of(const uint8_t* outer, const uint8_t* record, int half) {
+// Of half a unit and, in Q6K, of half a group.
+template <int F> Scales scales_of(const uint8_t* outer, const uint8_t* record, int half, int part) {
     const uint16_t* h = reinterpret_cast<const uint16_t*>(outer) + 16 * half;
     if constexpr (F == Q4A) return {load_half(h), load_half(h + 32)};
     if constexpr (F == Q4K)
         return {mul(load_half(h), load_bytes_as_float(record + 16 * half)),
                 sub(set1(0), mul(load_half(h + 32), load_bytes_as_float(record + 32 + 16 * half)))};
+    if constexpr (F == Q6K)
+        return {mul(load_half(h), sub(load_bytes_as_float(record + 32 * part + 16 * half), set1(128))), set1(0)};
     return {load_half(h), set1(0)};
+}
+
+// The products of R rows with what of a group shares a scale: all of it, or in Q6K half.
+template <int F, int R>
+inline __attribute__((always_inline)) void group_part(const uint8_t* q, const Row* rows, int64_t g, int part, i32x16 (&dot)[R][2]) {
+    constexpr int zero = F == Q8 ? Q8_ZERO : zero_of(F);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+        dot[r][0] = dot[r][1] = set1i(zero ? -zero * (F == Q6K ? rows[r].half_sum[2 * g + part] : rows[r].total(g)) : 0);
+    auto step = [&](int column, bytes w0, bytes w1) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            int32_t four;
+            std::memcpy(&four, rows[r].q + g * GROUP + column, 4);
+            i32x16 a = set1i(four);
+            dot[r][0] = F == Q8 ? dot_q8(dot[r][0], w0, a) : dot_u8(dot[r][0], w0, a);
+            dot[r][1] = F == Q8 ? dot_q8(dot[r][1], w1, a) : dot_u8(dot[r][1], w1, a);
+        }
+    };
+    if constexpr (F == Q8) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) step(4 * i, load_bytes(q + 128 * i), load_bytes(q + 128 * i + 64));
+    } else if constexpr (F == Q6K) {
+        const uint8_t *low = q + 256 * part, *high = q + 512 + 128 * part;
+        bytes u0 = load_bytes(low), u1 = load_bytes(low + 64), v0 = load_bytes(low + 128), v1 = load_bytes(low + 192);
+        bytes h0 = load_bytes(high), h1 = load_bytes(high + 64);
+        step(16 * part, six_bits<0>(low_nibbles(u0), h0), six_bits<0>(low_nibbles(u1), h1));
+        step(16 * part + 4, six_bits<1>(high_nibbles(u0), h0), six_bits<1>(high_nibbles(u1), h1));
+        step(16 * part + 8, six_bits<2>(low_nibbles(v0), h0), six_bits<2>(low_nibbles(v1), h1));
+        step(16 * part + 12, six_bits<3>(high_nibbles(v0), h0), six_bits<3>(high_nibbles(v1), h1));
+    } else {
+#pragma GCC unroll 8
+        for (int i = 0; i < 4; i++) {
+            bytes w0 = load_bytes(q + 128 * i), w1 = load_bytes(q + 128 * i + 64);
+            step(8 * i, low_nibbles(w0), low_nibbles(w1));
+            step(8 * i + 4, high_nibbles(w0), high_nibbles(w1));
+        }
+    }
 }
 
 // What a tile asks the memory for while it computes: `lines` of 64 bytes a group, from `at` on. Without it a unit that
@@ -96,7 +142,6 @@ struct Ahead {
 // order whatever R is, so its result does not depend on its batch mates.
 template <int F, int R>
 inline void tile(const uint8_t* unit, int64_t span, const Row* rows, int64_t groups, Ahead ahead, f32x16 (&out)[R][2]) {
-    constexpr int zero = F == Q8 ? Q8_ZERO : zero_of(F);
     const uint8_t *record = unit, *outer = unit;
     int64_t next = 0;
 #pragma GCC unroll 8
@@ -104,40 +149,19 @@ inline void tile(const uint8_t* unit, int64_t span, const Row* rows, int64_t gro
     for (int64_t g = 0; g < groups; g++, record += inner_bytes(F) + number_bytes(F)) {
         if (g == next) outer = record, record += outer_bytes(F), next += span;
         for (int i = 0; i < ahead.lines; i++, ahead.at += 64) __builtin_prefetch(ahead.at);
-        i32x16 dot[R][2];
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = set1i(zero ? -zero * rows[r].sum[g] : 0);
-        const uint8_t* q = record + inner_bytes(F);
-        auto step = [&](int column, bytes w0, bytes w1) __attribute__((always_inline)) {
-#pragma GCC unroll 8
-            for (int r = 0; r < R; r++) {
-                int32_t four;
-                std::memcpy(&four, rows[r].q + g * GROUP + column, 4);
-                i32x16 a = set1i(four);
-                dot[r][0] = F == Q8 ? dot_q8(dot[r][0], w0, a) : dot_u8(dot[r][0], w0, a);
-                dot[r][1] = F == Q8 ? dot_q8(dot[r][1], w1, a) : dot_u8(dot[r][1], w1, a);
-            }
-        };
-        if constexpr (F == Q8) {
-#pragma GCC unroll 8
-            for (int i = 0; i < 8; i++) step(4 * i, load_bytes(q + 128 * i), load_bytes(q + 128 * i + 64));
-        } else {
-#pragma GCC unroll 8
-            for (int i = 0; i < 4; i++) {
-                bytes w0 = load_bytes(q + 128 * i), w1 = load_bytes(q + 128 * i + 64);
-                step(8 * i, low_nibbles(w0), low_nibbles(w1));
-                step(8 * i + 4, high_nibbles(w0), high_nibbles(w1));
-            }
-        }
+        for (int part = 0; part < parts_of(F); part++) {
+            i32x16 dot[R][2];
+            group_part<F, R>(record + inner_bytes(F), rows, g, part, dot);
 #pragma GCC unroll 2
-        for (int j = 0; j < 2; j++) {
-            Scales s = scales_of<F>(outer, record, j);
+            for (int j = 0; j < 2; j++) {
+                Scales s = scales_of<F>(outer, record, j, part);
 #pragma GCC unroll 8
-            for (int r = 0; r < R; r++) {
-                f32x16 scale = set1(rows[r].scale[g]);
-                out[r][j] = fma(mul(to_float(dot[r][j]), s.scale), scale, out[r][j]);
-                if (F == Q4A || F == Q4K)
-                    out[r][j] = fma(mul(s.base, set1(float(rows[r].sum[g]))), scale, out[r][j]);
+                for (int r = 0; r < R; r++) {
+                    f32x16 scale = set1(rows[r].scale[g]);
+                    out[r][j] = fma(mul(to_float(dot[r][j]), s.scale), scale, out[r][j]);
+                    if (F == Q4A || F == Q4K)
+                        out[r][j] = fma(mul(s.base, set1(float(rows[r].total(g)))), scale, out[r][j]);
+                }
             }
         }
     }
@@ -247,7 +271,15 @@ inline void linear(const Linear& l, void* in, int64_t m) {
         case Q4S: return linear_as<Q4S>(l, in, m);
         case Q4A: return linear_as<Q4A>(l, in, m);
         case Q4K: return linear_as<Q4K>(l, in, m);
+        case Q6K: return linear_as<Q6K>(l, in, m);
     }
+}
+
+// Number i of a row of a record, from where its bytes of columns 0 to 3 are.
+template <int F> int number_at(const uint8_t* q, int i) {
+    if (F == Q8) return q[i / 4 * 128 + i % 4];
+    int low = q[i / 8 * 128 + i % 4] >> (i % 8 < 4 ? 0 : 4) & 15;
+    return F == Q6K ? low | (q[512 + i / 16 * 128 + i % 4] >> (i / 4 % 4 * 2) & 3) << 4 : low;
 }
 
 // One row of a packed weight: out[k].
@@ -257,13 +289,15 @@ void unpack_row(const uint8_t* packed, int64_t span, int64_t row, int64_t k, flo
     const uint8_t *record = packed + row / UNIT * unit_bytes(F, span, groups), *outer = record;
     for (int64_t g = 0; g < groups; g++, record += inner_bytes(F) + number_bytes(F)) {
         if (g % span == 0) outer = record, record += outer_bytes(F);
-        Scales s = scales_of<F>(outer, record, int(half));
-        float scales[16], bases[16];
-        store(scales, s.scale), store(bases, s.base);
+        float scales[2][16], bases[2][16];
+        for (int part = 0; part < parts_of(F); part++) {
+            Scales s = scales_of<F>(outer, record, int(half), part);
+            store(scales[part], s.scale), store(bases[part], s.base);
+        }
         const uint8_t* q = record + inner_bytes(F) + 64 * half + 4 * lane;
         for (int i = 0; i < GROUP && g * GROUP + i < k; i++) {
-            int number = F == Q8 ? q[i / 4 * 128 + i % 4] : q[i / 8 * 128 + i % 4] >> (i % 8 < 4 ? 0 : 4) & 15;
-            out[g * GROUP + i] = (scales[lane] * float(number - zero_of(F)) + bases[lane]) * factor;
+            int part = i * parts_of(F) / GROUP;
+            out[g * GROUP + i] = (scales[part][lane] * float(number_at<F>(q, i) - zero_of(F)) + bases[part][lane]) * factor;
         }
     }
 }
@@ -274,6 +308,7 @@ inline void unpack(int format, int64_t span, const uint8_t* packed, int64_t row,
         case Q4S: return unpack_row<Q4S>(packed, span, row, k, factor, out);
         case Q4A: return unpack_row<Q4A>(packed, span, row, k, factor, out);
         case Q4K: return unpack_row<Q4K>(packed, span, row, k, factor, out);
+        case Q6K: return unpack_row<Q6K>(packed, span, row, k, factor, out);
     }
 }
 

@@ -48,6 +48,7 @@ template <class Store> void unit_of(const Hidden& h, int which, int64_t unit, co
         case Q4S: return each_tile<Q4S>(at, w.span, x, biased);
         case Q4A: return each_tile<Q4A>(at, w.span, x, biased);
         case Q4K: return each_tile<Q4K>(at, w.span, x, biased);
+        case Q6K: return each_tile<Q6K>(at, w.span, x, biased);
     }
 }
 

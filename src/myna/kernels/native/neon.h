@@ -91,8 +91,14 @@ inline bytes low_nibbles(bytes x) { return quarters<bytes>([&](int i) { return v
 inline bytes high_nibbles(bytes x) {
     return quarters<bytes>([&](int i) { return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(x.v[i]), 4)); });
 }
+template <int I> bytes six_bits(bytes nibbles, bytes high) {
+    return quarters<bytes>([&](int i) {
+        uint32x4_t two = vandq_u32(vshlq_u32(vreinterpretq_u32_s32(high.v[i]), vdupq_n_s32(-2 * I)), vdupq_n_u32(0x03030303));
+        return vorrq_s32(nibbles.v[i], vreinterpretq_s32_u32(vshlq_n_u32(two, 4)));
+    });
+}
 inline int32x4_t dot(int32x4_t sum, int32x4_t a, int32x4_t b) { return vdotq_s32(sum, vreinterpretq_s8_s32(a), vreinterpretq_s8_s32(b)); }
-// w up to 15 here, so that it may be taken for signed.
+// w up to 63 here, so that it may be taken for signed.
 inline i32x16 dot_u8(i32x16 sum, bytes w, i32x16 a) { return quarters<i32x16>([&](int i) { return dot(sum.v[i], w.v[i], a.v[i]); }); }
 inline i32x16 dot_q8(i32x16 sum, bytes w, i32x16 a) {
     return quarters<i32x16>([&](int i) { return dot(sum.v[i], veorq_s32(w.v[i], vdupq_n_s32(int32_t(0x80808080))), a.v[i]); });

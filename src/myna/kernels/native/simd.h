@@ -92,6 +92,11 @@ inline f32x16 load_bf16(const uint16_t* p) {
 inline bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline bytes low_nibbles(bytes x) { return _mm512_and_si512(x, _mm512_set1_epi8(15)); }
 inline bytes high_nibbles(bytes x) { return low_nibbles(_mm512_srli_epi16(x, 4)); }
+// Nibbles, and above them bits 2 I and 2 I + 1 of `high`.
+template <int I> bytes six_bits(bytes nibbles, bytes high) {
+    bytes there = I < 2 ? _mm512_slli_epi16(high, 4 - 2 * I) : _mm512_srli_epi16(high, 2 * I - 4);
+    return _mm512_ternarylogic_epi32(nibbles, there, _mm512_set1_epi8(0x30), 0xf8);  // a | b & c
+}
 inline i32x16 dot_u8(i32x16 sum, bytes w, i32x16 a) { return _mm512_dpbusd_epi32(sum, w, a); }
 inline i32x16 dot_q8(i32x16 sum, bytes w, i32x16 a) { return _mm512_dpbusd_epi32(sum, w, a); }
 inline f32x16 high_halves(i32x16 x) { return _mm512_castsi512_ps(_mm512_and_si512(x, set1i(int32_t(0xffff0000)))); }
@@ -180,7 +185,12 @@ inline bytes load_bytes(const uint8_t* p) { return loadi(p); }
 inline bytes low_nibbles(bytes x) { return {_mm256_and_si256(x.a, _mm256_set1_epi8(15)), _mm256_and_si256(x.b, _mm256_set1_epi8(15))}; }
 inline bytes high_nibbles(bytes x) { return low_nibbles({_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)}); }
 inline __m256i widening_sum(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
-// w up to 15 here: two products stay far below 2^15.
+template <int I> __m256i six_bits(__m256i nibbles, __m256i high) {
+    __m256i there = I < 2 ? _mm256_slli_epi16(high, 4 - 2 * I) : _mm256_srli_epi16(high, 2 * I - 4);
+    return _mm256_or_si256(nibbles, _mm256_and_si256(there, _mm256_set1_epi8(0x30)));
+}
+template <int I> bytes six_bits(bytes nibbles, bytes high) { return {six_bits<I>(nibbles.a, high.a), six_bits<I>(nibbles.b, high.b)}; }
+// w up to 63 here: two products stay far below 2^15.
 inline i32x16 dot_u8(i32x16 s, bytes w, i32x16 a) {
     return addi(s, {widening_sum(_mm256_maddubs_epi16(w.a, a.a)), widening_sum(_mm256_maddubs_epi16(w.b, a.b))});
 }
@@ -273,6 +283,9 @@ inline f32x16 load_bf16(const uint16_t* p) {
 inline bytes load_bytes(const uint8_t* p) { return loadi(p); }
 inline bytes low_nibbles(bytes x) { return each<bytes>([&](int i) { return x.v[i] & 0x0f0f0f0f; }); }
 inline bytes high_nibbles(bytes x) { return each<bytes>([&](int i) { return int32_t(uint32_t(x.v[i]) >> 4) & 0x0f0f0f0f; }); }
+template <int I> bytes six_bits(bytes nibbles, bytes high) {
+    return each<bytes>([&](int i) { return nibbles.v[i] | int32_t(uint32_t(high.v[i]) >> 2 * I & 0x03030303) << 4; });
+}
 inline i32x16 dot_less(i32x16 s, bytes w, i32x16 a, int zero) {
     uint8_t x[64];
     int8_t y[64];

@@ -76,7 +76,7 @@ template <int N> void scores_int8(const Strip& strip, const Row* queries, int64_
     for (int64_t g = 0; g < groups_of(wide); g++) {
         i32x16 sums[N][BLOCKS];
         int64_t quads = wide - g * GROUP < GROUP ? 4 : 8, scales = BLOCK * (wide + 2 * g);
-        times<N>([&](int n) { times<BLOCKS>([&](int j) { sums[n][j] = set1i(-Q8_ZERO * queries[n].sum[g]); }); });
+        times<N>([&](int n) { times<BLOCKS>([&](int j) { sums[n][j] = set1i(-Q8_ZERO * queries[n].total(g)); }); });
         for (int64_t d = 8 * g; d < 8 * g + quads; d++) {
             bytes k[BLOCKS];
             times<BLOCKS>([&](int j) { k[j] = held(load_bytes(strip.keys[j] + d * 64)); });
