@@ -54,7 +54,7 @@ class Decoder(nn.Module):
 
     @property
     def precision(self) -> str:
-        """What its projections hold: float32, bfloat16, int8, int4, or int4+int8."""
+        """What its projections hold: float32, bfloat16, int8, int4, or several as int4+int6."""
         packed = {kind for m in self.modules() if isinstance(m, PackedLinear) for kind in m.precision.split("+")}
         return "+".join(sorted(packed)) if packed else self.embed.precision
 

@@ -111,8 +111,8 @@ class Int8Linear(nn.Module):
 
 
 class PackedLinear(nn.Module):
-    """W in groups of 32 numbers that share a float16 scale, in 8 or 4 bits, packed for the native kernels; the input is
-    rounded to 8 bits in groups of 32 too. A row's result does not depend on its batch mates.
+    """W in 8, 6 or 4 bits with scales that 16 to 128 columns share (kernels/formats.py), packed for the native kernels; the
+    input is rounded to 8 bits in groups of 32. A row's result does not depend on its batch mates.
 
     `pieces` are the formats of W from its first row on, as (rows, format).
     """

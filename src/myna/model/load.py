@@ -48,8 +48,8 @@ HEAD = "lm_head.weight"
 def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None, kv: str = "auto") -> Decoder:
     """The decoder of a model directory, without gradients, ready to answer.
 
-    precision  float32, bfloat16, int8, mixed (4-bit blocks of a GGUF file stay as they are, all else becomes int8), int4 or
-               the name of a 4-bit format (repack.ROUNDED); auto: mixed for quantized weights, bfloat16 for 16-bit ones,
+    precision  float32, bfloat16, int8, mixed (the common blocks of a GGUF file stay as they are, all else becomes int8), int4
+               or the name of a 4-bit format (repack.ROUNDED); auto: mixed for quantized weights, bfloat16 for 16-bit ones,
                else float32; or reference: float32, for engine.runner.ReferenceRunner
     max_len    the longest sequence; None is what config.json states
     kv         what keys and values are kept as: int8, or auto: float32 beside float32 weights, bfloat16 otherwise

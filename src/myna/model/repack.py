@@ -28,14 +28,14 @@ EXACT = {
 # rounds those too, and is there to compare formats (docs/models.md).
 ROUNDED = {"int4": FORMATS["q4k"]} | {format.name: format for format in FORMATS.values() if format.bits == 4}
 # Rounding these to 4 bits costs more than it saves: they are read a row a token, or decide the last choice.
-EIGHT_BITS = ("embed.weight", "head.weight")
+AS_STORED = ("embed.weight", "head.weight")
 
 Pieces = tuple[tuple[int, Format], ...]
 """Formats of a weight from its first row on: (rows, format)."""
 
 
 def pick_formats(parts: Iterable[Part], stored: Mapping[str, Stored], precision: str) -> dict[str, Pieces]:
-    """The format of every matrix, by its path in the decoder. int8: q8. mixed: 4-bit blocks stay as they are, all else
+    """The format of every matrix, by its path in the decoder. int8: q8. mixed: what is in EXACT stays as it is, all else
     becomes q8. int4 and the names of 4-bit formats: as ROUNDED says, embedding and head as in mixed."""
     pieces: dict[str, Pieces] = {}
     for part in parts:
@@ -49,7 +49,7 @@ def _pick(path: str, kind: str, precision: str) -> Format:
     exact = EXACT.get(kind, FORMATS["q8"])
     if precision == "int8":
         return FORMATS["q8"]
-    if precision == "mixed" or path in EIGHT_BITS or (precision == "int4" and exact.bits == 4):
+    if precision == "mixed" or path in AS_STORED or (precision == "int4" and exact.bits == 4):
         return exact
     return ROUNDED[precision]
 

@@ -1,7 +1,7 @@
 // Rows of numbers quantized in groups of 32, weights packed in units of 32 rows, and their product.
 //
 // A quantized row of K columns, G = ceil(K / 32) groups, is one record: int8 q[32 G] (zeros beyond K), float scale[G],
-// int16 sum[G][2] of each half group's q. It stands for q * scale; a group with a number that is not finite has scale NaN.
+// int16 half_sum[G][2] of each half group's q. It stands for q * scale; a group with a number that is not finite has scale NaN.
 //
 // A packed weight is a sequence of units of 32 rows, a unit a sequence of spans of so many groups of 32 columns (the last
 // may have fewer), a span the scales of its groups and a record for each:
@@ -41,14 +41,14 @@ inline int64_t row_bytes(int64_t k) { return groups_of(k) * 40; }
 struct Row {
     int8_t* q;
     float* scale;
-    int16_t* sum;
+    int16_t* half_sum;
     Row() = default;
     Row(void* rows, int64_t index, int64_t groups) {
         q = static_cast<int8_t*>(rows) + index * groups * 40;
         scale = reinterpret_cast<float*>(q + groups * GROUP);
-        sum = reinterpret_cast<int16_t*>(scale + groups);
+        half_sum = reinterpret_cast<int16_t*>(scale + groups);
     }
-    int32_t total(int64_t g) const { return sum[2 * g] + sum[2 * g + 1]; }
+    int32_t total(int64_t g) const { return half_sum[2 * g] + half_sum[2 * g + 1]; }
 };
 
 // Quantize 32 numbers. The largest is found by its bits, in which infinity and NaN are largest of all.
@@ -58,13 +58,13 @@ inline void quantize_group(f32x16 x, f32x16 y, Row row, int64_t g) {
     std::memcpy(&most, &bits, 4);
     if (bits >= 0x7f800000 || most < 1e-30f) {
         std::memset(row.q + g * GROUP, 0, GROUP);
-        row.sum[2 * g] = row.sum[2 * g + 1] = 0, row.scale[g] = bits >= 0x7f800000 ? NAN : 0.0f;
+        row.half_sum[2 * g] = row.half_sum[2 * g + 1] = 0, row.scale[g] = bits >= 0x7f800000 ? NAN : 0.0f;
         return;
     }
     f32x16 inverse = set1(127.0f / most);
     i32x16 p = to_int(mul(x, inverse)), q = to_int(mul(y, inverse));
     store_int8(row.q + g * GROUP, p), store_int8(row.q + g * GROUP + 16, q);
-    row.sum[2 * g] = int16_t(sumi(p)), row.sum[2 * g + 1] = int16_t(sumi(q)), row.scale[g] = most / 127.0f;
+    row.half_sum[2 * g] = int16_t(sumi(p)), row.half_sum[2 * g + 1] = int16_t(sumi(q)), row.scale[g] = most / 127.0f;
 }
 
 // value(k, n): 16 numbers from column k, of which n are there.
@@ -99,7 +99,7 @@ inline __attribute__((always_inline)) void group_part(const uint8_t* q, const Ro
     constexpr int zero = F == Q8 ? Q8_ZERO : zero_of(F);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
-        dot[r][0] = dot[r][1] = set1i(zero ? -zero * (F == Q6K ? rows[r].sum[2 * g + part] : rows[r].total(g)) : 0);
+        dot[r][0] = dot[r][1] = set1i(zero ? -zero * (F == Q6K ? rows[r].half_sum[2 * g + part] : rows[r].total(g)) : 0);
     auto step = [&](int column, bytes w0, bytes w1) __attribute__((always_inline)) {
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
