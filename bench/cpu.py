@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gguf_kinds import f16, quantized
+from gguf_kinds import f16, quantized, w8a8
 
 from myna.engine.measure import ANSWER, BATCHES, CONTEXT, PROMPT, STEPS
 from myna.modeldir import DEFAULT, ModelDir, cache_dir, find
@@ -83,7 +83,8 @@ def peer_commands(model: str, peers: dict[str, str], long: int) -> Commands:
         "prompt": PROMPT, "context": CONTEXT, "answer": ANSWER, "steps": STEPS, "batches": BATCHES[1:], "long": long,
     })  # fmt: skip
     commands: Commands = {}
-    source = f16(directory, cache_dir() / "bench") / "model.gguf"
+    folder = cache_dir() / "bench"
+    source = f16(directory, folder) / "model.gguf"
     if python := peers.get("llama.cpp"):
         script = [python, str(HERE / "peer_llama_cpp.py")]
         for kind in ("Q8_0", "Q4_0", "Q4_K_M"):
@@ -97,18 +98,8 @@ def peer_commands(model: str, peers: dict[str, str], long: int) -> Commands:
         else:
             print("openvino is left out: its Q8_0 file is made by --peer llama.cpp=PYTHON", file=sys.stderr)
     if python := peers.get("vllm"):
-        commands["vLLM W8A8"] = [python, str(HERE / "peer_vllm.py"), str(w8a8(model, directory.name)), work]
+        commands["vLLM W8A8"] = [python, str(HERE / "peer_vllm.py"), str(w8a8(directory, folder)), work]
     return commands
-
-
-def w8a8(model: str, name: str) -> Path:
-    """The directory that vLLM reads, made once."""
-    made = cache_dir() / "bench" / f"{name}-w8a8"
-    if not made.exists():
-        part = made.with_suffix(".partial")
-        subprocess.run([sys.executable, str(HERE / "w8a8.py"), model, str(part)], check=True)
-        part.rename(made)
-    return made
 
 
 def one_round(engines: Commands, out: Path | None) -> dict[str, Figures]:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -41,6 +42,17 @@ def quantized(source: Path, kind: str, python: str) -> Path:
     if not made.exists():
         part = made.with_suffix(".partial")
         subprocess.run([python, "-c", QUANTIZE, source, part, kind], check=True, capture_output=True)
+        part.rename(made)
+    return made
+
+
+def w8a8(directory: ModelDir, folder: Path) -> Path:
+    """The same weights as vLLM's W8A8, written by w8a8.py."""
+    made = folder / f"{directory.name}-w8a8"
+    if not made.is_dir():
+        part = folder / f"{directory.name}-w8a8.partial"
+        shutil.rmtree(part, ignore_errors=True)
+        subprocess.run([sys.executable, Path(__file__).parent / "w8a8.py", directory.path, part], check=True)
         part.rename(made)
     return made
 

