@@ -27,6 +27,7 @@ from texts import PROMPTS, spread, texts
 from torch import Tensor
 
 from myna.chat import Chat, Tokenizer
+from myna.engine.blocks import blocks_for
 from myna.engine.engine import engine_for
 from myna.engine.quality import Loss, compare, exact_logits, served_logits
 from myna.engine.runner import PagedRunner
@@ -36,18 +37,21 @@ from myna.records import Conversation, Sampling
 
 HERE = Path(__file__).parent
 CHUNK, DECODED, ANSWER = 512, 32, 64
-# Name -> (precision, from which weights). "file": the model's own; "f16": the same numbers, none of them in blocks yet.
+# Name -> precision, what keys and values are kept as, and from which weights: the model's own "file", or "f16", the same
+# numbers but none of them in blocks yet.
 OURS = {
-    "myna auto": ("auto", "file"),
-    "myna int8": ("int8", "file"),
-    "myna int4": ("int4", "file"),
-    "myna int4 from 16 bits": ("int4", "f16"),
+    "myna auto": ("auto", "auto", "file"),
+    "myna auto, --kv int8": ("auto", "int8", "file"),
+    "myna int8": ("int8", "auto", "file"),
+    "myna int4": ("int4", "auto", "file"),
+    "myna int4 from 16 bits": ("int4", "auto", "f16"),
 }
 # Name -> llama.cpp's type made from 16 bits; None is the file as it is.
 PEERS = {"llama.cpp, the file": None, "llama.cpp Q8_0": "Q8_0", "llama.cpp Q4_0": "Q4_0", "llama.cpp Q4_K_M": "Q4_K_M"}
 # What each row is compared with, position by position.
 AGAINST = {
     "myna auto": "llama.cpp, the file",
+    "myna auto, --kv int8": "myna auto",
     "myna int8": "llama.cpp Q8_0",
     "myna int4": "llama.cpp Q4_0",
     "myna int4 from 16 bits": "llama.cpp Q4_0",
@@ -154,8 +158,8 @@ def make_job(directory: ModelDir, data: Path, tokens: int) -> Job:
 def engines(job: Job, python: str, others: dict[str, str]) -> dict[str, Callable[[Exact], Measured]]:
     """Name -> what measures it."""
     found: dict[str, Callable[[Exact], Measured]] = {}
-    for name, (precision, source) in OURS.items():
-        found[name] = lambda exact, p=precision, s=source: ours(exact, p, s)  # type: ignore[misc]
+    for name, how in OURS.items():
+        found[name] = lambda exact, how=how: ours(exact, *how)  # type: ignore[misc]
     if subprocess.run([python, "-c", "import llama_cpp"], capture_output=True).returncode:
         print(f"{python} has no llama_cpp: its rows are left out", file=sys.stderr)
         return found
@@ -170,11 +174,11 @@ def engines(job: Job, python: str, others: dict[str, str]) -> dict[str, Callable
     return found
 
 
-def ours(exact: Exact, precision: str, source: str) -> Measured:
+def ours(exact: Exact, precision: str, kv: str, source: str) -> Measured:
     job = exact.job
     directory = job.directory if source == "file" else ModelDir.open(f16(job.directory, job.folder))
-    model = load_model(directory, precision, 1024)
-    runner = PagedRunner(model, CHUNK // 16)
+    model = load_model(directory, precision, 1024, kv)
+    runner = PagedRunner(model, blocks_for(CHUNK))
     losses = []
     for number, ids in enumerate(job.every):
         logits = torch.cat([piece.clone() for piece in served_logits(runner, ids, decoded=DECODED)])

@@ -73,8 +73,9 @@ class Exact:
         return joined([compare(*each) for each in zip(self.chunks, self.logprobs, served, strict=True)])
 
     def as_served(self, name: str) -> Decoder:
-        """In a precision, or rounded to a format from float32."""
-        return self.rounded(name) if name in FORMATS else load_model(self.directory, name, 1024)
+        """In a precision, with "kv int8" perhaps, or rounded to a format from float32."""
+        precision, _, kv = name.partition(", kv ")
+        return self.rounded(name) if name in FORMATS else load_model(self.directory, precision, 1024, kv or "auto")
 
     def rounded(self, format: str) -> Decoder:
         """Its matrices rounded from float32 to a format, the embedding to int8."""
@@ -117,6 +118,7 @@ class Bound:
 # rounds to, and q4s are judged on weights that were float32 before. q4k finds the file's own grid again, q4s has no room for it.
 BOUNDS = {
     "auto": Bound(kl=0.0044, worst=0.12, perplexity=1.02, first=0.915),  # .0038 to .0039, 94.0 to 94.5 %
+    "auto, kv int8": Bound(kl=0.0048, worst=0.12, perplexity=1.02, first=0.915),  # .0042, 94.8 %
     "int8": Bound(kl=0.0054, worst=0.12, perplexity=1.02, first=0.91),  # .0046 to .0047, 93.1 %
     "q4k": Bound(kl=0.0060, worst=0.15, perplexity=1.02, first=0.91),  # .0050 to .0053, 94.1 to 94.6 %
     "q4s": Bound(kl=0.41, worst=8, perplexity=1.3, first=0.62),  # .365, 66.3 to 66.8 %

@@ -64,8 +64,8 @@ def served_logits(runner: PagedRunner, ids: Sequence[int], *, chunk: int = 128, 
     """Logits [n, V] of all positions in order, as an engine computes them: the prompt in chunks, its last `decoded` tokens
     one a step. A chunk asks for the logits of all its rows the way a guess is verified. Good until the next is asked for.
     """
-    assert len(ids) <= runner.pages.keys.shape[1] * runner.pages.keys.shape[3], "more tokens than the pages hold"
     table = list(range(blocks_for(len(ids))))
+    assert len(table) <= runner.pages.keys.shape[1], "more tokens than the pages hold"
     prompt = max(len(ids) - decoded, 0)
     cuts = [*range(0, prompt, chunk), *range(prompt, len(ids) + 1)]
     for start, stop in pairwise(cuts):
