@@ -179,7 +179,7 @@ def test_guesses_save_steps() -> None:
     assert steps <= 10
 
 
-@pytest.mark.parametrize("draft", ["itself", "nearly itself"], indirect=True)
+@pytest.mark.parametrize("draft", ["nearly itself"], indirect=True)
 def test_what_is_sampled_has_the_plain_distribution(draft: Decoder) -> None:
     """Pearson's chi-square of the first three tokens over 800 seeds: 0.1 % of healthy engines would fail, if seeds were
     not fixed. The second and third are guessed."""
