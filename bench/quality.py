@@ -36,18 +36,23 @@ from myna.records import Conversation, Sampling
 
 HERE = Path(__file__).parent
 CHUNK, DECODED, ANSWER = 512, 32, 64
-# Name -> (precision, from which weights). "file": the model's own; "f16": the same numbers, none of them in blocks yet.
+# Name -> (precision, keys and values, from which weights). "file": the model's own; "f16": the same numbers, none of them in
+# blocks yet.
 OURS = {
-    "myna auto": ("auto", "file"),
-    "myna int8": ("int8", "file"),
-    "myna int4": ("int4", "file"),
-    "myna int4 from 16 bits": ("int4", "f16"),
+    "myna auto": ("auto", "auto", "file"),
+    "myna auto, int8 kv": ("auto", "int8", "file"),
+    "myna int8": ("int8", "auto", "file"),
+    "myna int8, int8 kv": ("int8", "int8", "file"),
+    "myna int4": ("int4", "auto", "file"),
+    "myna int4 from 16 bits": ("int4", "auto", "f16"),
 }
 # Name -> llama.cpp's type made from 16 bits; None is the file as it is.
 PEERS = {"llama.cpp, the file": None, "llama.cpp Q8_0": "Q8_0", "llama.cpp Q4_0": "Q4_0", "llama.cpp Q4_K_M": "Q4_K_M"}
 # What each row is compared with, position by position.
 AGAINST = {
     "myna auto": "llama.cpp, the file",
+    "myna auto, int8 kv": "myna auto",
+    "myna int8, int8 kv": "myna int8",
     "myna int8": "llama.cpp Q8_0",
     "myna int4": "llama.cpp Q4_0",
     "myna int4 from 16 bits": "llama.cpp Q4_0",
@@ -154,8 +159,8 @@ def make_job(directory: ModelDir, data: Path, tokens: int) -> Job:
 def engines(job: Job, python: str, others: dict[str, str]) -> dict[str, Callable[[Exact], Measured]]:
     """Name -> what measures it."""
     found: dict[str, Callable[[Exact], Measured]] = {}
-    for name, (precision, source) in OURS.items():
-        found[name] = lambda exact, p=precision, s=source: ours(exact, p, s)  # type: ignore[misc]
+    for name, how in OURS.items():
+        found[name] = lambda exact, h=how: ours(exact, *h)  # type: ignore[misc]
     if subprocess.run([python, "-c", "import llama_cpp"], capture_output=True).returncode:
         print(f"{python} has no llama_cpp: its rows are left out", file=sys.stderr)
         return found
@@ -170,10 +175,10 @@ def engines(job: Job, python: str, others: dict[str, str]) -> dict[str, Callable
     return found
 
 
-def ours(exact: Exact, precision: str, source: str) -> Measured:
+def ours(exact: Exact, precision: str, kv: str, source: str) -> Measured:
     job = exact.job
     directory = job.directory if source == "file" else ModelDir.open(f16(job.directory, job.folder))
-    model = load_model(directory, precision, 1024)
+    model = load_model(directory, precision, 1024, kv)
     runner = PagedRunner(model, CHUNK // 16)
     losses = []
     for number, ids in enumerate(job.every):
