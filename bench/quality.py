@@ -43,6 +43,7 @@ OURS = {
     "myna auto": ("auto", "auto", "file"),
     "myna auto, --kv int8": ("auto", "int8", "file"),
     "myna int8": ("int8", "auto", "file"),
+    "myna int8, --kv int8": ("int8", "int8", "file"),
     "myna int4": ("int4", "auto", "file"),
     "myna int4 from 16 bits": ("int4", "auto", "f16"),
 }
@@ -52,6 +53,7 @@ PEERS = {"llama.cpp, the file": None, "llama.cpp Q8_0": "Q8_0", "llama.cpp Q4_0"
 AGAINST = {
     "myna auto": "llama.cpp, the file",
     "myna auto, --kv int8": "myna auto",
+    "myna int8, --kv int8": "myna int8",
     "myna int8": "llama.cpp Q8_0",
     "myna int4": "llama.cpp Q4_0",
     "myna int4 from 16 bits": "llama.cpp Q4_0",

@@ -28,7 +28,7 @@ def test_no_operation_leaves_its_buffers() -> None:
         "LD_PRELOAD": library,
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
     }
-    tests = [str(HERE / f"test_kernels_{name}.py") for name in ("linear", "steps", "experts", "draw")]
+    tests = [str(HERE / f"test_kernels_{name}.py") for name in ("linear", "steps", "attention", "experts", "draw")]
     # The portable level shares all but simd.h with the others, and takes minutes to compile with the sanitizer.
     run = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not portable", *tests]
     done = subprocess.run(run, env=env, capture_output=True, text=True)

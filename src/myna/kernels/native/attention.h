@@ -60,14 +60,14 @@ struct Scratch {
     std::vector<float> shares, now;
     std::vector<uint8_t> values;
     Sums part;
-    std::vector<float> whole, record;  // [n][2 + wide] and [2 + wide]: most, total, out
+    std::vector<float> whole;  // [n][2 + wide]: most, total, out
 };
 
 inline void load_queries(const Attention& a, const Item& item, Scratch& x) {
     int64_t group = a.group(), count = item.count * group, wide = a.pages.wide(), groups = a.pages.groups();
     bool whole = a.pages.kept == INT8;
     x.rows.resize(count), x.shares.resize(groups * (STRIP + 1)), x.values.resize(BLOCKS * a.pages.stretch());
-    x.pairs.resize(groups * SOME * STRIP / 2), x.now.resize(groups * SOME), x.record.resize(2 + wide);
+    x.pairs.resize(groups * SOME * STRIP / 2), x.now.resize(groups * SOME);
     x.queries.resize(count * (whole ? groups * 10 : wide / 2));
     for (int64_t n = 0; n < count; n++) {
         const float* q = a.q + (item.row + n / group) * a.ld + (item.head * group + n % group) * a.pages.dim;
@@ -192,16 +192,21 @@ inline void attend_part(const Attention& a, const Item& item, int32_t begin, int
         for (int32_t at = begin; at < end; at += STRIP) attend_strip(a, item, n, n + group, at, true, x);
 }
 
-// Adds what one part gathered (most, total, out) to what those before it did.
-inline void merge(const float* part, float* whole, int64_t wide) {
-    if (part[0] == -INFINITY) return;  // nothing of it was seen
-    bool higher = !(part[0] < whole[0]);
-    float less = exp2_of(higher ? whole[0] - part[0] : part[0] - whole[0]);
+// Adds what one part gathered to what those before it did.
+inline void merge(float most, float total, const float* out, float* whole, int64_t wide) {
+    if (most == -INFINITY) return;  // nothing of it was seen
+    if (whole[0] == -INFINITY) {
+        whole[0] = most, whole[1] = total;
+        std::memcpy(whole + 2, out, wide * sizeof(float));
+        return;
+    }
+    bool higher = !(most < whole[0]);
+    float less = exp2_of(higher ? whole[0] - most : most - whole[0]);
     float before = higher ? less : 1, now = higher ? 1 : less;
-    if (higher) whole[0] = part[0];
-    whole[1] = whole[1] * before + part[1] * now;
-    for (int64_t d = 2; d < 2 + wide; d += 16)
-        store(whole + d, fma(load(part + d), set1(now), mul(load(whole + d), set1(before))));
+    if (higher) whole[0] = most;
+    whole[1] = whole[1] * before + total * now;
+    for (int64_t d = 0; d < wide; d += 16)
+        store(whole + 2 + d, fma(load(out + d), set1(now), mul(load(whole + 2 + d), set1(before))));
 }
 
 // `count` queries that have gathered nothing yet.
@@ -235,10 +240,9 @@ inline void attend_item(const Attention& a, const Item& item, bool is_whole, flo
         next = (at / PART + 1) * PART;
         attend_part(a, item, at, next < item.end ? next : item.end, x);
         for (int64_t n = 0; n < count; n++) {
-            float* part = is_whole ? x.record.data() : partials + n * size;
-            part[0] = x.part.most[n], part[1] = sum(load(&x.part.total[n * 16]));
-            std::memcpy(part + 2, &x.part.out[n * wide], wide * sizeof(float));
-            if (is_whole) merge(part, whole + n * size, wide);
+            float* into = (is_whole ? whole : partials) + n * size;
+            if (!is_whole) into[0] = -INFINITY;  // into nothing, which is a copy
+            merge(x.part.most[n], sum(load(&x.part.total[n * 16])), &x.part.out[n * wide], into, wide);
         }
     }
     if (is_whole) finish(a, item, whole);
@@ -249,7 +253,10 @@ inline void merge_item(const Attention& a, const Item& item, const float* partia
     int64_t count = item.count * a.group(), wide = a.pages.wide(), size = 2 + wide;
     float* whole = start(scratch(), count, wide);
     for (int32_t at = item.begin / PART; at <= (item.end - 1) / PART; at++, partials += count * size)
-        for (int64_t n = 0; n < count; n++) merge(partials + n * size, whole + n * size, wide);
+        for (int64_t n = 0; n < count; n++) {
+            const float* part = partials + n * size;
+            merge(part[0], part[1], part + 2, whole + n * size, wide);
+        }
     finish(a, item, whole);
 }
 

@@ -52,7 +52,14 @@ template <int N, class F> __attribute__((always_inline)) inline void times(F f) 
     for (int i = 0; i < N; i++) f(i);
 }
 
-inline void fetch(const uint8_t* p) { __builtin_prefetch(p); }
+// Not plain __builtin_prefetch: GCC takes a lambda that does nothing else for one without effect, and drops it.
+inline void fetch(const uint8_t* p) {
+#if defined(__x86_64__)
+    asm volatile("prefetcht0 %0" : : "m"(*p));
+#else
+    __builtin_prefetch(p);
+#endif
+}
 
 // s[N][STRIP] of queries [N][wide / 2] pairs of bfloat16. A line of the next strip is fetched for each that is used: one
 // after the other they come from memory at twice the speed (docs/log.md).
