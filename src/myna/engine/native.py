@@ -5,6 +5,7 @@ The readable decoder (model/decoder.py) stays the truth that the program is test
 
 import time
 from array import array
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,37 +41,53 @@ class NativeStep:
 
     def run(self, plan: Plan) -> Tensor:
         """logits [rows, V] of the answers of each of plan.sampling, good until the next run."""
-        had = self.buffers
-        rows = sum(piece.stop - piece.start for piece in plan.slices)
-        samples = sum(piece.answers for piece in plan.sampling)
-        needs = (rows, had.rows), (samples, len(had.logits))
+        layout = lay_out(plan)
+        needs = (len(layout.ids), self.buffers.rows), (len(layout.sampled), len(self.buffers.logits))
         if any(need > there for need, there in needs):
             self._build(*(2 * need if need > there else there for need, there in needs))
-        describe(self.step, plan)
+        self.step.set(*layout)
         started = time.perf_counter()
         self.program.run()
         self.seconds += time.perf_counter() - started
-        logits, cap = self.buffers.logits[:samples], self.model.spec.softcap
+        logits, cap = self._first(len(layout.sampled)), self.model.spec.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
+    def _first(self, samples: int) -> Tensor:
+        """The logits of so many rows. Kept: after a step nothing of torch is in the caches, and a slice takes 60 us."""
+        if samples not in self._views:
+            self._views[samples] = self.buffers.logits[:samples]
+        return self._views[samples]
+
     def _build(self, rows: int, samples: int) -> None:
+        self._views: dict[int, Tensor] = {}
         self.step, self.buffers = Step(max(rows, samples)), Buffers(self.model.spec, rows, samples)
         self.program = Forward(self.model, self.pages, self.step, self.buffers).program
 
 
-def describe(step: Step, plan: Plan) -> None:
-    """Write a plan down as the native library reads it. Plain integers: most slices are one row, for which a call into
-    numpy would take longer than the row."""
-    ids, positions, slots, table = array("i"), array("i"), array("i"), array("i")
-    sequences: list[tuple[int, int, int, int]] = []
-    sampled: list[int] = []  # in the order of plan.sampling, which is that of plan.slices
+class Layout(NamedTuple):
+    """A plan as the native library reads it: what Step.set takes, int32. `sampled` is in the order of plan.sampling, which
+    is that of plan.slices."""
+
+    ids: "array[int]"
+    positions: "array[int]"
+    slots: "array[int]"
+    sampled: "array[int]"
+    sequences: "array[int]"
+    table: "array[int]"
+
+
+def lay_out(plan: Plan) -> Layout:
+    """Write a plan down. Plain integers: most slices are one row, for which a call into numpy would take longer."""
+    layout = Layout(*(array("i") for _ in Layout._fields))
+    ids, positions, slots, sampled, sequences, table = layout
     for piece in plan.slices:
-        blocks = piece.sequence.blocks
-        sequences.append((len(ids), piece.stop - piece.start, piece.start, len(table)))
-        table.extend(blocks[: blocks_for(piece.stop)])
-        for place in range(piece.start, piece.stop):
+        blocks, start, stop = piece.sequence.blocks, piece.start, piece.stop
+        sequences.extend((len(ids), stop - start, start, len(table)))
+        table.extend(blocks[: blocks_for(stop)])
+        for place in range(start, stop):
             positions.append(place)
             slots.append(blocks[place // BLOCK] * BLOCK + place % BLOCK)
         ids.extend(piece.ids)
-        sampled += range(len(ids) - piece.answers, len(ids))
-    step.set(ids, positions, slots, sampled, sequences, table)
+        if answers := piece.answers:
+            sampled.extend(range(len(ids) - answers, len(ids)))
+    return layout

@@ -42,10 +42,10 @@ class PagedRunner:
         if self.native is None and "int" in model.precision:
             log.warning("%s runs through the decoder, slower: %s", model.spec.family, why_not(model))
 
-    @torch.inference_mode()
     def run(self, plan: Plan) -> Tensor:
         return self.native.run(plan) if self.native else self._run_decoder(plan)
 
+    @torch.inference_mode()
     def _run_decoder(self, plan: Plan) -> Tensor:
         slices = order(plan)
         ids = [token for piece in slices for token in piece.ids]

@@ -5,6 +5,7 @@ rows, which tokens, positions and pages) is read through pointers into a Step, n
 """
 
 import ctypes
+from array import array
 from collections.abc import Iterable, Sequence
 from ctypes import c_float, c_int32, c_int64, c_void_p
 
@@ -45,6 +46,10 @@ class _Step(ctypes.Structure):
     )  # fmt: skip
 
 
+def _array(numbers: Numbers) -> "array[int]":
+    return numbers if isinstance(numbers, array) else array("i", np.asarray(numbers, np.int32).tobytes())
+
+
 class Step:
     """What one step computes. `set` may be called again; programs built on it see the change.
 
@@ -60,17 +65,21 @@ class Step:
         self.struct = _Step()
         self.ids = np.zeros(capacity, np.int32)
         self.sampled = np.zeros(capacity, np.int32)
-        self._kept: list[np.ndarray] = []
+        self.struct.ids, self.struct.sampled = self.ids.ctypes.data, self.sampled.ctypes.data
+        self._kept: list[array[int]] = []
 
     def set(
         self, ids: Numbers, positions: Numbers, slots: Numbers, sampled: Numbers, sequences: Numbers, table: Numbers
     ) -> None:
+        """Arrays of "i" are taken as they are, and must not change before the step is run."""
         struct = self.struct
-        struct.rows, struct.samples, struct.sequences = len(ids), len(sampled), len(sequences)
-        self.ids[: len(ids)], self.sampled[: len(sampled)] = ids, sampled
-        self._kept = [np.ascontiguousarray(x, dtype=np.int32) for x in (positions, slots, sequences, table)]
-        struct.positions, struct.slots, struct.list, struct.table = (x.ctypes.data for x in self._kept)
-        struct.ids, struct.sampled = self.ids.ctypes.data, self.sampled.ctypes.data
+        assert max(len(ids), len(sampled)) <= len(self.ids)
+        self._kept = kept = [_array(numbers) for numbers in (ids, sampled, positions, slots, sequences, table)]
+        addresses = [numbers.buffer_info()[0] for numbers in kept]
+        struct.rows, struct.samples, struct.sequences = len(ids), len(sampled), len(kept[4]) // 4
+        ctypes.memmove(struct.ids, addresses[0], 4 * len(ids))
+        ctypes.memmove(struct.sampled, addresses[1], 4 * len(sampled))
+        struct.positions, struct.slots, struct.list, struct.table = addresses[2:]
 
     @property
     def address(self) -> int:
