@@ -130,8 +130,7 @@ def report(model: str, rounds: list[dict[str, Figures]], engines: Commands) -> N
     peers = [name for name in names if name not in ours]
     if not ours:
         sys.exit("Myna itself failed, so there is nothing to compare.")
-    # "decode sampled" is ours alone.
-    columns = [key for key in rounds[0][ours[0]] if key[0] != "decode sampled"]
+    columns = [key for key in rounds[0][ours[0]] if all(key in rounds[0][name] for name in names)]
     print(f"{model}, {len(rounds)} rounds, medians; requests are {CONTEXT} tokens in and {ANSWER} out")
     table("tokens/s [while all decode]", names, columns, lambda name, key: speed(rounds, name, key))
     for mine in ours:
