@@ -370,6 +370,19 @@ def test_the_least_recently_freed_block_is_evicted_first_and_tails_before_heads(
     pool.check()
 
 
+def test_blocks_that_hold_nothing_go_before_those_that_can_be_found_and_the_last_freed_first() -> None:
+    blocks = Blocks(5)
+    kept, empty = blocks.take(2), blocks.take(2)
+    for block in kept:
+        blocks.remember(block, bytes([block]))
+    blocks.release(kept)
+    blocks.release(empty)
+    assert blocks.take(3) == [*empty, 4]
+    assert blocks.find([bytes([block]) for block in kept]) == kept
+    assert blocks.take(2) == [*reversed(kept)]
+    blocks.check()
+
+
 def test_blocks_for_rounds_up() -> None:
     assert [blocks_for(n) for n in (0, 1, BLOCK, BLOCK + 1)] == [0, 1, 1, 2]
 

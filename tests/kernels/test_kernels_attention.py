@@ -19,8 +19,7 @@ HEADS = [(6, 2, 64), (4, 4, 16), (8, 1, 48), (2, 1, 128), (40, 1, 16), (3, 3, 24
 
 def pages(slots: int, kv: int, format: PageFormat) -> tuple[Tensor, Tensor]:
     """Random, of so many slots."""
-    keys = torch.zeros(slots // BLOCK, kv, format.nbytes, dtype=torch.uint8)
-    values = torch.zeros_like(keys)
+    keys, values = torch.zeros(slots // BLOCK, 3, 2, kv, format.nbytes, dtype=torch.uint8)[:, 1].unbind(1)
     format.write(
         keys, values, torch.arange(slots), torch.randn(slots, kv, format.dim), torch.randn(slots, kv, format.dim)
     )

@@ -2,7 +2,8 @@
 
 A block holds the keys and values of BLOCK consecutive tokens. Full blocks are named by a hash chain (the block's tokens,
 its predecessor's digest, and the request's salt), so a later request with the same prefix can own them too. A block
-nobody owns stays findable until it is needed for something else; the least recently freed goes first.
+nobody owns stays findable until it is needed for something else. First go those that hold nothing to be found, the last freed
+before all others: its memory is there, and perhaps still in a cache. Then the least recently freed.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ class Blocks:
     def __init__(self, count: int):
         self.count = count
         self.owners = [0] * count
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(count))  # least recently freed first
+        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(count))  # the first goes first
         self._digest_of: dict[int, bytes] = {}
         self._holding: dict[bytes, int] = {}
 
@@ -73,6 +74,8 @@ class Blocks:
             self.owners[block] -= 1
             if self.owners[block] == 0:
                 self._free[block] = None
+                if block not in self._digest_of:
+                    self._free.move_to_end(block, last=False)
 
     def remember(self, block: int, digest: bytes) -> None:
         """This block is full and holds what `digest` names. A twin that was there first stays the one that is found."""

@@ -20,19 +20,22 @@ from myna.model import AttentionRule, Spec, visible, weigh
 
 class Pages:
     """`keys` and `values` are uint8 [layers, blocks, kv_heads, bytes]: what one head reads of a block is one stretch of
-    memory, laid out as `format` says. Slot s is place s % BLOCK of block s // BLOCK."""
+    memory, laid out as `format` says. Slot s is place s % BLOCK of block s // BLOCK.
+
+    All that a block holds, of every layer, lies together. Memory is given by the system in pieces of 2 MiB, and giving takes
+    longer than writing: with a layer's pages together, the first token alone touched two pieces a layer.
+    """
 
     def __init__(self, spec: Spec, blocks: int, format: PageFormat):
         assert format.dim == spec.head_dim
-        shape = (spec.layers, blocks, spec.kv_heads, format.nbytes)
         self.format = format
-        self.keys, self.values = _zeros(shape), _zeros(shape)
+        self._memory = _zeros((blocks, spec.layers, 2, spec.kv_heads, format.nbytes))
+        self.keys, self.values = self._memory.transpose(0, 1).unbind(2)
 
     def clear(self, blocks: list[int]) -> None:
         """Wipe blocks whose owner computed NaN, so that no next owner's sum meets it."""
         for block in blocks:
-            self.keys[:, block] = 0
-            self.values[:, block] = 0
+            self._memory[block] = 0
 
 
 def _zeros(shape: tuple[int, ...]) -> Tensor:

@@ -165,7 +165,7 @@ class Program:
         cos, sin = angles or (None, None)
         half = 0 if cos is None else cos.shape[1]
         pointers = [qkv, keys, values, cos, sin, *(norms or (None, None)), step.address]
-        numbers = [qkv.stride(0), *heads, format.dim, half]
+        numbers = [qkv.stride(0), *heads, format.dim, half, _between_blocks(keys, values, format)]
         op = self._add(PLACE, step.field("rows"), pointers, numbers, KEPT[format.kept])
         op.f[0] = eps
 
@@ -176,7 +176,7 @@ class Program:
         """out [., H * D] float32 = attention of qkv's queries over the pages. A row's result depends on its position, its
         query and the keys and values it sees, and on nothing else: not on the rows beside it, nor on the threads."""
         pointers = [qkv, keys, values, out, None, None, None, step.address]
-        numbers = [qkv.stride(0), *heads, format.dim, window or 0]
+        numbers = [qkv.stride(0), *heads, format.dim, window or 0, _between_blocks(keys, values, format)]
         op = self._add(ATTEND, step.field("rows"), pointers, numbers, KEPT[format.kept])
         op.f[0], op.f[1] = scale, softcap or 0.0
 
@@ -216,6 +216,12 @@ class Program:
         self.ops.append(op)
         self._array = None
         return op
+
+
+def _between_blocks(keys: Tensor, values: Tensor, format: PageFormat) -> int:
+    """Bytes from one block of a layer to the next; a block's heads follow one another."""
+    assert keys.stride() == values.stride() == (keys.stride(0), format.nbytes, 1)
+    return keys.stride(0)
 
 
 def product(x: Tensor, out: Tensor, pieces: Iterable[Part], bias: Tensor | None) -> None:

@@ -91,10 +91,10 @@ void do_embed(const Op& op) {
 }
 
 Pages pages_of(const Op& op) {
-    return {op.kind, op.n[2], op.n[3], static_cast<uint8_t*>(op.p[1]), static_cast<uint8_t*>(op.p[2])};
+    return {op.kind, op.n[2], op.n[3], op.n[5], static_cast<uint8_t*>(op.p[1]), static_cast<uint8_t*>(op.p[2])};
 }
 
-// p: qkv, keys, values, cos, sin, q norm, k norm, step; n: ld, heads, key heads, dim, half; f: eps; kind: kept
+// p: qkv, keys, values, cos, sin, q norm, k norm, step; n: ld, heads, key heads, dim, half, between blocks; f: eps; kind: kept
 void do_place(const Op& op) {
     const Step& step = *static_cast<const Step*>(op.p[7]);
     Pages pages = pages_of(op);
@@ -106,7 +106,7 @@ void do_place(const Op& op) {
     });
 }
 
-// p: qkv, keys, values, out, -, -, -, step; n: ld, heads, key heads, dim, window; f: scale, softcap; kind: kept
+// p: qkv, keys, values, out, -, -, -, step; n: ld, heads, key heads, dim, window, between blocks; f: scale, softcap; kind: kept
 void do_attend(const Op& op) {
     attend({pages_of(op), op.n[0], op.n[1], op.n[4], {op.f[0], op.f[1]}, floats(op.p[0]), floats(op.p[3]),
             static_cast<const Step*>(op.p[7])});

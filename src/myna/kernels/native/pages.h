@@ -17,13 +17,13 @@ namespace myna {
 enum Kept { BFLOAT16 = 0, INT8 = 1 };
 
 struct Pages {
-    int64_t kept, heads, dim;
+    int64_t kept, heads, dim, between;  // bytes from one block to the next
     uint8_t *keys, *values;
 
     int64_t wide() const { return (dim + 15) / 16 * 16; }
     int64_t groups() const { return groups_of(wide()); }
     int64_t stretch() const { return BLOCK * (kept == INT8 ? wide() + 2 * groups() : 2 * wide()); }
-    int64_t at(int64_t block, int64_t head) const { return (block * heads + head) * stretch(); }
+    int64_t at(int64_t block, int64_t head) const { return block * between + head * stretch(); }
 };
 
 inline f32x16 channels(const float* x, int64_t from, int64_t dim) {
