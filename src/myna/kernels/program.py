@@ -27,8 +27,8 @@ ACTIVATIONS = {
 
 
 def row_bytes(columns: int) -> int:
-    """Bytes of a quantized row: int8 numbers, a float32 scale a group and an int16 sum of each half of it."""
-    return -(-columns // GROUP) * (GROUP + 8)
+    """Bytes of a quantized row: int8 numbers, and of each group its scale and sums (Group in native/linear.h)."""
+    return -(-columns // GROUP) * (GROUP + 16)
 
 
 class Op(ctypes.Structure):

@@ -37,9 +37,10 @@ def quantize(
 
 def rows(q: Tensor, scale: Tensor) -> Tensor:
     """Quantized rows as the bytes that the native library reads: [M, bytes]."""
-    sums = q.unflatten(-1, (2, -1)).sum(-1, dtype=torch.int16)
-    parts = (q.flatten(1), scale.flatten(1).contiguous(), sums.flatten(1))
-    return torch.cat([part.contiguous().view(torch.uint8) for part in parts], dim=1)
+    halves = q.unflatten(-1, (2, -1)).sum(-1, dtype=torch.int16)
+    whole = q.sum(-1, dtype=torch.int32, keepdim=True)
+    parts = (q, scale, whole * scale, -128 * whole, halves)
+    return torch.cat([part.contiguous().view(torch.uint8) for part in parts], dim=-1).flatten(1)
 
 
 def linear(q: Tensor, scale: Tensor, packed: Tensor, shape: tuple[int, int], format: Format) -> Tensor:

@@ -68,14 +68,14 @@ inline void load_queries(const Attention& a, const Item& item, Scratch& x) {
     bool whole = a.pages.kept == INT8;
     x.rows.resize(count), x.shares.resize(groups * (STRIP + 1)), x.values.resize(BLOCKS * a.pages.stretch());
     x.pairs.resize(groups * SOME * STRIP / 2), x.now.resize(groups * SOME);
-    x.queries.resize(count * (whole ? groups * 10 : wide / 2));
+    x.queries.resize(count * (whole ? groups * int64_t(sizeof(Group) / 4) : wide / 2));
     for (int64_t n = 0; n < count; n++) {
         const float* q = a.q + (item.row + n / group) * a.ld + (item.head * group + n % group) * a.pages.dim;
         if (whole) {
-            x.rows[n] = Row(x.queries.data(), n, groups);
+            x.rows[n] = row_at(x.queries.data(), n, groups);
             for (int64_t g = 0; g < groups; g++) {
                 Pair p = mixed(q, g * GROUP, a.pages.dim, wide - g * GROUP < GROUP);
-                quantize_group(p.x, p.y, x.rows[n], g);
+                quantize_group(p.x, p.y, x.rows[n][g]);
             }
         } else {
             for (int64_t d = 0; d < wide; d += 16)

@@ -50,7 +50,7 @@ void do_quantize(const Op& op) {
     Norm norm{floats(op.p[2]), floats(op.p[4]), op.f[0]};
     each_row(op, k, [&](int64_t row) {
         int64_t from = op.p[3] ? ints(op.p[3])[row] : row;
-        quantize(norm, floats(op.p[0]) + from * ld, k, Row(op.p[1], row, groups_of(k)));
+        quantize(norm, floats(op.p[0]) + from * ld, k, row_at(op.p[1], row, groups_of(k)));
     });
 }
 

@@ -1,7 +1,7 @@
 // Rows of numbers quantized in groups of 32, weights packed in units of 32 rows, and their product.
 //
-// A quantized row of K columns, G = ceil(K / 32) groups, is one record: int8 q[32 G] (zeros beyond K), float scale[G],
-// int16 half_sum[G][2] of each half group's q. It stands for q * scale; a group with a number that is not finite has scale NaN.
+// A quantized row of K columns is ceil(K / 32) records, one of each group. It stands for q * scale; q is zero beyond K, and a
+// group with a number that is not finite has scale NaN. The sums are there so that a product reads them as they are.
 //
 // A packed weight is a sequence of units of 32 rows, a unit a sequence of spans of so many groups of 32 columns (the last
 // may have fewer), a span the scales of its groups and a record for each:
@@ -36,35 +36,33 @@ inline int64_t groups_of(int64_t k) { return (k + GROUP - 1) / GROUP; }
 inline int64_t unit_bytes(int format, int64_t span, int64_t groups) {
     return groups * (inner_bytes(format) + number_bytes(format)) + (groups + span - 1) / span * outer_bytes(format);
 }
-inline int64_t row_bytes(int64_t k) { return groups_of(k) * 40; }
-
-struct Row {
-    int8_t* q;
-    float* scale;
-    int16_t* half_sum;
-    Row() = default;
-    Row(void* rows, int64_t index, int64_t groups) {
-        q = static_cast<int8_t*>(rows) + index * groups * 40;
-        scale = reinterpret_cast<float*>(q + groups * GROUP);
-        half_sum = reinterpret_cast<int16_t*>(scale + groups);
-    }
-    int32_t total(int64_t g) const { return half_sum[2 * g] + half_sum[2 * g + 1]; }
+struct Group {
+    int8_t q[GROUP];
+    float scale, sum;     // of q * scale
+    int32_t minus;        // the sum of -128 q
+    int16_t half_sum[2];  // of q
 };
 
+using Row = Group*;
+inline int64_t row_bytes(int64_t k) { return groups_of(k) * int64_t(sizeof(Group)); }
+inline Row row_at(void* rows, int64_t index, int64_t groups) { return static_cast<Group*>(rows) + index * groups; }
+
 // Quantize 32 numbers. The largest is found by its bits, in which infinity and NaN are largest of all.
-inline void quantize_group(f32x16 x, f32x16 y, Row row, int64_t g) {
+inline void quantize_group(f32x16 x, f32x16 y, Group& to) {
     uint32_t bits = largest_bits(x, y);
     float most;
     std::memcpy(&most, &bits, 4);
     if (bits >= 0x7f800000 || most < 1e-30f) {
-        std::memset(row.q + g * GROUP, 0, GROUP);
-        row.half_sum[2 * g] = row.half_sum[2 * g + 1] = 0, row.scale[g] = bits >= 0x7f800000 ? NAN : 0.0f;
+        to = {};
+        to.scale = to.sum = bits >= 0x7f800000 ? NAN : 0.0f;
         return;
     }
     f32x16 inverse = set1(127.0f / most);
     i32x16 p = to_int(mul(x, inverse)), q = to_int(mul(y, inverse));
-    store_int8(row.q + g * GROUP, p), store_int8(row.q + g * GROUP + 16, q);
-    row.half_sum[2 * g] = int16_t(sumi(p)), row.half_sum[2 * g + 1] = int16_t(sumi(q)), row.scale[g] = most / 127.0f;
+    int32_t a = sumi(p), b = sumi(q);
+    store_int8(to.q, p), store_int8(to.q + 16, q);
+    to.scale = most / 127.0f, to.sum = float(a + b) * to.scale;
+    to.minus = -128 * (a + b), to.half_sum[0] = int16_t(a), to.half_sum[1] = int16_t(b);
 }
 
 // value(k, n): 16 numbers from column k, of which n are there.
@@ -73,7 +71,7 @@ template <class F> void quantize_row(int64_t k, Row row, F value) {
         int64_t at = g * GROUP, left = k - at;
         f32x16 x = value(at, left < 16 ? int(left) : 16);
         f32x16 y = left <= 16 ? set1(0) : value(at + 16, left < 32 ? int(left - 16) : 16);
-        quantize_group(x, y, row, g);
+        quantize_group(x, y, row[g]);
     }
 }
 
@@ -93,18 +91,24 @@ template <int F> Scales scales_of(const uint8_t* outer, const uint8_t* record, i
     return {load_half(h), set1(0)};
 }
 
+// What a sum of products starts from: the share of the number that stands for 0, taken away.
+template <int F> i32x16 zeros(const Group& x, int part) {
+    if (F == Q8) return set1i(Q8_ZERO ? x.minus : 0);
+    if (F == Q4S) return set1i(x.minus / (128 / zero_of(Q4S)));
+    if (F == Q6K) return set1i(-zero_of(Q6K) * x.half_sum[part]);
+    return set1i(0);
+}
+
 // The products of R rows with what of a group shares a scale: all of it, or in Q6K half.
 template <int F, int R>
 inline __attribute__((always_inline)) void group_part(const uint8_t* q, const Row* rows, int64_t g, int part, i32x16 (&dot)[R][2]) {
-    constexpr int zero = F == Q8 ? Q8_ZERO : zero_of(F);
 #pragma GCC unroll 8
-    for (int r = 0; r < R; r++)
-        dot[r][0] = dot[r][1] = set1i(zero ? -zero * (F == Q6K ? rows[r].half_sum[2 * g + part] : rows[r].total(g)) : 0);
+    for (int r = 0; r < R; r++) dot[r][0] = dot[r][1] = zeros<F>(rows[r][g], part);
     auto step = [&](int column, bytes w0, bytes w1) __attribute__((always_inline)) {
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++) {
             int32_t four;
-            std::memcpy(&four, rows[r].q + g * GROUP + column, 4);
+            std::memcpy(&four, rows[r][g].q + column, 4);
             i32x16 a = set1i(four);
             dot[r][0] = F == Q8 ? dot_q8(dot[r][0], w0, a) : dot_u8(dot[r][0], w0, a);
             dot[r][1] = F == Q8 ? dot_q8(dot[r][1], w1, a) : dot_u8(dot[r][1], w1, a);
@@ -157,10 +161,8 @@ inline void tile(const uint8_t* unit, int64_t span, const Row* rows, int64_t gro
                 Scales s = scales_of<F>(outer, record, j, part);
 #pragma GCC unroll 8
                 for (int r = 0; r < R; r++) {
-                    f32x16 scale = set1(rows[r].scale[g]);
-                    out[r][j] = fma(mul(to_float(dot[r][j]), s.scale), scale, out[r][j]);
-                    if (F == Q4A || F == Q4K)
-                        out[r][j] = fma(mul(s.base, set1(float(rows[r].total(g)))), scale, out[r][j]);
+                    out[r][j] = fma(mul(to_float(dot[r][j]), s.scale), set1(rows[r][g].scale), out[r][j]);
+                    if (F == Q4A || F == Q4K) out[r][j] = fma(s.base, set1(rows[r][g].sum), out[r][j]);
                 }
             }
         }
@@ -196,7 +198,7 @@ struct Stretch {
 
 // Rows of K columns that stay in the second-level cache together.
 inline int64_t stretch_rows(int64_t groups) {
-    int64_t rows = (384 << 10) / (groups * 40) / TILE * TILE;
+    int64_t rows = (384 << 10) / (groups * int64_t(sizeof(Group))) / TILE * TILE;
     return rows < 4 * TILE ? 4 * TILE : rows;
 }
 
@@ -209,7 +211,7 @@ inline Ahead ahead_of(const uint8_t* unit, int64_t bytes, int64_t groups, int64_
 
 template <int F, int R, class Store> void tile_rows(const uint8_t* unit, int64_t span, const Stretch& x, int64_t row, Store& store) {
     Row rows[R];
-    for (int r = 0; r < R; r++) rows[r] = Row(x.rows, row + r, x.groups);
+    for (int r = 0; r < R; r++) rows[r] = row_at(x.rows, row + r, x.groups);
     f32x16 sums[R][2];
     Ahead ahead = ahead_of(unit, unit_bytes(F, span, x.groups), x.groups, (row - x.first) / TILE, x.tiles());
     tile<F, R>(unit, span, rows, x.groups, ahead, sums);

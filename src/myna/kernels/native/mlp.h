@@ -55,7 +55,7 @@ template <class Store> void unit_of(const Hidden& h, int which, int64_t unit, co
 inline void hidden_unit(const Hidden& h, int64_t unit, const Stretch& x) {
     static thread_local std::vector<float> gates;
     if (int64_t(gates.size()) < (x.last - x.first) * UNIT) gates.resize((x.last - x.first) * UNIT);
-    auto quantized = [&](int64_t row, f32x16 a, f32x16 b) { quantize_group(a, b, Row(h.out, row, groups_of(h.n)), unit); };
+    auto quantized = [&](int64_t row, f32x16 a, f32x16 b) { quantize_group(a, b, row_at(h.out, row, groups_of(h.n))[unit]); };
     unit_of(h, 0, unit, x, [&](int64_t row, const f32x16(&y)[2]) {
         f32x16 a = activate(h.activation, y[0]), b = activate(h.activation, y[1]);
         if (!h.weights[1].units) return quantized(row, a, b);

@@ -83,14 +83,14 @@ template <int N> void scores_int8(const Strip& strip, const Row* queries, int64_
     for (int64_t g = 0; g < groups_of(wide); g++) {
         i32x16 sums[N][BLOCKS];
         int64_t quads = wide - g * GROUP < GROUP ? 4 : 8, scales = BLOCK * (wide + 2 * g);
-        times<N>([&](int n) { times<BLOCKS>([&](int j) { sums[n][j] = set1i(-Q8_ZERO * queries[n].total(g)); }); });
+        times<N>([&](int n) { times<BLOCKS>([&](int j) { sums[n][j] = set1i(Q8_ZERO ? queries[n][g].minus : 0); }); });
         for (int64_t d = 8 * g; d < 8 * g + quads; d++) {
             bytes k[BLOCKS];
             times<BLOCKS>([&](int j) { k[j] = held(load_bytes(strip.keys[j] + d * 64)); });
             if (strip.next) times<BLOCKS>([&](int j) { fetch(strip.next->keys[j] + d * 64); });
             times<N>([&](int n) {
                 int32_t four;
-                std::memcpy(&four, queries[n].q + 4 * d, 4);
+                std::memcpy(&four, queries[n][g].q + 4 * (d - 8 * g), 4);
                 times<BLOCKS>([&](int j) { sums[n][j] = dot_q8(sums[n][j], k[j], set1i(four)); });
             });
         }
@@ -98,7 +98,7 @@ template <int N> void scores_int8(const Strip& strip, const Row* queries, int64_
         times<BLOCKS>([&](int j) {
             f32x16 scale = load_bf16(reinterpret_cast<const uint16_t*>(strip.keys[j] + scales));
             times<N>([&](int n) {
-                f32x16 y = mul(mul(to_float(sums[n][j]), scale), set1(queries[n].scale[g]));
+                f32x16 y = mul(mul(to_float(sums[n][j]), scale), set1(queries[n][g].scale));
                 store(s[n] + 16 * j, g ? add(y, load(s[n] + 16 * j)) : y);
             });
         });
