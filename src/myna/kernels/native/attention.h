@@ -61,6 +61,7 @@ struct Scratch {
     std::vector<uint8_t> values;
     Sums part;
     std::vector<float> whole;  // [n][2 + wide]: most, total, out
+    const Item* after;         // the item that this thread does next, or null
 };
 
 inline void load_queries(const Attention& a, const Item& item, Scratch& x) {
@@ -158,6 +159,15 @@ inline void hide(const Attention& a, Strip& strip, Seen seen, Scratch& x) {
     }
 }
 
+// What is read after the strip at `at`: the item's next strip, or the first of the item that comes after it, if one does.
+inline bool following(const Attention& a, const Item& item, int32_t at, const Item* after, Strip& next) {
+    const Item* of = at + STRIP < item.end ? &item : after;
+    if (!of) return false;
+    int32_t from = of == &item ? at + STRIP : of->begin, left = of->end - from;
+    next = strip_at(a, *of, from, left < STRIP ? left : STRIP, nullptr);
+    return true;
+}
+
 // The queries from <= n < to of an item against the strip at `at`, as far as they see it.
 inline void attend_strip(const Attention& a, const Item& item, int64_t from, int64_t to, int32_t at, bool careful, Scratch& x) {
     Shares shares{{0, 0}, x.shares.data(), x.shares.data() + a.pages.groups() * STRIP};
@@ -165,9 +175,9 @@ inline void attend_strip(const Attention& a, const Item& item, int64_t from, int
         constexpr int N = count();
         Seen first = seen_by(a, item, n, at), last = seen_by(a, item, n + N - 1, at);
         if (last.hi <= 0 || first.lo >= STRIP) return;
-        bool once = to - from == N && at + 2 * STRIP <= item.end;  // else it is fetched for the next queries in any case
-        Strip next = once ? strip_at(a, item, at + STRIP, STRIP, nullptr) : Strip();
-        Strip strip = strip_at(a, item, at, last.hi, once ? &next : nullptr);
+        Strip next;
+        bool fetches = n == from && following(a, item, at, x.after, next);
+        Strip strip = strip_at(a, item, at, last.hi, fetches ? &next : nullptr);
         if (a.pages.kept == INT8) return attend_int8<N>(a, item, strip, at, n, shares, x);
         if (careful) hide(a, strip, first, x);
         attend_bf16<N>(a, item, strip, at, n, x);
@@ -326,8 +336,10 @@ inline void attend(const Attention& a) {
     cut(a, w);
     if (int64_t(w.partials.size()) < w.used) w.partials.resize(w.used);
     parallel(int64_t(w.pieces.size()), 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++)
+        for (int64_t i = begin; i < end; i++) {
+            scratch().after = i + 1 < end ? &w.pieces[i + 1].item : nullptr;
             attend_item(a, w.pieces[i].item, w.pieces[i].whole, w.partials.data() + w.pieces[i].partials);
+        }
     });
     parallel(int64_t(w.cut.size()), 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) merge_item(a, w.cut[i].item, w.partials.data() + w.cut[i].partials);
