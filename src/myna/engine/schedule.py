@@ -75,8 +75,10 @@ class Scheduler:
         slices: dict[Sequence, Slice] = {}  # in order: decodes, then prefills
         decoding = [s for s in self.running if s.pending == 1]
         prefilling = [s for s in self.running if s.pending > 1]
-        for sequence in decoding + prefilling:
-            self._advance(sequence, slices)
+        for sequence in decoding:
+            self._advance(sequence, 1, slices)  # the budget has room for every one of them
+        for sequence in prefilling:
+            self._advance(sequence, self._left(slices), slices)
         for sequence in [*self.waiting]:
             if len(self.running) >= self.max_running or self._left(slices) == 0:
                 break
@@ -84,14 +86,14 @@ class Scheduler:
                 continue
             if not self._admit(sequence):
                 break  # first come, first served: nobody overtakes the one that does not fit yet
-            self._advance(sequence, slices)
+            self._advance(sequence, self._left(slices), slices)
         if self.speculator and all(s.stop - s.start == s.answers for s in slices.values()):
             self._guess(self.speculator, slices)  # last, so that guesses take nothing that a sequence needs
         return Plan(tuple(slices.values()))
 
-    def _advance(self, sequence: Sequence, slices: dict[Sequence, Slice]) -> None:
-        """Add the sequence's next slice, as far as the budget goes, unless it was preempted meanwhile or is now."""
-        stop = sequence.computed + min(sequence.pending, self._left(slices))
+    def _advance(self, sequence: Sequence, most: int, slices: dict[Sequence, Slice]) -> None:
+        """Add the sequence's next slice of at most so many rows, unless it was preempted meanwhile or is now."""
+        stop = sequence.computed + min(sequence.pending, most)
         if sequence in self.running and stop > sequence.computed and self._make_room(sequence, stop, slices):
             slices[sequence] = Slice(sequence, sequence.computed, stop)
 
