@@ -16,12 +16,13 @@ ARROWS: dict[str, set[str]] = {
     "records": set(),
     "modeldir": {"records"},
     "chat": {"records", "modeldir"},
+    "forms": {"records", "chat"},
     "kernels": {"records", "modeldir"},
     "model": {"records", "modeldir", "kernels"},
     "engine": {"records", "modeldir", "chat", "model", "kernels"},
-    "provider": {"records", "modeldir", "chat", "model", "engine"},
+    "provider": {"records", "modeldir", "chat", "forms", "model", "engine"},
     "serve": {"records", "modeldir", "provider"},
-    "commands": {"records", "modeldir", "chat", "model", "kernels", "engine", "provider", "serve"},
+    "commands": {"records", "modeldir", "chat", "forms", "model", "kernels", "engine", "provider", "serve"},
 }
 TORCH_FREE = ["records", "modeldir", "chat", "provider", "engine.request", "engine.blocks", "engine.schedule"]
 FILES = sorted(SRC.rglob("*.py"))

@@ -15,6 +15,7 @@ from myna.provider.wire.request import Ask, read_chat, read_completion, write_re
 from myna.provider.wire.response import ChatWriter, ChunkReader, CompletionWriter
 from myna.provider.wire.sse import LIMIT, read_events, write_event
 from myna.records import (
+    CallPiece,
     ChatError,
     Conversation,
     DataError,
@@ -32,6 +33,7 @@ from myna.records import (
     ToolCall,
     Unavailable,
     Usage,
+    fold,
 )
 
 HI = Conversation.ask("Hi")
@@ -48,7 +50,7 @@ chat_tokens = st.builds(
     logprobs,
     st.lists(plain_tokens, max_size=2).map(tuple),
 )
-calls = st.builds(ToolCall, st.just("c"), texts, texts)
+pieces = st.builds(CallPiece, st.integers(0, 3), texts, texts, texts)
 chat_deltas = st.builds(
     Delta,
     st.integers(0, 2),
@@ -71,8 +73,8 @@ def over_the_wire(writer: ChatWriter | CompletionWriter, deltas: list[Delta]) ->
     return [delta for row in rows for delta in reader.read(orjson.loads(orjson.dumps(row)))]
 
 
-@given(st.lists(chat_deltas), st.lists(calls, max_size=3), usages)
-def test_chat_deltas_survive_the_wire(deltas: list[Delta], made: list[ToolCall], usage: Usage) -> None:
+@given(st.lists(chat_deltas), st.lists(pieces, max_size=3), usages)
+def test_chat_deltas_survive_the_wire(deltas: list[Delta], made: list[CallPiece], usage: Usage) -> None:
     end = Delta(1, tool_calls=tuple(made), finish_reason="tool_calls")
     sent = [*deltas, end, Delta(usage=usage)]
     assert over_the_wire(ChatWriter(ask(), "m"), sent) == [d for d in sent if d != Delta(d.candidate)]
@@ -268,7 +270,7 @@ def test_tool_choice_none_leaves_the_tools_out() -> None:
     assert prompt.tools == ()
 
 
-def test_a_call_sent_in_fragments_is_given_out_whole() -> None:
+def test_a_call_sent_in_fragments_is_given_out_in_pieces_and_one_without_an_index_is_counted() -> None:
     reader = ChunkReader()
 
     def chunk(finish: str | None = None, *fragments: dict[str, Any]) -> list[Delta]:
@@ -280,9 +282,11 @@ def test_a_call_sent_in_fragments_is_given_out_whole() -> None:
     more = chunk(
         None, {"index": 0, "function": {"arguments": ' "上海"}'}}, {"index": 1, "id": "c2", "function": {"name": "b"}}
     )
-    last = chunk("tool_calls")
-    assert first == more == []
-    assert last == [Delta(tool_calls=(CALL, ToolCall("c2", "b", "")), finish_reason="tool_calls")]
+    last = chunk("tool_calls", {"id": "c3", "function": {"name": "c", "arguments": "{}"}})
+    assert fold([*first, *more, *last]).message.tool_calls == (
+        CALL, ToolCall("c2", "b", ""), ToolCall("c3", "c", "{}"),
+    )  # fmt: skip
+    assert [piece.index for delta in (*first, *more, *last) for piece in delta.tool_calls] == [0, 0, 1, 2]
 
 
 BAD_CHUNKS = [

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from myna.records import (
+    CallPiece,
     Candidate,
     Conversation,
     DataError,
@@ -133,12 +134,13 @@ def test_text_joins_the_text_parts_and_leaves_images_out() -> None:
 
 # Folding: a stream may be cut anywhere, candidates may interleave; the reply is the same.
 
+pieces = st.builds(CallPiece, index=st.integers(0, 2), id=texts, name=texts, arguments=texts)
 deltas = st.builds(
     Delta,
     candidate=st.integers(0, 2),
     text=texts,
     reasoning=texts,
-    tool_calls=st.lists(calls, max_size=1).map(tuple),
+    tool_calls=st.lists(pieces, max_size=2).map(tuple),
     tokens=st.lists(
         st.builds(Sampled, id=st.integers(0, 9), piece=st.just(b"x"), logprob=st.floats(-9, 0)), max_size=2
     ).map(tuple),
@@ -176,7 +178,12 @@ def test_text_tokens_and_calls_concatenate(stream: list[Delta]) -> None:
         mine = [delta for delta in stream if delta.candidate == k]
         assert candidate.text == "".join(delta.text for delta in mine)
         assert sampled == tuple(token for delta in mine for token in delta.tokens)
-        assert candidate.messages[0].tool_calls == tuple(call for delta in mine for call in delta.tool_calls)
+        made = [piece for delta in mine for piece in delta.tool_calls]
+        for index, call in zip(sorted({piece.index for piece in made}), candidate.messages[0].tool_calls, strict=True):
+            parts = [piece for piece in made if piece.index == index]
+            assert call.arguments == "".join(piece.arguments for piece in parts)
+            assert call.id == next((piece.id for piece in parts if piece.id), "")
+            assert call.name == next((piece.name for piece in parts if piece.name), "")
 
 
 def test_usage_and_finish_reason_come_from_where_they_are_said() -> None:

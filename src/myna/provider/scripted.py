@@ -12,6 +12,7 @@ from itertools import chain, zip_longest
 from typing import Any, Literal
 
 from myna.records import (
+    CallPiece,
     Candidate,
     Conversation,
     Delta,
@@ -156,7 +157,7 @@ class Scripted:
             for piece, token in zip_longest(pieces, tokens)
         ]
         finish = said.finish_reason or ("tool_calls" if message.tool_calls else "stop")
-        return _Line((*steps, Delta(candidate, tool_calls=message.tool_calls, finish_reason=finish)))
+        return _Line((*steps, Delta(candidate, tool_calls=CallPiece.whole(message.tool_calls), finish_reason=finish)))
 
     def _count(self, what: What, lines: list[_Line]) -> Usage:
         texts = [what.text] if isinstance(what, Document) else [message.text for message in what.messages]

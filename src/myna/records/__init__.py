@@ -12,11 +12,13 @@ from myna.records.errors import (
     RequestError,
     Unavailable,
 )
-from myna.records.reply import Delta, Reply, Sampled, Usage, fold
+from myna.records.form import Form, ToolChoice
+from myna.records.reply import CallPiece, Delta, Reply, Sampled, Usage, fold
 from myna.records.sampling import DEFAULTS, Sampling
 
 __all__ = [
     "DEFAULTS",
+    "CallPiece",
     "Candidate",
     "ChatError",
     "Conversation",
@@ -24,6 +26,7 @@ __all__ = [
     "Delta",
     "Document",
     "DownloadError",
+    "Form",
     "Image",
     "Json",
     "Message",
@@ -38,6 +41,7 @@ __all__ = [
     "Text",
     "Tokens",
     "ToolCall",
+    "ToolChoice",
     "Unavailable",
     "Usage",
     "fold",

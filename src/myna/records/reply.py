@@ -27,6 +27,22 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPiece:
+    """A piece of a candidate's tool call number `index`. A call's first piece has its id and its name; the arguments of all
+    its pieces, joined, are the call's."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+    @classmethod
+    def whole(cls, calls: Iterable[ToolCall]) -> tuple["CallPiece", ...]:
+        """Calls in one piece each."""
+        return tuple(cls(index, call.id, call.name, call.arguments) for index, call in enumerate(calls))
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of one candidate's answer. Text may lag tokens: half a character or a possible stop string is held back.
 
@@ -36,7 +52,7 @@ class Delta:
     candidate: int = 0
     text: str = ""
     reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[CallPiece, ...] = ()
     tokens: tuple[Sampled, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
@@ -72,6 +88,14 @@ def fold(deltas: Iterable[Delta]) -> Reply:
     return Reply(tuple(_candidate(part, tokens) for part, tokens in zip(parts, sampled, strict=True)), sampled, usage)
 
 
+def _join(pieces: Iterable[CallPiece]) -> tuple[ToolCall, ...]:
+    calls: dict[int, ToolCall] = {}
+    for piece in pieces:
+        call = calls.setdefault(piece.index, ToolCall("", "", ""))
+        calls[piece.index] = ToolCall(call.id or piece.id, call.name or piece.name, call.arguments + piece.arguments)
+    return tuple(calls[index] for index in sorted(calls))
+
+
 def _candidate(deltas: list[Delta], sampled: tuple[Sampled, ...]) -> Candidate:
     ids = tuple(token.id for token in sampled if token.id is not None)
     logprobs = tuple(token.logprob for token in sampled if token.logprob is not None)
@@ -81,7 +105,7 @@ def _candidate(deltas: list[Delta], sampled: tuple[Sampled, ...]) -> Candidate:
         "assistant",
         "".join(delta.text for delta in deltas),
         reasoning_content="".join(delta.reasoning for delta in deltas) or None,
-        tool_calls=tuple(call for delta in deltas for call in delta.tool_calls),
+        tool_calls=_join(piece for delta in deltas for piece in delta.tool_calls),
     )
     finish = next((delta.finish_reason for delta in deltas if delta.finish_reason), None)
     return Candidate((message,), tokens=tokens, finish_reason=finish)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from myna.records.errors import RequestError
+from myna.records.form import Form, ToolChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,10 @@ class Sampling:
         How many candidates.
     ignore_eos
         Go on past the end-of-turn token (for benchmarks).
+    form
+        What the answer must look like. Applied before everything else: what would break the form cannot be chosen.
+    tool_choice
+        Which of the conversation's tools may be called; unset is auto.
     """
 
     temperature: float | None = None
@@ -58,6 +63,8 @@ class Sampling:
     logprobs: int | None = None
     n: int | None = None
     ignore_eos: bool | None = None
+    form: Form | None = None
+    tool_choice: ToolChoice | None = None
 
     def resolve(self, *layers: "Sampling") -> "Sampling":
         """Fill what is None from the first of `layers` that says something."""

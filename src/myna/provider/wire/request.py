@@ -123,7 +123,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "grammar": ("",),
     "json_schema": (),
 }
-SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling))
+SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling) if f.name not in ("form", "tool_choice"))
 MESSAGE_FIELDS = {"role", "content", "name", "reasoning_content", "reasoning", "tool_calls", "tool_call_id"}
 Body = TypeVar("Body", bound=Shared)
 

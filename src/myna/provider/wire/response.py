@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from myna.provider.wire.request import Ask
-from myna.records import Candidate, Delta, Document, Json, Reply, Sampled, ToolCall, Usage
+from myna.records import CallPiece, Candidate, Delta, Document, Json, Reply, Sampled, ToolCall, Usage
 from myna.records.fields import Fields
 
 
@@ -46,7 +46,6 @@ class ChatWriter:
     def __init__(self, ask: Ask, model: str):
         self._envelope = Envelope("chatcmpl", "chat.completion", model)
         self._ask = ask
-        self._calls: defaultdict[int, int] = defaultdict(int)
 
     def opening(self) -> list[Json]:
         """The role chunk of each choice."""
@@ -62,7 +61,7 @@ class ChatWriter:
         if delta.reasoning:
             said |= {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning}
         if delta.tool_calls:
-            said["tool_calls"] = self._number(delta)
+            said["tool_calls"] = [_write_piece(piece) for piece in delta.tool_calls]
         logprobs = self._logprobs(delta.tokens)
         if said or logprobs or delta.finish_reason:
             finish = delta.finish_reason
@@ -76,12 +75,6 @@ class ChatWriter:
 
     def _chunk(self, choice: Json) -> Json:
         return self._envelope.write([choice], kind="chat.completion.chunk")
-
-    def _number(self, delta: Delta) -> list[Json]:
-        """Each call with its place among its choice's calls."""
-        first = self._calls[delta.candidate]
-        self._calls[delta.candidate] += len(delta.tool_calls)
-        return [{"index": first + k} | call.to_json() for k, call in enumerate(delta.tool_calls)]
 
     def _choice(self, index: int, candidate: Candidate, sampled: tuple[Sampled, ...]) -> Json:
         said = candidate.messages[-1]
@@ -167,12 +160,11 @@ class _Offsets:
 class ChunkReader:
     """Reads the chunks of one streamed answer, chat or completion, into deltas.
 
-    Tool calls arrive in fragments and are given out whole, with their choice's finish_reason.
     Raises DataError naming the field ("choices.0.delta.content: ...") on a malformed chunk.
     """
 
     def __init__(self) -> None:
-        self._calls: defaultdict[int, dict[int, ToolCall]] = defaultdict(dict)
+        self._begun: defaultdict[int, int] = defaultdict(int)  # tool calls of each choice
 
     def read(self, chunk: object) -> Iterator[Delta]:
         f = Fields(chunk)
@@ -184,29 +176,32 @@ class ChunkReader:
         f = Fields(value, path)
         index = f.take("index", int, default=0)
         said = Fields(f.take("delta", dict, default={}), f.at("delta"))
-        for fragment in said.take_list("tool_calls", lambda value, path: Fields(value, path)):
-            self._gather(self._calls[index], fragment)
+        pieces = said.take_list("tool_calls", lambda value, path: self._read_piece(index, Fields(value, path)))
         finish = f.take("finish_reason", str, default=None)
         logprobs = f.take("logprobs", dict, default=None)
         return Delta(
             index,
             text=said.take("content", str, default="") + f.take("text", str, default=""),
             reasoning=said.take("reasoning_content", str, default="") or said.take("reasoning", str, default=""),
-            tool_calls=tuple(call for _, call in sorted(self._calls.pop(index, {}).items())) if finish else (),
+            tool_calls=pieces,
             tokens=() if logprobs is None else _read_logprobs(Fields(logprobs, f.at("logprobs"))),
             finish_reason=finish,
         )
 
-    def _gather(self, calls: dict[int, ToolCall], f: Fields) -> None:
-        """Id and name come with a call's first fragment, its arguments in pieces."""
-        index = f.take("index", int, default=len(calls))
+    def _read_piece(self, choice: int, f: Fields) -> CallPiece:
+        """Some endpoints send whole calls and no index: a piece with an id begins a call."""
         function = Fields(f.take("function", dict, default={}), f.at("function"))
-        before = calls.get(index, ToolCall("", "", ""))
-        calls[index] = ToolCall(
-            before.id or f.take("id", str, default=""),
-            before.name or function.take("name", str, default=""),
-            before.arguments + function.take("arguments", str, default=""),
-        )
+        id = f.take("id", str, default="")
+        begun = self._begun[choice]
+        index = f.take("index", int, default=begun if id else max(begun - 1, 0))
+        self._begun[choice] = max(begun, index + 1)
+        return CallPiece(index, id, function.take("name", str, default=""), function.take("arguments", str, default=""))
+
+
+def _write_piece(piece: CallPiece) -> Json:
+    if not (piece.id or piece.name):
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    return {"index": piece.index} | ToolCall(piece.id, piece.name, piece.arguments).to_json()
 
 
 def write_usage(usage: Usage) -> Json:

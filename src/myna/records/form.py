@@ -1,0 +1,49 @@
+"""What an answer must look like, and what it may call. No JSON Schema is read here: rooms above do that."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from myna.records.errors import RequestError
+
+Kind = Literal["json", "schema", "regex", "choice", "grammar", "tags"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What an answer must look like.
+
+    kind      json: any JSON object; schema: JSON that a JSON Schema allows; regex: text that matches all of an expression;
+              choice: one of some texts; grammar: what a Lark grammar (llguidance's dialect) derives; tags: text in which
+              after each of some triggers a schema holds (vLLM's and SGLang's structural_tag)
+    source    JSON text of the schema, of the list of choices or of the structural tag; the expression; the grammar
+    strict    every keyword of the schema is enforced, or the request refused; else what cannot be enforced is allowed while
+              the answer is made, and looked at when it is finished
+    """
+
+    kind: Kind
+    source: str = ""
+    strict: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which tools an answer may call.
+
+    mode       auto: the model decides; none: no tool; required: at least one call; named: the tool `name`, once
+    parallel   whether there may be several calls
+    """
+
+    mode: Literal["auto", "none", "required", "named"] = "auto"
+    name: str = ""
+    parallel: bool = True
+
+    def check(self, tools: frozenset[str]) -> "ToolChoice":
+        """Itself, or RequestError where there is no such tool."""
+        if self.mode == "named" and self.name not in tools:
+            raise RequestError(
+                f"tool_choice names {self.name!r}, which is not among the tools: {', '.join(sorted(tools)) or 'none'}.",
+                param="tool_choice",
+            )
+        if self.mode == "required" and not tools:
+            raise RequestError("tool_choice is 'required' and there are no tools.", param="tool_choice")
+        return self
