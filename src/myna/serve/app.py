@@ -13,6 +13,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from myna.provider import Provider
+from myna.provider.wire.error import in_shape_of
 from myna.provider.wire.request import read_chat, read_completion
 from myna.provider.wire.response import ChatWriter, CompletionWriter
 from myna.records import MynaError, RequestError
@@ -76,7 +77,7 @@ class App:
         if reply.started:  # too late for a status; the server closes the connection on this
             raise error
         status, body, headers = self.desk.refusal(error)
-        await JsonResponse(body, status, headers)(scope, receive, reply)
+        await JsonResponse(in_shape_of(scope["path"], status, body), status, headers)(scope, receive, reply)
 
 
 class _Reply:

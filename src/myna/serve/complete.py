@@ -11,9 +11,9 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from myna.provider.wire.frames import EVENTS, Frames
 from myna.provider.wire.request import Ask
 from myna.provider.wire.response import Writer
-from myna.provider.wire.sse import DONE, KEEPALIVE, write_event
 from myna.records import MynaError, RequestError, fold
 from myna.serve.answer import JsonResponse
 from myna.serve.desk import REQUEST_ID, Desk
@@ -29,11 +29,13 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """An endpoint: `read` makes an Ask of the body, `write` says the answer in the endpoint's own shape."""
+    """An endpoint: `read` makes an Ask of the body, `write` says the answer in the endpoint's own shape, `frames` are what its
+    streams are cut into."""
 
     desk: Desk
     read: Callable[[bytes], Ask]
     write: Callable[[Ask, str], Writer]
+    frames: Frames = EVENTS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.desk.admit():
@@ -45,10 +47,10 @@ class Completions:
         provider = self.desk.provider(ask.model)
         writer = self.write(ask, provider.name)
         headers = {"x-ignored-params": _listed(ask.ignored)} if ask.ignored else {}
-        pause = self.desk.keepalive if ask.stream else math.inf
+        pause = self.desk.keepalive if ask.stream and self.frames.keepalive else math.inf
         async with Feed(provider, ask.prompts, ask.sampling, pause) as feed:
             if ask.stream:
-                await _send_events(self._events(feed, writer), headers, send)
+                await _send_events(self._events(feed, writer), headers | {"content-type": self.frames.media_type}, send)
                 return
             reply = fold([delta async for delta in feed if delta is not None])
         await JsonResponse(writer.whole(reply), headers=headers)(scope, receive, send)
@@ -57,26 +59,27 @@ class Completions:
         """The stream. After a failure comes its error and nothing more: no finish_reason, no [DONE]."""
         try:
             for row in writer.opening():
-                yield write_event(row)
+                yield self.frames.write(row)
             async for delta in feed:
                 if delta is None:
-                    yield KEEPALIVE
+                    yield self.frames.keepalive
                     continue
                 for chunk in writer.chunks(delta):
-                    yield write_event(chunk)
+                    yield self.frames.write(chunk)
+            for row in writer.closing():
+                yield self.frames.write(row)
         except Exception as error:
             if not isinstance(error, MynaError):
                 log.exception("request %s failed in mid-answer", REQUEST_ID.get())
-            _, error_body, _ = self.desk.refusal(error)
-            yield write_event(error_body)
+            status, error_body, _ = self.desk.refusal(error)
+            for row in writer.failed(status, error_body):
+                yield self.frames.write(row)
         else:
-            yield DONE
+            yield self.frames.done
 
 
 async def _send_events(events: AsyncIterator[bytes], headers: dict[str, str], send: Send) -> None:
-    head = Response(
-        headers=headers | {"cache-control": "no-cache", "x-accel-buffering": "no"}, media_type="text/event-stream"
-    )
+    head = Response(headers=headers | {"cache-control": "no-cache", "x-accel-buffering": "no"})
     del head.headers["content-length"]
     await send({"type": "http.response.start", "status": 200, "headers": head.raw_headers})
     async for event in events:

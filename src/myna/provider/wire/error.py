@@ -17,6 +17,14 @@ STATUS_OF_CODE = {
     "request_too_large": 413,
 }
 TYPE_OF_STATUS = {403: "permission_error", 429: "rate_limit_error", 502: "upstream_error", 503: "service_unavailable"}
+ANTHROPIC_TYPE_OF_STATUS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 BUG = "Something went wrong inside the server; this is a bug. Its log has the details under request id {id}."
 
 
@@ -38,6 +46,20 @@ def write_error(error: Exception, *, ready: bool = True, request_id: str = "") -
         code, message = "internal_error", BUG.format(id=request_id)
     kind = TYPE_OF_STATUS.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return status, {"error": {"message": message, "type": kind, "param": param, "code": code}}, headers
+
+
+def in_shape_of(path: str, status: int, body: Json) -> Json:
+    """An error body in the shape of the API that `path` belongs to: Anthropic's, Ollama's, else OpenAI's as it is.
+
+    Anthropic's and Ollama's clients read the type and the message; param and code are there for people.
+    """
+    error = body["error"]
+    if path == "/v1/messages" or path.startswith("/v1/messages/"):
+        kind = ANTHROPIC_TYPE_OF_STATUS.get(status, "api_error" if status >= 500 else "invalid_request_error")
+        return {"type": "error", "error": {**error, "type": kind}}
+    if path.startswith("/api/"):
+        return {"error": error["message"], "param": error["param"], "code": error["code"]}
+    return body
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> MynaError:

@@ -1,16 +1,15 @@
 """A request on the wire: a conversation (chat) or documents (completions), with how to sample."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from myna.provider.wire.body import check_sampling, read_body, read_stop, shown, unsupported
 from myna.records import Conversation, DataError, Document, Json, Message, RequestError, Sampling, Tokens
 
 MAX_PROMPTS = 1024
 MAX_CHOICES = 1024
-MAX_STOPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling) if f.name not in ("form", "tool_choice"))
 MESSAGE_FIELDS = {"role", "content", "name", "reasoning_content", "reasoning", "tool_calls", "tool_call_id"}
-Body = TypeVar("Body", bound=Shared)
 
 
 def write_request(what: Conversation | Document, sampling: Sampling, model: str) -> tuple[str, Json]:
@@ -148,10 +146,10 @@ def write_request(what: Conversation | Document, sampling: Sampling, model: str)
 
 def read_chat(raw: bytes) -> Ask:
     """Raises RequestError whose `param` is the dotted path of the field at fault."""
-    json, body, ignored = _read_body(raw, ChatBody)
+    json, body, ignored = read_body(raw, ChatBody, UNSUPPORTED)
     tools = tuple(json.get("tools") or ())
     if body.tool_choice not in (None, "auto", "none"):
-        raise _unsupported("tool_choice", body.tool_choice, "only 'auto' and 'none' are")
+        raise unsupported("tool_choice", body.tool_choice, "only 'auto' and 'none' are")
     messages, surplus = _read_messages(json["messages"])
     if body.top_logprobs is not None and not body.logprobs:
         raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
@@ -170,10 +168,10 @@ def read_chat(raw: bytes) -> Ask:
 
 def read_completion(raw: bytes) -> Ask:
     """Raises RequestError whose `param` is the dotted path of the field at fault."""
-    _, body, ignored = _read_body(raw, CompletionBody)
+    _, body, ignored = read_body(raw, CompletionBody, UNSUPPORTED)
     prompts = _read_prompts(body.prompt)
     if body.echo and (body.logprobs is not None or any(prompt.tokens for prompt in prompts)):
-        raise _unsupported("echo", True, "with logprobs, or with a prompt of token ids, it is not")
+        raise unsupported("echo", True, "with logprobs, or with a prompt of token ids, it is not")
     sampling = _read_sampling(body, max_tokens=body.max_tokens, logprobs=body.logprobs)
     return replace(_ask(body, prompts, sampling, ignored), echo=bool(body.echo))
 
@@ -186,46 +184,6 @@ def _ask(
     if ask.choices > MAX_CHOICES:  # each holds a copy of its prompt from the moment it is queued
         raise RequestError(f"{len(prompts)} prompts, {sampling.n} answers each: at most {MAX_CHOICES}.", param="n")
     return ask
-
-
-def _read_body(raw: bytes, model: type[Body]) -> tuple[Json, Body, tuple[str, ...]]:
-    """The JSON as sent, the same checked, and the names of fields nobody knows."""
-    try:
-        json = orjson.loads(raw)
-    except orjson.JSONDecodeError as e:
-        raise RequestError(f"The body is not JSON: {e}.", code="invalid_json") from None
-    if not isinstance(json, dict):
-        raise RequestError("The body must be a JSON object.", code="invalid_json")
-    try:
-        body = model.model_validate(json)
-    except ValidationError as e:
-        raise _complaint(e) from None
-    extra = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
-    for name, value in extra.items():
-        if name in UNSUPPORTED and not any(value == harmless for harmless in UNSUPPORTED[name]):
-            raise _unsupported(name, value)
-    return json, body, tuple(name for name in extra if name not in UNSUPPORTED)
-
-
-def _complaint(e: ValidationError) -> RequestError:
-    first = e.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return RequestError(f"{path} is missing.", param=path, code="missing_required_parameter")
-    return RequestError(f"{path}: {first['msg']}; found {_shown(first['input'])}.", param=path, code="invalid_type")
-
-
-def _unsupported(name: str, value: object, note: str = "") -> RequestError:
-    message = f"{name}={_shown(value)} is not supported" + (f" ({note})." if note else ". Leave it out.")
-    return RequestError(message, param=name, code="unsupported_parameter")
-
-
-def _shown(value: object) -> str:
-    try:
-        text = orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # reading allows deeper nesting than writing
-        return "a deeply nested value"
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _read_messages(rows: list[Json]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
@@ -280,7 +238,7 @@ def _read_prompt(value: object, path: str) -> Document:
     if isinstance(value, list) and value and all(_is_id(token) for token in value):
         return Document("", tokens=Tokens(tuple(value)))
     raise RequestError(
-        f"{path}: expected a string or a list of token ids; found {_shown(value)}.", param=path, code="invalid_type"
+        f"{path}: expected a string or a list of token ids; found {shown(value)}.", param=path, code="invalid_type"
     )
 
 
@@ -291,14 +249,8 @@ def _is_id(value: object) -> bool:
 def _read_sampling(body: Shared, *aliases: dict[str, str], **given: Any) -> Sampling:
     """`given` wins over the body's own fields; `aliases` say what a field was called in the request."""
     same = {name: getattr(body, name) for name in SAMPLING_FIELDS if name not in ("logit_bias", "stop", *given)}
-    sampling = Sampling(**same, **given, logit_bias=_read_bias(body.logit_bias), stop=_read_stop(body.stop))
-    try:
-        return sampling.check()
-    except RequestError as e:
-        name = next((names[e.param] for names in aliases if e.param in names), None) if e.param else None
-        if name is None or e.param is None:
-            raise
-        raise RequestError(str(e).replace(e.param, name, 1), param=name, code=e.code) from None
+    sampling = Sampling(**same, **given, logit_bias=_read_bias(body.logit_bias), stop=read_stop(body.stop))
+    return check_sampling(sampling, *aliases)
 
 
 def _read_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...] | None:
@@ -307,16 +259,3 @@ def _read_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...] |
             path = f"logit_bias.{token}"
             raise RequestError(f'{path}: the key must be a token id, such as "42".', param=path)
     return None if bias is None else tuple((int(token), value) for token, value in bias.items())
-
-
-def _read_stop(stop: object) -> tuple[str, ...] | None:
-    if stop is None:
-        return None
-    texts = stop if isinstance(stop, list) else [stop]
-    if not all(isinstance(text, str) for text in texts):
-        raise RequestError(
-            f"stop: expected a string or a list of strings; found {_shown(stop)}.", param="stop", code="invalid_type"
-        )
-    if len(texts) > MAX_STOPS:
-        raise RequestError(f"stop has {len(texts)} strings; at most {MAX_STOPS}.", param="stop")
-    return tuple(texts)

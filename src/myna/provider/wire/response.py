@@ -17,11 +17,26 @@ from myna.records.fields import Fields
 
 
 class Writer(Protocol):
-    """Writes one request's answer. Choice i of a chunk is candidate i of the deltas."""
+    """Writes one request's answer. Choice i of a chunk is candidate i of the deltas.
+
+    A stream is opening, chunks, and closing; or, from wherever it stands, what `failed` makes of an error in OpenAI's shape.
+    """
 
     def opening(self) -> list[Json]: ...
     def chunks(self, delta: Delta) -> Iterator[Json]: ...
+    def closing(self) -> list[Json]: ...
+    def failed(self, status: int, error: Json) -> list[Json]: ...
     def whole(self, reply: Reply) -> Json: ...
+
+
+class _Ended:
+    """How a stream of OpenAI's older endpoints ends: with nothing of its own, or with the error."""
+
+    def closing(self) -> list[Json]:
+        return []
+
+    def failed(self, status: int, error: Json) -> list[Json]:
+        return [error]
 
 
 class Envelope:
@@ -40,7 +55,7 @@ class Envelope:
         return row | ({"usage": write_usage(usage)} if usage else {})
 
 
-class ChatWriter:
+class ChatWriter(_Ended):
     """chat.completion and chat.completion.chunk. `reasoning` repeats `reasoning_content`: both names are in use."""
 
     def __init__(self, ask: Ask, model: str):
@@ -93,7 +108,7 @@ class ChatWriter:
         return {"content": rows, "refusal": None}
 
 
-class CompletionWriter:
+class CompletionWriter(_Ended):
     """text_completion, streamed or whole. With `echo` each choice begins with its prompt."""
 
     def __init__(self, ask: Ask, model: str):

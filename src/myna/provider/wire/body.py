@@ -1,0 +1,88 @@
+"""A request's body: JSON checked by a pydantic type, every complaint in one voice."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from myna.records import Json, RequestError, Sampling
+
+MAX_STOPS = 16
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def read_body(
+    raw: bytes, model: type[Body], refused: Mapping[str, tuple[Any, ...]]
+) -> tuple[Json, Body, tuple[str, ...]]:
+    """The JSON as sent, the same checked, and the names of fields nobody knows.
+
+    refused   fields that would change the answer and that we cannot honour, each with the values that ask for nothing
+    Raises RequestError whose `param` is the dotted path of the field at fault.
+    """
+    try:
+        json = orjson.loads(raw)
+    except orjson.JSONDecodeError as e:
+        raise RequestError(f"The body is not JSON: {e}.", code="invalid_json") from None
+    if not isinstance(json, dict):
+        raise RequestError("The body must be a JSON object.", code="invalid_json")
+    body = check(json, model)
+    extra = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
+    for name, value in extra.items():
+        if name in refused and not any(value == harmless for harmless in refused[name]):
+            raise unsupported(name, value)
+    return json, body, tuple(name for name in extra if name not in refused)
+
+
+def check(value: object, model: type[Body], path: str = "") -> Body:
+    """A part of a body at the dotted `path`, checked. Raises RequestError as `read_body` does."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as e:
+        raise _complaint(e, path) from None
+
+
+def check_sampling(sampling: Sampling, *aliases: Mapping[str, str]) -> Sampling:
+    """Itself, or RequestError; `aliases` say what a field was called in the request."""
+    try:
+        return sampling.check()
+    except RequestError as e:
+        name = next((names[e.param] for names in aliases if e.param in names), None) if e.param else None
+        if name is None or e.param is None:
+            raise
+        raise RequestError(str(e).replace(e.param, name, 1), param=name, code=e.code) from None
+
+
+def read_stop(stop: object, name: str = "stop") -> tuple[str, ...] | None:
+    """A string or a list of strings, the field `name` of a request."""
+    if stop is None:
+        return None
+    texts = stop if isinstance(stop, list) else [stop]
+    if not all(isinstance(text, str) for text in texts):
+        message = f"{name}: expected a string or a list of strings; found {shown(stop)}."
+        raise RequestError(message, param=name, code="invalid_type")
+    if len(texts) > MAX_STOPS:
+        raise RequestError(f"{name} has {len(texts)} strings; at most {MAX_STOPS}.", param=name)
+    return tuple(texts)
+
+
+def unsupported(name: str, value: object, note: str = "") -> RequestError:
+    message = f"{name}={shown(value)} is not supported" + (f" ({note})." if note else ". Leave it out.")
+    return RequestError(message, param=name, code="unsupported_parameter")
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it."""
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # reading allows deeper nesting than writing
+        return "a deeply nested value"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _complaint(e: ValidationError, path: str) -> RequestError:
+    first = e.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in ((path, *first["loc"]) if path else first["loc"]))
+    if first["type"] == "missing":
+        return RequestError(f"{path} is missing.", param=path, code="missing_required_parameter")
+    return RequestError(f"{path}: {first['msg']}; found {shown(first['input'])}.", param=path, code="invalid_type")
