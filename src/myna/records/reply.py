@@ -46,7 +46,8 @@ class CallPiece:
 class Delta:
     """A piece of one candidate's answer. Text may lag tokens: half a character or a possible stop string is held back.
 
-    `finish_reason` comes once per candidate ("stop", "length", "tool_calls"); `usage` once, on the last delta of all.
+    `finish_reason` comes once per candidate ("stop", "length", "tool_calls"), with it `stop` if a stop string was met, and
+    which; `usage` once, on the last delta of all.
     """
 
     candidate: int = 0
@@ -55,6 +56,7 @@ class Delta:
     tool_calls: tuple[CallPiece, ...] = ()
     tokens: tuple[Sampled, ...] = ()
     finish_reason: str | None = None
+    stop: str | None = None
     usage: Usage | None = None
 
 

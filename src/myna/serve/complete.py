@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from myna.provider.wire.frames import EVENTS, Frames
 from myna.provider.wire.request import Ask
 from myna.provider.wire.response import Writer
-from myna.records import MynaError, RequestError, fold
+from myna.records import MynaError, RequestError
 from myna.serve.answer import JsonResponse
 from myna.serve.desk import REQUEST_ID, Desk
 from myna.serve.feed import Feed
@@ -52,8 +52,8 @@ class Completions:
             if ask.stream:
                 await _send_events(self._events(feed, writer), headers | {"content-type": self.frames.media_type}, send)
                 return
-            reply = fold([delta async for delta in feed if delta is not None])
-        await JsonResponse(writer.whole(reply), headers=headers)(scope, receive, send)
+            deltas = [delta async for delta in feed if delta is not None]
+        await JsonResponse(writer.whole(deltas), headers=headers)(scope, receive, send)
 
     async def _events(self, feed: Feed, writer: Writer) -> AsyncIterator[bytes]:
         """The stream. After a failure comes its error and nothing more: no finish_reason, no [DONE]."""

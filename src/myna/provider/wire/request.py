@@ -1,6 +1,6 @@
 """A request on the wire: a conversation (chat) or documents (completions), with how to sample."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -16,7 +16,8 @@ MAX_CHOICES = 1024
 class Ask:
     """What a request asks for. Chat has one prompt; completions may have several, each answered `sampling.n` times.
 
-    `ignored` are the dotted paths of fields that we do not know; they had no effect.
+    `ignored` are the dotted paths of fields that we do not know; they had no effect. `sent` is the body, for answers that
+    repeat some of it.
     """
 
     prompts: tuple[Conversation | Document, ...]
@@ -26,6 +27,7 @@ class Ask:
     include_usage: bool = False
     echo: bool = False
     ignored: tuple[str, ...] = ()
+    sent: Json = field(default_factory=dict)
 
     @property
     def choices(self) -> int:

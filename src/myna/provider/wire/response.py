@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from myna.provider.wire.request import Ask
-from myna.records import CallPiece, Candidate, Delta, Document, Json, Reply, Sampled, ToolCall, Usage
+from myna.records import CallPiece, Candidate, Delta, Document, Json, Sampled, ToolCall, Usage, fold
 from myna.records.fields import Fields
 
 
@@ -26,7 +26,7 @@ class Writer(Protocol):
     def chunks(self, delta: Delta) -> Iterator[Json]: ...
     def closing(self) -> list[Json]: ...
     def failed(self, status: int, error: Json) -> list[Json]: ...
-    def whole(self, reply: Reply) -> Json: ...
+    def whole(self, deltas: list[Delta]) -> Json: ...
 
 
 class _Ended:
@@ -84,7 +84,8 @@ class ChatWriter(_Ended):
         if delta.usage and self._ask.include_usage:
             yield self._envelope.write([], kind="chat.completion.chunk", usage=delta.usage)
 
-    def whole(self, reply: Reply) -> Json:
+    def whole(self, deltas: list[Delta]) -> Json:
+        reply = fold(deltas)
         pairs = zip(reply.candidates, reply.sampled, strict=True)
         return self._envelope.write([self._choice(i, *pair) for i, pair in enumerate(pairs)], usage=reply.usage)
 
@@ -131,7 +132,8 @@ class CompletionWriter(_Ended):
         if delta.usage and self._ask.include_usage:
             yield self._envelope.write([], usage=delta.usage)
 
-    def whole(self, reply: Reply) -> Json:
+    def whole(self, deltas: list[Delta]) -> Json:
+        reply = fold(deltas)
         choices = []
         for i, (candidate, sampled) in enumerate(zip(reply.candidates, reply.sampled, strict=True)):
             said = candidate.messages[-1]
