@@ -108,41 +108,40 @@ inline Strip strip_at(const Attention& a, const Item& item, int32_t at, int hi, 
 template <int N>
 void attend_bf16(const Attention& a, const Item& item, const Strip& strip, int32_t at, int64_t n, Scratch& x) {
     int64_t wide = a.pages.wide();
-    float s[N][STRIP], before[N], now[N];
+    float s[N][STRIP];
+    Seen seen[N];
     Pairs p[N];
     scores_bf16<N>(strip, &x.queries[n * wide / 2], wide / 2, s);
-    for (int i = 0; i < N; i++) {
-        Factors f = soften(a.rule, s[i], seen_by(a, item, n + i, at), x.part.most[n + i], &x.part.total[(n + i) * 16]);
-        before[i] = f.before, now[i] = f.now;
-        narrow_bf16(s[i], p[i]);
-    }
+    times<N>([&](int i) { seen[i] = seen_by(a, item, n + i, at); });
+    Factors<N> f = soften<N>(a.rule, s, seen, &x.part.most[n], &x.part.total[n * 16]);
+    times<N>([&](int i) { narrow_bf16(s[i], p[i]); });
     float* out = &x.part.out[n * wide];
     int64_t c = 0;
-    for (; c + 64 <= wide; c += 64) weigh_bf16<N, 4>(strip, p, c, before, now, out, wide);
-    for (; c < wide; c += 16) weigh_bf16<N, 1>(strip, p, c, before, now, out, wide);
+    for (; c + 64 <= wide; c += 64) weigh_bf16<N, 4>(strip, p, c, f.before, f.now, out, wide);
+    for (; c < wide; c += 16) weigh_bf16<N, 1>(strip, p, c, f.before, f.now, out, wide);
 }
 
 template <int N>
 void attend_int8(const Attention& a, const Item& item, const Strip& strip, int32_t at, int64_t n, Shares& shares, Scratch& x) {
     int64_t wide = a.pages.wide(), groups = a.pages.groups();
-    float s[N][STRIP], before[N];
+    float s[N][STRIP];
+    Seen seen[N];
     Pairs* p = reinterpret_cast<Pairs*>(x.pairs.data());
     scores_int8<N>(strip, &x.rows[n], wide, s);
+    times<N>([&](int i) { seen[i] = seen_by(a, item, n + i, at); });
+    Factors<N> f = soften<N>(a.rule, s, seen, &x.part.most[n], &x.part.total[n * 16]);
     for (int i = 0; i < N; i++) {
-        Seen seen = seen_by(a, item, n + i, at);
-        Factors f = soften(a.rule, s[i], seen, x.part.most[n + i], &x.part.total[(n + i) * 16]);
-        share(strip, wide, seen, shares);
-        before[i] = f.before;
+        share(strip, wide, seen[i], shares);
         for (int64_t g = 0; g < groups; g++) {
-            x.now[g * N + i] = f.now * shares.step[g];
+            x.now[g * N + i] = f.now[i] * shares.step[g];
             narrow_int16(s[i], shares.share + g * STRIP, p[g * N + i]);
         }
     }
     float* out = &x.part.out[n * wide];
     for (int64_t g = 0; g < groups; g++) {
         int64_t c = g * GROUP;
-        if (wide - c >= GROUP) weigh_int8<N, 2>(strip, p + g * N, c, before, &x.now[g * N], out, wide);
-        else weigh_int8<N, 1>(strip, p + g * N, c, before, &x.now[g * N], out, wide);
+        if (wide - c >= GROUP) weigh_int8<N, 2>(strip, p + g * N, c, f.before, &x.now[g * N], out, wide);
+        else weigh_int8<N, 1>(strip, p + g * N, c, f.before, &x.now[g * N], out, wide);
     }
 }
 

@@ -123,40 +123,53 @@ inline void share(const Strip& strip, int64_t wide, Seen seen, Shares& x) {
     }
 }
 
-struct Factors {
-    float before, now;
+// Of N queries: what multiplies that which was gathered before, and that which a strip gives.
+template <int N> struct Factors {
+    float before[N], now[N];
 };
 
-// Scores of one query -> weights 2^(s - the largest), in place. What was gathered before is to be multiplied by `before`,
-// what these weights give by `now`; `total` has had both.
-inline Factors soften(const Rule& rule, float* p, Seen seen, float& most, float* total) {
-    if (seen.none()) {
-        std::memset(p, 0, STRIP * sizeof(float));
-        return {1, 0};
-    }
-    f32x16 s[BLOCKS], top = set1(-INFINITY), sums = set1(0);
-    float factor = (rule.softcap ? rule.softcap : rule.scale) * LOG2E;
-    for (int j = 0; j < BLOCKS; j++) {
-        s[j] = load(p + 16 * j);
+// Caps and masks the scores of a query, and finds the largest.
+inline float largest_seen(const Rule& rule, Seen seen, float* p) {
+    f32x16 top = set1(-INFINITY);
+    times<BLOCKS>([&](int j) {
+        f32x16 s = load(p + 16 * j);
         if (rule.softcap) {  // tanh(s / c), and tanh(y) = 2 sigmoid(2 y) - 1
-            f32x16 e = exp(mul(s[j], set1(-2 * rule.scale / rule.softcap)));
-            s[j] = sub(div(set1(2), add(set1(1), e)), set1(1));
+            f32x16 e = exp(mul(s, set1(-2 * rule.scale / rule.softcap)));
+            s = sub(div(set1(2), add(set1(1), e)), set1(1));
         }
-        if (!seen.all()) s[j] = keep(s[j], seen.lo - 16 * j, seen.hi - 16 * j, -INFINITY);
-        top = max(top, s[j]);
-    }
-    float now = largest(top) * factor;
-    for (int j = 0; j < BLOCKS; j++) {
-        s[j] = exp2(fma(s[j], set1(factor), set1(-now)));
-        if (!seen.all()) s[j] = keep(s[j], seen.lo - 16 * j, seen.hi - 16 * j, 0);
-        sums = add(sums, s[j]);
-        store(p + 16 * j, s[j]);
-    }
-    bool higher = !(now < most);
-    float less = exp2_of(higher ? most - now : now - most);
-    Factors f = higher ? Factors{less, 1} : Factors{1, less};
-    if (higher) most = now;
-    store(total, fma(sums, set1(f.now), mul(load(total), set1(f.before))));
+        if (!seen.all()) s = keep(s, seen.lo - 16 * j, seen.hi - 16 * j, -INFINITY);
+        if (rule.softcap || !seen.all()) store(p + 16 * j, s);
+        top = max(top, s);
+    });
+    return largest(top);
+}
+
+// Scores of N queries -> weights 2^(s - the largest), in place; `most` and `totals` have had both. Step by step for all of
+// them, as each step waits for the one before it.
+template <int N> Factors<N> soften(const Rule& rule, float (*p)[STRIP], const Seen* seen, float* most, float* totals) {
+    float tops[16] = {}, before[16], now[16], factor = (rule.softcap ? rule.softcap : rule.scale) * LOG2E;
+    times<N>([&](int i) { tops[i] = largest_seen(rule, seen[i], p[i]) * factor; });
+    f32x16 here = load(tops), there = load_some(most, N);  // NaN counts as higher
+    f32x16 less = exp2(sub(if_greater(there, here, here, there), if_greater(there, here, there, here)));
+    store(before, if_greater(there, here, set1(1), less)), store(now, if_greater(there, here, less, set1(1)));
+    Factors<N> f;
+    times<N>([&](int i) {
+        if (seen[i].none()) {
+            std::memset(p[i], 0, STRIP * sizeof(float));
+            f.before[i] = 1, f.now[i] = 0;
+            return;
+        }
+        f32x16 sums = set1(0);
+        times<BLOCKS>([&](int j) {
+            f32x16 s = exp2(fma(load(p[i] + 16 * j), set1(factor), set1(-tops[i])));
+            if (!seen[i].all()) s = keep(s, seen[i].lo - 16 * j, seen[i].hi - 16 * j, 0);
+            sums = add(sums, s);
+            store(p[i] + 16 * j, s);
+        });
+        f.before[i] = before[i], f.now[i] = now[i];
+        if (!(tops[i] < most[i])) most[i] = tops[i];
+        store(totals + 16 * i, fma(sums, set1(now[i]), mul(load(totals + 16 * i), set1(before[i]))));
+    });
     return f;
 }
 
