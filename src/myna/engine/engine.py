@@ -2,7 +2,7 @@
 
     plan = scheduler.plan()          which tokens
     logits = runner.run(plan)        the forward pass
-    choices = runner.choose(logits)  the next tokens
+    choices = runner.choose(logits)  the next tokens, among those that a form allows (constrain.py)
     scheduler.settle(plan, choices)  who is finished
 
 One thread steps it. `Loop` (loop.py) gives it a thread; `generate` runs it to the end here, for tests and benchmarks.
@@ -16,6 +16,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from myna.engine.blocks import BLOCK, Blocks, blocks_for
+from myna.engine.constrain import Constrainer, Matcher, faults
 from myna.engine.draft import DraftModel
 from myna.engine.lookup import Lookup
 from myna.engine.request import Plan, Request, Sequence, resolve_max_tokens
@@ -52,6 +53,7 @@ class Engine:
         self.scheduler = scheduler
         self.max_len = max_len
         self.vocab = vocab
+        self._constrainer = Constrainer(vocab)
         self._next_id = 0
         self._live: dict[int, tuple[Listener, list[Sequence]]] = {}
 
@@ -78,9 +80,10 @@ class Engine:
         stop_ids: frozenset[int] = frozenset(),
         priority: int = 0,
         salt: str = "",
+        form: Callable[[], Matcher] | None = None,
     ) -> int:
         """Queue a request and return its id. Raises RequestError if it can never be honoured."""
-        request = Request(self._next_id, tuple(ids), self.resolve(ids, sampling), stop_ids, priority, salt)
+        request = Request(self._next_id, tuple(ids), self.resolve(ids, sampling), stop_ids, priority, salt, form)
         self._next_id += 1
         self._live[request.id] = (listen, self.scheduler.add(request))
         return request.id
@@ -101,8 +104,9 @@ class Engine:
     def _compute(self, plan: Plan) -> None:
         started = time.perf_counter()
         try:
+            masks = self._constrainer.start(plan)
             logits = self.runner.run(plan)
-            choices = self.runner.choose(logits, plan.sampling)
+            choices = self.runner.choose(logits, plan.sampling, masks.wait())
         except Exception as e:
             # Out of memory, most likely. Whoever was in this step learns of it; the engine lives on.
             log.exception("a step failed; its %d sequences end with an error", len(plan.slices))
@@ -111,10 +115,11 @@ class Engine:
         if self.scheduler.speculator:
             self.scheduler.speculator.took(plan, time.perf_counter() - started)
         chosen = dict(zip((piece.sequence for piece in plan.sampling), choices, strict=True))
+        chosen |= {sequence: BrokenLogits(fault) for sequence, fault in faults(chosen).items()}
         for sequence, choice in chosen.items():
             if isinstance(choice, BrokenLogits):
                 self._break(sequence, str(choice))
-        sampled = [[] if isinstance(found, BrokenLogits) else found for found in choices]
+        sampled = [[] if isinstance(found, BrokenLogits) else found for found in chosen.values()]
         events = self.scheduler.settle(plan, [[choice.id for choice in found] for found in sampled])
         following = {sequence: iter(found) for sequence, found in zip(chosen, sampled, strict=True)}
         enough: set[Sequence] = set()
@@ -123,6 +128,8 @@ class Engine:
             update = Update(sequence.candidate, token, event.finish_reason, cached=sequence.cached)
             if sequence not in enough and self._tell(sequence, update):
                 enough.add(sequence)
+        for sequence, fault in faults(s for s in chosen if s.finish_reason is None).items():
+            self._break(sequence, fault)
 
     def _tell(self, sequence: Sequence, update: Update) -> bool:
         """Whether its listener has heard enough: then the sequence ends, and hears of no other token of this step."""

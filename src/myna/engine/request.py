@@ -1,7 +1,9 @@
 """What the engine is asked for, and the state of each candidate while it runs. No torch, clock, threads or randomness."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from myna.engine.constrain import Constraint, Matcher
 from myna.records import RequestError, Sampling
 
 
@@ -13,6 +15,7 @@ class Request:
     stop_ids    token ids that end an answer
     priority    lower runs first
     salt        requests share cached prefixes only with requests of the same salt
+    form        makes a candidate's matcher, where answers must have a form
     """
 
     id: int
@@ -21,6 +24,7 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     priority: int = 0
     salt: str = ""
+    form: Callable[[], Matcher] | None = None
 
     @property
     def max_tokens(self) -> int:
@@ -41,6 +45,7 @@ class Sequence:
     cached: int = 0  # prompt tokens that were found in the prefix cache when it was first admitted
     preemptions: int = 0
     finish_reason: str | None = None
+    form: Constraint | None = None
 
     @property
     def order(self) -> tuple[int, int, int]:

@@ -1,16 +1,17 @@
 """Running a plan: the paged runner that serves, and the reference it must agree with."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from myna.engine.constrain import Mask
 from myna.engine.native import NativeStep, why_not
 from myna.engine.pages import Pages, StepMemory, order
-from myna.engine.request import Plan, Slice
-from myna.engine.sample import BrokenLogits, Choice, choose, choose_by_torch
+from myna.engine.request import Plan, Sequence, Slice
+from myna.engine.sample import NO_MASKS, BrokenLogits, Choice, choose, choose_by_torch
 from myna.model import REFERENCE, Causal, Decoder
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,9 @@ class Runner(Protocol):
 
     def run(self, plan: Plan) -> Tensor: ...
 
-    def choose(self, logits: Tensor, slices: Iterable[Slice]) -> list[list[Choice] | BrokenLogits]:
+    def choose(
+        self, logits: Tensor, slices: Iterable[Slice], masks: Mapping[Sequence, Mask] = NO_MASKS
+    ) -> list[list[Choice] | BrokenLogits]:
         """The next tokens of each slice; see sample.choose."""
 
     def clear(self, blocks: list[int]) -> None:

@@ -1,17 +1,20 @@
-"""Choosing the next token. The order is Sampling's: bias, penalties, temperature, top_k, top_p, min_p, then one draw.
+"""Choosing the next token. The order is Sampling's: form, bias, penalties, temperature, top_k, top_p, min_p, then one draw.
 
 The noise of a draw depends on (seed, candidate, position) alone, so batch-mates, arrival order and preemption cannot
 change a seeded answer.
 """
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ctypes import c_float, c_int32
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from myna.engine.constrain import Mask
 from myna.engine.request import Request, Sequence, Slice
 from myna.kernels import library
 from myna.kernels.draw import Draw, choose_rows
@@ -31,26 +34,37 @@ class Choice:
     top: tuple[tuple[int, float], ...] = ()
 
 
-# (logits, slices) -> what is chosen in a row of the logits, None where it is broken
-Rows = Callable[[Tensor, list[Slice]], Callable[[int], Choice | None]]
+NO_MASKS: Mapping[Sequence, Mask] = MappingProxyType({})
+# (logits, slices, masks) -> what is chosen in a row of the logits, None where it is broken
+Rows = Callable[[Tensor, list[Slice], Mapping[Sequence, Mask]], Callable[[int], Choice | None]]
 
 
 class BrokenLogits(Exception):
     """The model gave NaN or no finite logit for this sequence. It ends; its batch-mates do not notice."""
 
 
-def choose_by_torch(logits: Tensor, slices: Iterable[Slice]) -> list[list[Choice] | BrokenLogits]:
+def choose_by_torch(
+    logits: Tensor, slices: Iterable[Slice], masks: Mapping[Sequence, Mask] = NO_MASKS
+) -> list[list[Choice] | BrokenLogits]:
     """As `choose`, with no native code: the truth that it is compared with."""
-    return _choose(logits, [*slices], _by_torch)
+    return _choose(logits, [*slices], masks, _by_torch)
 
 
-def choose(logits: Tensor, slices: Iterable[Slice]) -> list[list[Choice] | BrokenLogits]:
-    """The next tokens of each slice, from logits [sum of answers, V] float32: one, and one more for each right guess."""
-    return _choose(logits, [*slices], _by_torch if library() is None else _natively)
+def choose(
+    logits: Tensor, slices: Iterable[Slice], masks: Mapping[Sequence, Mask] = NO_MASKS
+) -> list[list[Choice] | BrokenLogits]:
+    """The next tokens of each slice, from logits [sum of answers, V] float32: one, and one more for each right guess.
+
+    masks   the tokens that may follow, for sequences that have a form. They may have fewer rows than the slice has answers:
+            the guesses beyond are wrong.
+    """
+    return _choose(logits, [*slices], masks, _by_torch if library() is None else _natively)
 
 
-def _choose(logits: Tensor, slices: list[Slice], by: Rows) -> list[list[Choice] | BrokenLogits]:
-    at = by(logits, slices)
+def _choose(
+    logits: Tensor, slices: list[Slice], masks: Mapping[Sequence, Mask], by: Rows
+) -> list[list[Choice] | BrokenLogits]:
+    at = by(logits, slices, masks)
     answers: list[list[Choice] | BrokenLogits] = []
     first = 0
     for piece in slices:
@@ -71,11 +85,18 @@ def _follow(piece: Slice, first: int, at: Callable[[int], Choice | None]) -> lis
     return choices
 
 
-def _natively(logits: Tensor, slices: list[Slice]) -> Callable[[int], Choice | None]:
+def _natively(
+    logits: Tensor, slices: list[Slice], masks: Mapping[Sequence, Mask] = NO_MASKS
+) -> Callable[[int], Choice | None]:
     """All rows in one call: a row counts only if the guesses before it are right, so what came before it is known."""
     draws = (Draw * len(logits))()
     rows = iter(draws)
-    kept = [_describe(piece, [next(rows) for _ in range(piece.answers)]) for piece in slices]
+    kept = []
+    for piece in slices:
+        mine = [next(rows) for _ in range(piece.answers)]
+        kept.append(_describe(piece, mine))
+        if (mask := masks.get(piece.sequence)) is not None:
+            _describe_mask(mask, mine, logits.shape[1])
     choose_rows(logits, draws)
     choices = [_read(draw) for draw in draws]
     del kept  # only now: the draws point at it
@@ -98,6 +119,14 @@ def _describe(piece: Slice, draws: list[Draw]) -> list[array]:
             draw.top_ids, draw.top_logprobs = (numbers.buffer_info()[0] for numbers in kept[-2:])
             draw.wants_logprob, draw.tops = True, s.logprobs
     return kept + (_describe_edits(piece, s, draws) if _edits_logits(s) else [])
+
+
+def _describe_mask(mask: Mask, draws: list[Draw], vocab: int) -> None:
+    assert mask.dtype == "uint32"
+    assert mask.flags.c_contiguous
+    assert 32 * mask.shape[1] >= vocab
+    for draw, row in zip(draws, mask, strict=False):
+        draw.mask = row.ctypes.data
 
 
 def _describe_edits(piece: Slice, s: Sampling, draws: list[Draw]) -> list[array]:
@@ -124,7 +153,9 @@ def _read(draw: Draw) -> Choice | None:
     return Choice(draw.token, draw.logprob, tuple(zip(ids, logprobs, strict=True)))
 
 
-def _by_torch(logits: Tensor, slices: list[Slice]) -> Callable[[int], Choice | None]:
+def _by_torch(
+    logits: Tensor, slices: list[Slice], masks: Mapping[Sequence, Mask] = NO_MASKS
+) -> Callable[[int], Choice | None]:
     """What _natively does, where there is no native library; a row is drawn when it is asked for."""
     # max is NaN if anything in the row is, +inf if anything is, -inf if nothing is possible.
     sound = torch.isfinite(logits.amax(dim=-1)).tolist()
@@ -136,8 +167,13 @@ def _by_torch(logits: Tensor, slices: list[Slice]) -> Callable[[int], Choice | N
         sampling = sequence.request.sampling
         if not sound[row]:
             return None
-        plain = sampling.temperature == 0 and not _edits_logits(sampling)
-        token = greedy[row] if plain else draw(logits[row], sequence, [*sequence.tokens, *guessed])
+        mask, ahead, possible = masks.get(sequence), len(guessed), logits[row]
+        if masked := mask is not None and ahead < len(mask):
+            possible = allow(possible, mask[ahead])
+            if possible.max() == -torch.inf:
+                return None
+        plain = sampling.temperature == 0 and not _edits_logits(sampling) and not masked
+        token = greedy[row] if plain else draw(possible, sequence, [*sequence.tokens, *guessed])
         return _with_logprobs(logits[row], token, sampling.logprobs)
 
     return at
@@ -153,7 +189,14 @@ def draw(logits: Tensor, sequence: Sequence, tokens: list[int]) -> int:
     u = uniform(derive_seed(sampling.seed or 0, sequence.candidate), len(tokens))
     reached = probabilities.cumsum(0)
     index = int(torch.searchsorted(reached, u * reached[-1], right=True))
-    return int(ids[min(index, len(ids) - 1)])
+    # Rounding may take the noise to the very end, where a token may be that is impossible.
+    return int(ids[index if index < len(ids) else probabilities.nonzero()[-1]])
+
+
+def allow(logits: Tensor, mask: Mask) -> Tensor:
+    """Logits [V] with -inf for every token whose bit is not set in uint32 [words]."""
+    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: len(logits)]
+    return torch.where(torch.from_numpy(bits).bool(), logits, -torch.inf)
 
 
 def edit_logits(logits: Tensor, request: Request, tokens: list[int]) -> Tensor:

@@ -10,6 +10,7 @@ from bisect import insort
 from operator import attrgetter
 
 from myna.engine.blocks import BLOCK, Blocks, blocks_for, extend_digests
+from myna.engine.constrain import Constraint
 from myna.engine.request import Event, Plan, Request, Sequence, Slice
 from myna.engine.speculate import Speculator
 
@@ -52,7 +53,8 @@ class Scheduler:
         """Queue one sequence per candidate. The request was admitted: it fits the pool when alone."""
         need = blocks_for(len(request.ids) + request.max_tokens)
         assert need <= self.blocks.count, f"request {request.id} needs {need} blocks of {self.blocks.count}"
-        sequences = [Sequence(request, k, list(request.ids)) for k in range(request.sampling.n or 1)]
+        count = range(request.sampling.n or 1)
+        sequences = [Sequence(request, k, list(request.ids), form=_constraint(request)) for k in count]
         self._leaders[request.id] = sequences[0]
         for sequence in sequences:
             insort(self.waiting, sequence, key=_order)
@@ -215,7 +217,13 @@ class Scheduler:
         assert set(self._leaders) <= {s.request.id for s in self.waiting + self.running}
 
 
+def _constraint(request: Request) -> Constraint | None:
+    return Constraint(request.form) if request.form else None
+
+
 def _finish_reason(sequence: Sequence, token: int) -> str | None:
     if token in sequence.request.stop_ids and not sequence.request.sampling.ignore_eos:
         return "stop"
+    if sequence.form and sequence.form.take(token):
+        return "stop"  # its form is complete
     return "length" if sequence.generated >= sequence.request.max_tokens else None

@@ -13,12 +13,13 @@ class Draw(ctypes.Structure):
     nothing possible; `logprob`, where `wants_logprob`; the `found` likeliest, at most `tops`.
 
     tokens    address of int32 [count]: the prompt's `prompt` tokens and the answer so far; for the penalties alone
+    mask      address of uint32 words: bit t % 32 of word t // 32 says whether token t may be chosen; 0 allows all
     uniform   the noise, in [0, 1)
     """
 
     _fields_ = (
         ("logits", c_void_p), ("tokens", c_void_p), ("bias_ids", c_void_p), ("biases", c_void_p),
-        ("top_ids", c_void_p), ("top_logprobs", c_void_p),
+        ("top_ids", c_void_p), ("top_logprobs", c_void_p), ("mask", c_void_p),
         ("count", c_int64), ("prompt", c_int64), ("biased", c_int64), ("top_k", c_int64), ("tops", c_int64),
         ("found", c_int64),
         ("temperature", c_double), ("top_p", c_double), ("min_p", c_double), ("uniform", c_double),

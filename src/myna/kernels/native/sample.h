@@ -19,6 +19,7 @@ struct Draw {
     const float* biases;
     int32_t* top_ids;  // out: the `tops` likeliest, of which `found` are possible
     float* top_logprobs;
+    const uint32_t* mask;  // bit t % 32 of word t / 32: token t may be chosen; null allows all
     int64_t count, prompt, biased, top_k, tops, found;
     double temperature, top_p, min_p, uniform;
     float repetition, presence, frequency, logprob;
@@ -214,6 +215,21 @@ inline void edit(const Draw& d, int64_t n, std::vector<Entry>& before) {
                     [=](float x, int times) { return x - (once + each * float(times)); });
 }
 
+// The logits, -inf where the mask has no bit. A copy: so much may be forbidden that putting it back costs more.
+inline float* allow(const Draw& d, int64_t n) {
+    static thread_local std::vector<float> allowed;
+    if (int64_t(allowed.size()) < n) allowed.resize(n);
+    for (int64_t i = 0; i < n; i += 32) {
+        int64_t end = std::min(i + 32, n);
+        uint32_t bits = d.mask[i / 32];
+        if (bits == 0xffffffffu) std::copy(d.logits + i, d.logits + end, &allowed[i]);
+        else std::fill(&allowed[i], &allowed[i] + (end - i), -INFINITY);
+        for (int64_t j = i; bits != 0 && bits != 0xffffffffu && j < end; j++)
+            if (bits >> (j - i) & 1) allowed[j] = d.logits[j];
+    }
+    return allowed.data();
+}
+
 inline void choose(Draw& d, int64_t n) {
     static thread_local std::vector<Entry> before;
     before.clear();
@@ -228,10 +244,18 @@ inline void choose(Draw& d, int64_t n) {
         for (int64_t i = 0; i < d.found; i++)
             d.top_ids[i] = entries[i].id, d.top_logprobs[i] = float(entries[i].value - total);
     }
-    edit(d, n, before);
-    d.token = int32_t(draw(d, n, before.empty() ? best : best_of(d.logits, n)));
-    for (size_t i = before.size(); i-- > 0;) d.logits[before[i].id] = before[i].value;
-    d.logprob = float(d.logits[d.token] - total);
+    float* own = d.logits;
+    if (d.mask) {
+        d.logits = allow(d, n);
+        best = best_of(d.logits, n);
+    }
+    if (best.sound) {
+        edit(d, n, before);
+        d.token = int32_t(draw(d, n, before.empty() ? best : best_of(d.logits, n)));
+        for (size_t i = before.size(); i-- > 0;) d.logits[before[i].id] = before[i].value;
+    }
+    d.logits = own;
+    if (d.token >= 0) d.logprob = float(d.logits[d.token] - total);
 }
 
 }  // namespace myna

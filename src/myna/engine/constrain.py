@@ -1,0 +1,139 @@
+"""Answers that must have a form: which tokens may come next, computed while the forward pass runs. No torch.
+
+The engine knows no grammar. It is handed something that makes a Matcher for each candidate, asks it for the allowed tokens
+of every row it samples from, and tells it what was sampled. A matcher that fails ends its own candidate and nothing else.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from myna.engine.request import Plan, Slice
+    from myna.engine.request import Sequence as Candidate
+
+log = logging.getLogger(__name__)
+
+Mask = NDArray[np.uint32]
+"""[rows, words]: bit t % 32 of word t // 32 says whether token t is allowed."""
+
+
+class Matcher(Protocol):
+    """One candidate's place in a form. Used by one thread at a time. Raises when it cannot go on."""
+
+    def fill(self, mask: Mask) -> None:
+        """Write the tokens that may come next into uint32 [words] of zeros: stop tokens only where the form may end."""
+
+    def advance(self, token: int) -> bool:
+        """Take a token; False, and nothing has changed, where the form does not allow it."""
+
+    def rollback(self, tokens: int) -> None:
+        """Take back the last so many tokens."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing but a stop token can follow."""
+
+
+class Constraint:
+    """A candidate's matcher, made when it is first needed, and what went wrong with it, if anything did."""
+
+    __slots__ = ("_make", "_matcher", "fault")
+
+    def __init__(self, make: Callable[[], Matcher]):
+        self._make = make
+        self._matcher: Matcher | None = None
+        self.fault: str | None = None
+
+    def masks(self, draft: Sequence[int], words: int) -> Mask | None:
+        """The masks [1 to 1 + len(draft), words] of the token that comes next, and of those after each guess for as long as
+        the form allows the guesses. None where it failed."""
+        try:
+            return self._masks(draft, words)
+        except Exception as e:
+            self._fail(e)
+            return None
+
+    def take(self, token: int) -> bool:
+        """Go on by what was sampled. Whether the form is complete: nothing can follow."""
+        try:
+            matcher = self._ready()
+            if not matcher.advance(token):
+                raise ValueError(f"token {token} was sampled, which the form does not allow")
+            return matcher.complete
+        except Exception as e:
+            self._fail(e)
+            return False
+
+    def _ready(self) -> Matcher:
+        if self._matcher is None:
+            self._matcher = self._make()
+        return self._matcher
+
+    def _masks(self, draft: Sequence[int], words: int) -> Mask:
+        matcher = self._ready()
+        rows: Mask = np.zeros((1 + len(draft), words), np.uint32)
+        taken = 0
+        try:
+            matcher.fill(rows[0])
+            for guess in draft:
+                if matcher.complete or not _allows(rows[taken], guess) or not matcher.advance(guess):
+                    break
+                taken += 1
+                if matcher.complete:
+                    break  # the answer ends with this guess: what would follow is not looked at
+                matcher.fill(rows[taken])
+        finally:
+            if taken:
+                matcher.rollback(taken)
+        if not rows[0].any():
+            raise ValueError("no token of the vocabulary can go on with the form")
+        return rows[: taken + 1] if rows[taken].any() else rows[:taken]
+
+    def _fail(self, error: Exception) -> None:
+        log.warning("a form failed: %s", error)
+        self.fault = self.fault or f"the answer's form could not be followed: {error}"
+
+
+class Masks(NamedTuple):
+    """The masks of a step that are being computed."""
+
+    pending: "dict[Candidate, Future[Mask | None]]"
+
+    def wait(self) -> "dict[Candidate, Mask]":
+        """The masks of the candidates that have a form, but for those whose form failed."""
+        found = {sequence: future.result() for sequence, future in self.pending.items()}
+        return {sequence: mask for sequence, mask in found.items() if mask is not None}
+
+
+class Constrainer:
+    """Computes masks on threads of its own, which need the interpreter for moments only: the matchers free it."""
+
+    def __init__(self, vocab: int):
+        self._words = -(-vocab // 32)
+        self._threads: ThreadPoolExecutor | None = None
+
+    def start(self, plan: "Plan") -> Masks:
+        """Begin with the masks of a step's candidates."""
+        return Masks({p.sequence: self._submit(p) for p in plan.slices if p.answers and p.sequence.form})
+
+    def _submit(self, piece: "Slice") -> "Future[Mask | None]":
+        if self._threads is None:  # most engines never meet a form
+            count = min(8, max(1, (os.cpu_count() or 1) // 2))
+            self._threads = ThreadPoolExecutor(count, thread_name_prefix="masks")
+        assert piece.sequence.form is not None
+        return self._threads.submit(piece.sequence.form.masks, piece.draft, self._words)
+
+
+def faults(sequences: "Iterable[Candidate]") -> "dict[Candidate, str]":
+    """Those whose form failed, and why."""
+    return {s: s.form.fault for s in sequences if s.form and s.form.fault}
+
+
+def _allows(mask: Mask, token: int) -> bool:
+    return bool(mask[token // 32] >> np.uint32(token % 32) & np.uint32(1))
