@@ -24,7 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "serve": {"records", "modeldir", "provider"},
     "commands": {"records", "modeldir", "chat", "forms", "model", "kernels", "engine", "provider", "serve"},
 }
-TORCH_FREE = ["records", "modeldir", "chat", "provider", "engine.request", "engine.blocks", "engine.schedule"]
+TORCH_FREE = ["records", "modeldir", "chat", "forms", "provider", "engine.request", "engine.blocks", "engine.schedule"]
 FILES = sorted(SRC.rglob("*.py"))
 
 

@@ -3,15 +3,17 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from kernel_cases import LEVELS, native, needs_compiler
 
 from myna.engine.request import Request, Sequence, Slice
-from myna.engine.sample import BrokenLogits, Choice, _by_torch, choose
+from myna.engine.sample import BrokenLogits, Choice, _by_torch, choose, choose_by_torch
 from myna.records import DEFAULTS, Sampling
 
 pytestmark = [needs_compiler, pytest.mark.parametrize("level", LEVELS)]
+
 SAMPLINGS = [
     Sampling(temperature=0.0),
     Sampling(temperature=0.0, repetition_penalty=3.0, frequency_penalty=0.5),
@@ -128,3 +130,46 @@ def test_draws_from_a_large_vocabulary_follow_the_distribution(level: str) -> No
 def test_no_rows_are_no_choices(level: str) -> None:
     with native(level):
         assert choose(torch.empty(0, 40), []) == []
+
+
+@pytest.mark.parametrize("vocab", [1, 31, 33, 65, 1025, 5000])
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.99])
+def test_what_a_mask_forbids_is_never_drawn_and_the_rest_as_torch_draws_it(
+    level: str, vocab: int, share: float
+) -> None:
+    some = np.random.default_rng(vocab)
+    logits = torch.randn(20, vocab, generator=torch.Generator().manual_seed(vocab)) * 3
+    for sampling in (*SAMPLINGS, Sampling(temperature=1.0, logprobs=4)):
+        slices = [slice_of(sampling, vocab, seed) for seed in range(len(logits))]
+        bits = some.random((20, -(-vocab // 32) * 32)) < share
+        bits[:, some.integers(vocab)] = True
+        words = np.packbits(bits, axis=1, bitorder="little").view(np.uint32)
+        masks = {piece.sequence: words[row : row + 1] for row, piece in enumerate(slices) if row % 3}
+        before = logits.clone()
+        with native(level):
+            chosen = choose(logits, slices, masks)
+        assert torch.equal(logits, before), "the logits are left as they were"
+        truth = choose_by_torch(logits, slices, masks)
+        ids = [[choice.id for choice in found] for found in chosen if not isinstance(found, BrokenLogits)]
+        assert ids == [[choice.id for choice in found] for found in truth if not isinstance(found, BrokenLogits)]
+        assert all(bits[row, id] for row, (id,) in enumerate(ids) if row % 3), sampling
+
+
+def test_a_mask_that_leaves_nothing_possible_breaks_its_row_alone(level: str) -> None:
+    logits = torch.randn(3, 100)
+    logits[1, 5] = -torch.inf
+    slices = [slice_of(Sampling(temperature=1.0), 100, seed) for seed in range(3)]
+    words = np.zeros((1, 4), np.uint32)
+    words[0, 0] = 1 << 5
+    with native(level):
+        found = choose(logits, slices, {slices[1].sequence: words})
+    assert [isinstance(row, BrokenLogits) for row in found] == [False, True, False]
+
+
+def test_each_guess_has_the_mask_of_its_row(level: str) -> None:
+    logits = torch.randn(3, 64)
+    piece = slice_of(Sampling(temperature=0.0), 64, 0, (40, 41))
+    words = np.zeros((3, 2), np.uint32)
+    words[0, 1], words[1, 1], words[2, 0] = 1 << 8, 1 << 9, 1 << 3
+    with native(level):
+        assert choose(logits, [piece], {piece.sequence: words}) == [[Choice(40), Choice(41), Choice(3)]]

@@ -1,6 +1,7 @@
 """Our engine as a provider, on the small real model: text, stops, cancels, and the promise that ties serving to training."""
 
 import asyncio
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,7 @@ from myna.records import (
     Conversation,
     Delta,
     Document,
+    Form,
     Message,
     ModelDirError,
     MynaError,
@@ -280,3 +282,30 @@ def test_a_draft_model_with_other_tokens_is_refused_by_both_names(smollm2: Path,
 def test_a_draft_model_where_nothing_is_guessed_is_refused(contrary: dict, smollm2: Path) -> None:
     with pytest.raises(MynaError, match="--draft"):
         load(str(smollm2), Loading(draft=str(smollm2), **contrary))
+
+
+SCHEMA = Form(
+    "schema",
+    '{"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "people": {"type": "integer"}},'
+    ' "required": ["city", "people"], "additionalProperties": false}',
+)
+
+
+def test_a_finished_answer_has_its_form_even_when_it_is_hot(local: Local) -> None:
+    hot = Sampling(temperature=2.0, seed=1, n=4, max_tokens=120, form=SCHEMA)
+    reply = asyncio.run(complete(local, PARIS, hot))
+    assert {candidate.finish_reason for candidate in reply.candidates} <= {"stop", "length"}
+    whole = [c.messages[-1].text for c in reply.candidates if c.finish_reason == "stop"]
+    assert whole
+    for text in whole:
+        value = json.loads(text)
+        assert list(value) == ["city", "people"]
+        assert len(value["city"]) <= 20
+        assert type(value["people"]) is int
+
+
+def test_a_form_that_cannot_be_followed_is_refused_before_anything_is_promised(local: Local) -> None:
+    with pytest.raises(RequestError) as refused:
+        asyncio.run(anext(local.stream(PARIS, Sampling(form=Form("regex", "[")))))
+    assert refused.value.code == "invalid_regex"
+    assert idle_blocks(local)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Literal
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
 from llguidance.gbnf_to_lark import any_to_lark
 
 from myna.chat.stream import CLOSE, OPEN
@@ -88,13 +88,15 @@ class Compiler:
         """The grammar of the whole answer: what may stand before the form, then the form."""
         special = self._tokenizer.special
         opening = f"<[{special[OPEN]}]>" if OPEN in special else json.dumps(OPEN)
-        think = f"think: /(.|\\n)*/ <[{special[CLOSE]}]>" if CLOSE in special else f'think[suffix="{CLOSE}"]: /(.|\\n)*/'
-        before = {"none": "", "open": "think LINES? ", "maybe": f"({opening} think LINES?)? "}[reasoning]
+        think = (
+            f"think: /(.|\\n)*/ <[{special[CLOSE]}]>" if CLOSE in special else f'think[suffix="{CLOSE}"]: /(.|\\n)*/'
+        )
         # SentencePiece writes a blank before the first word, which is not part of the answer.
-        blank = '" "? ' if self._tokenizer.strips_blank and reasoning == "none" else ""
-        if not before and not blank:
+        blank = '" "?' if self._tokenizer.strips_blank else '""'
+        before = {"none": blank, "open": "think LINES?", "maybe": f"({opening} think LINES? | {blank})"}[reasoning]
+        if before == '""':
             return json.dumps({"grammars": [grammar]})
-        rules = [f"start: {before}{blank}@form", *([think, "LINES: /\\n{1,2}/"] if before else [])]
+        rules = [f"start: {before} @form", *([think, "LINES: /\\n{1,2}/"] if reasoning != "none" else [])]
         return json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, {"name": "form", **grammar}]})
 
 
@@ -121,7 +123,7 @@ def _grammar(form: Form) -> dict[str, object]:
 
 
 def _regex(expression: str) -> str:
-    return "%regex " + json.dumps({"regex": expression}) if False else "/" + expression.replace("/", r"\/") + "/"
+    return "/" + regex_to_lark(expression, "") + "/"
 
 
 def _choices(form: Form) -> list[str]:

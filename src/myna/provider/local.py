@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from myna.chat import Chat, Rendered, TextDelta, TextStream
+from myna.chat.stream import OPEN
+from myna.forms import Compiled, Compiler
 from myna.records import (
     Conversation,
     Delta,
@@ -42,6 +44,7 @@ class Local:
         self.defaults = defaults
         self.max_len = loop.engine.max_len
         self.details = details or {}
+        self._forms = Compiler(chat.tokenizer, chat.stop_ids)
         self._mail = _Mail()
         loop.after = self._mail.deliver
 
@@ -61,6 +64,7 @@ class Local:
         self._refuse_if_hopeless(what)
         rendered = await asyncio.to_thread(self.render, what)
         sampling = sampling.resolve(self.defaults).check()
+        form = await asyncio.to_thread(self._compile, what, rendered, sampling)
         answer = _Answer(self.chat, rendered, sampling)
         deltas: Deltas = asyncio.Queue()
         events = asyncio.get_running_loop()
@@ -76,7 +80,8 @@ class Local:
             return isinstance(news, ProviderError) or answer.stopped[update.candidate] or events.is_closed()
 
         try:
-            ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=self.chat.stop_ids)
+            matcher = form.matcher if form else None
+            ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=self.chat.stop_ids, form=matcher)
         except RequestError as e:
             if e.param == "prompt" and isinstance(what, Conversation):
                 e.param = "messages"  # the engine knows prompts, the request has messages
@@ -92,6 +97,15 @@ class Local:
                     return
         finally:
             ticket.cancel()
+
+    def _compile(self, what: Conversation | Document, rendered: Rendered, sampling: Sampling) -> Compiled | None:
+        """What the answer must look like, after any reasoning. RequestError where that cannot be enforced."""
+        if sampling.form is None:
+            return None
+        may_think = isinstance(what, Conversation) and OPEN in self.chat.tokenizer.special
+        return self._forms.compile(
+            sampling.form, "open" if rendered.open_reasoning else "maybe" if may_think else "none"
+        )
 
     def _refuse_if_hopeless(self, what: Conversation | Document) -> None:
         """Refuse by its length what no tokenizer could make fit: to count 15 MB takes half a minute and 3 GB."""
