@@ -15,7 +15,7 @@ class Live:
 
     def __init__(self, app: App):
         self.app = app
-        config = uvicorn.Config(app, port=0, lifespan="off", ws="none", log_level="warning")
+        config = uvicorn.Config(app, port=0, lifespan="on", ws="none", log_level="warning", timeout_graceful_shutdown=0)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
@@ -25,7 +25,7 @@ class Live:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.should_exit = self._server.force_exit = True
+        self._server.should_exit = True
         self._thread.join(timeout=10)
 
     @property

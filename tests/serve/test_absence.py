@@ -16,7 +16,7 @@ from live_server import Live, eventually
 
 from myna.provider import Scripted
 from myna.records import Delta, MynaError, Sampling
-from myna.serve import create_app, serve
+from myna.serve import Limits, create_app, serve
 
 Start = Callable[..., Live]
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -27,7 +27,7 @@ def post(live: Live, **options: Any) -> httpx.Response:
 
 
 def test_silence_is_filled_with_comments_that_clients_skip(live: Start) -> None:
-    server = live(Scripted(["ok"], delay=0.2), keepalive=0.02)
+    server = live(Scripted(["ok"], delay=0.2), limits=Limits(keepalive=0.02))
     events = post(server, json=CHAT | {"stream": True}).text.split("\n\n")
     assert ": keepalive" in events
     assert [e for e in events if e.startswith("data: ")][-1] == "data: [DONE]"
@@ -85,7 +85,7 @@ def test_a_slow_reader_holds_the_provider_back(live: Start) -> None:
 PROGRAM = """
 from itertools import cycle
 from myna.provider import Scripted
-from myna.serve import create_app, serve
+from myna.serve import Limits, create_app, serve
 serve(create_app(Scripted(cycle(["word " * 8]), delay={delay})), port=0, started=lambda url: print(url, flush=True))
 """
 

@@ -31,7 +31,7 @@ from myna.records import (
     Unavailable,
     Usage,
 )
-from myna.serve import create_app
+from myna.serve import Limits, create_app
 
 Start = Callable[..., Live]
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -187,13 +187,13 @@ def test_a_body_too_large_is_refused_while_it_is_read(sizes: list[int], announce
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(create_app(Scripted(), max_body=1000)(scope, receive, send))
+    asyncio.run(create_app(Scripted(), limits=Limits(max_body=1000))(scope, receive, send))
     assert sent[0]["status"] == 413
     assert announced is False or len(pieces) == len(sizes)  # not even read
 
 
 def test_a_full_server_says_429_and_one_that_is_not_ready_503(live: Start) -> None:
-    provider = Scripted([Unavailable("full", retry_after=7), Unavailable("loading")])
+    provider = Scripted([Unavailable("full", retry_after=7, code="queue_full"), Unavailable("loading")])
     server = live(provider)
     full = post(server)
     provider.ready = False

@@ -172,7 +172,7 @@ def test_models_are_listed_with_what_they_hold_and_do(client: Connect) -> None:
 REFUSALS = [
     (RequestError("no", param="messages.0"), openai.BadRequestError, 400),
     (RequestError("long", code="context_length_exceeded"), openai.BadRequestError, 400),
-    (Unavailable("full", retry_after=3), openai.RateLimitError, 429),
+    (Unavailable("full", retry_after=3, code="queue_full"), openai.RateLimitError, 429),
     (ProviderError("broken"), openai.InternalServerError, 502),
     (KeyError("secret"), openai.InternalServerError, 500),
 ]

@@ -1,54 +1,136 @@
 """myna serve: the OpenAI API and the chat page."""
 
 import logging
+import math
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from rich.console import Console
 
 from myna.commands.options import LoadingFlags
-from myna.modeldir import DEFAULT
-from myna.provider.local import Loading, load
+from myna.modeldir import DEFAULT, ModelDir, find
+from myna.modeldir.cache import model_path
+from myna.provider.local import Loading, load, memory_needed
+from myna.records import MynaError
+from myna.serve import App, Guard, Keys, Limits, Loadable, key_of, open_desk, read_keys, serve
+from myna.serve.desk import Desk
+from myna.serve.logs import JsonLines
 
 
-def run(
-    model: str = DEFAULT,
-    /,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    name: str | None = None,
-    allow_host: tuple[str, ...] = (),
-    allow_origin: str | None = None,
-    loading: LoadingFlags = Loading(),
-) -> None:
-    """Serve a model until Ctrl-C: the first one finishes what was accepted, the second stops at once.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where and what to serve, and to whom.
 
-    Parameters
+    Attributes
     ----------
-    model
-        A pulled model's name, or the path of a model directory.
     host
-        Where to listen. Anything but this machine is reachable by others, and there are no keys yet.
+        Where to listen. Anything but this machine is reachable by others, and needs a key: --key-file, or MYNA_API_KEY.
     port
         The port; 0 takes a free one.
     name
-        The name clients ask for; the directory's name if left out.
+        The name clients ask for, of a single model; the directory's name if left out.
+    pin
+        A model that stays in memory whatever else is asked for.
+    memory_gb
+        Gigabytes that all loaded models may take together. When another is asked for, the least recently used go.
+    unload_after
+        Seconds without a request after which a model that is not pinned is unloaded.
     allow_host
         Another host name this server may be called by, such as the name of this machine.
     allow_origin
         A web site whose pages may call this server; "*" is any.
+    key_file
+        The keys that may call, with their limits: JSON lines (docs/api.md). MYNA_API_KEY is one more, without limits.
+    log
+        How to write the log: for people, or as JSON lines.
+    log_prompts
+        Write what clients send into the log too.
     """
-    from myna.serve import Guard, create_app, serve
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    name: str | None = None
+    pin: tuple[str, ...] = ()
+    memory_gb: float = math.inf
+    unload_after: float = math.inf
+    allow_host: tuple[str, ...] = ()
+    allow_origin: str | None = None
+    key_file: Path | None = None
+    log: Literal["text", "json"] = "text"
+    log_prompts: bool = False
+
+
+ServingFlags = Annotated[Serving, Parameter(name="*", group="Serving")]
+LimitFlags = Annotated[Limits, Parameter(name="*", group="Limits")]
+
+
+def run(
+    *models: str, serving: ServingFlags = Serving(), limits: LimitFlags = Limits(), loading: LoadingFlags = Loading()
+) -> None:
+    """Serve models until Ctrl-C: the first one finishes what was accepted, the second stops at once.
+
+    Parameters
+    ----------
+    models
+        Pulled models' names, or paths of model directories; the default model if left out. POST /v1/models/load adds
+        other pulled models.
+    """
+    _start_log(serving.log)
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
-    with screen.status(f"loading {model}"):
-        provider = load(model, loading, name=name)
+    desk = _open(models or (DEFAULT,), serving, limits, loading)
+    first, *_ = desk.models.slots
+    screen.print(f"loading {', '.join(desk.models.slots)}", markup=False)
 
     def announce(url: str) -> None:
-        body = f'{{"model": "{provider.name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-        screen.print(f"{provider.name} answers at {url}  (the chat page; the API is {url}/v1)", markup=False)
-        screen.print(f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'", markup=False)
+        body = f'{{"model": "{first}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+        headers = "-H 'Content-Type: application/json'"
+        headers += ' -H "Authorization: Bearer $MYNA_API_KEY"' if desk.keys else ""
+        screen.print(f"{first} answers at {url}  (the chat page; the API is {url}/v1)", markup=False)
+        screen.print(f"curl {url}/v1/chat/completions {headers} -d '{body}'", markup=False)
 
-    guard = Guard.of(host, allow_host, allow_origin)
-    serve(create_app(provider, guard=guard), host, port, started=announce)
-    provider.close()
+    guard = Guard.of(serving.host, serving.allow_host, serving.allow_origin)
+    serve(App(desk, guard), serving.host, serving.port, started=announce)
+
+
+def _open(models: tuple[str, ...], serving: Serving, limits: Limits, loading: Loading) -> Desk:
+    """A desk with these models, to be loaded when the server runs."""
+    named = [_loadable(model, loading, serving.name if len(models) == 1 else None) for model in models]
+    if unknown := {*serving.pin} - {one.name for one in named}:
+        raise MynaError(f"--pin {sorted(unknown)[0]}: it is none of the models to serve.")
+    desk = open_desk(
+        _keys(serving.key_file),
+        limits,
+        log_prompts=serving.log_prompts,
+        find=partial(_pulled, loading=loading),
+        budget=serving.memory_gb * 1e9,
+        idle=serving.unload_after,
+    )
+    for one in named:
+        desk.models.add(one, pinned=one.name in serving.pin)
+    return desk
+
+
+def _loadable(model: str, loading: Loading, name: str | None = None) -> Loadable:
+    name = name or ModelDir.open(find(model)).name
+    return Loadable(name, lambda: load(model, loading, name=name), lambda: memory_needed(model, loading))
+
+
+def _pulled(name: str, loading: Loading) -> Loadable:
+    """A model that a client named: pulled ones only, never a path."""
+    model_path(name)  # ModelDirError when it cannot be a name
+    return _loadable(name, loading)
+
+
+def _keys(file: Path | None) -> Keys:
+    key = os.environ.get("MYNA_API_KEY")
+    return Keys([*(read_keys(file) if file else []), *([key_of(key)] if key else [])])
+
+
+def _start_log(form: str) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if form == "json":
+        logging.getLogger().handlers[0].setFormatter(JsonLines())

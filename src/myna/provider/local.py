@@ -26,6 +26,7 @@ from myna.records import (
 if TYPE_CHECKING:
     from myna.engine.engine import Update
     from myna.engine.loop import Loop
+    from myna.model import Estimate
     from myna.modeldir import ModelDir
 
 log = logging.getLogger(__name__)
@@ -258,15 +259,28 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     return Local(Loop(engine), chat, name=name or directory.name, defaults=recommended(directory), details=details)
 
 
-def _check_memory(directory: "ModelDir", draft: "ModelDir | None", how: Loading) -> int:
-    """How many tokens of keys and values `kv_gb` holds; ModelDirError when all of it together does not fit here."""
-    from myna.model import available_memory, estimate
+def memory_needed(model: str, how: Loading = Loading()) -> int:
+    """Bytes that `load` would take. Raises ModelDirError as it does, and reads no weight."""
+    from myna.modeldir import ModelDir, find
 
-    needs, free = estimate(directory, how.precision, kv=how.kv, max_len=how.max_len), available_memory()
+    draft = ModelDir.open(find(how.draft)) if how.draft else None
+    return _needs(ModelDir.open(find(model)), draft, how).total
+
+
+def _needs(directory: "ModelDir", draft: "ModelDir | None", how: Loading) -> "Estimate":
+    from myna.model import estimate
+
+    needs = estimate(directory, how.precision, kv=how.kv, max_len=how.max_len)
     if draft:
         needs = needs.beside(estimate(draft, kv=how.kv))
-    kv_tokens = int(how.kv_gb * 2**30 / needs.kv_per_token)
-    needs = replace(needs, kv=kv_tokens * needs.kv_per_token)
+    return replace(needs, kv=int(how.kv_gb * 2**30 / needs.kv_per_token) * needs.kv_per_token)
+
+
+def _check_memory(directory: "ModelDir", draft: "ModelDir | None", how: Loading) -> int:
+    """How many tokens of keys and values `kv_gb` holds; ModelDirError when all of it together does not fit here."""
+    from myna.model import available_memory
+
+    needs, free = _needs(directory, draft, how), available_memory()
     if needs.total > free:
         who = f"{directory.name} as {needs.precision}" + (f" with {draft.name} to draft for it" if draft else "")
         raise ModelDirError(
@@ -274,7 +288,7 @@ def _check_memory(directory: "ModelDir", draft: "ModelDir | None", how: Loading)
             f"{needs.kv / 1e9:.1f} keys and values, {(needs.activations + needs.runtime) / 1e9:.1f} to work with) and "
             f"{free / 1e9:.1f} GB of memory is free. Try a smaller --kv-gb, --precision int8, or a smaller model."
         )
-    return kv_tokens
+    return needs.kv // needs.kv_per_token
 
 
 def _check_same_tokens(directory: "ModelDir", chat: Chat, draft: "ModelDir") -> None:

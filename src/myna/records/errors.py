@@ -6,7 +6,7 @@
     ├── DownloadError      a model could not be fetched
     ├── ChatError          a tokenizer or chat template cannot do what was asked
     ├── RequestError       the request is at fault; carries `param` and `code` as OpenAI's error body does
-    ├── Unavailable        not now: loading, draining or full; carries `retry_after` seconds
+    ├── Unavailable        not now: loading, draining, full or over a limit; carries `retry_after` seconds and a `code`
     └── ProviderError      a model endpoint failed; carries its HTTP `status`, or None when it never answered
 
 The command line prints one line and exits 2; the server answers in OpenAI's error shape.
@@ -44,11 +44,12 @@ class RequestError(MynaError):
 
 
 class Unavailable(MynaError):
-    """Not now: try again in `retry_after` seconds."""
+    """Not now: try again in `retry_after` seconds. `code`: "not_ready", "queue_full" or "rate_limit_exceeded"."""
 
-    def __init__(self, message: str, *, retry_after: int = 1):
+    def __init__(self, message: str, *, retry_after: int = 1, code: str = "not_ready"):
         super().__init__(message)
         self.retry_after = retry_after
+        self.code = code
 
 
 class ProviderError(MynaError):

@@ -1,15 +1,17 @@
-"""The ASGI application: routes, who may call, and every error in OpenAI's shape."""
+"""The ASGI application: routes, who may call, what runs beside them, and every error in OpenAI's shape."""
 
+import asyncio
 import logging
+import time
 import uuid
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import Match, Route, Router
 from starlette.types import Receive, Scope, Send
 
 from myna.provider import Provider
@@ -17,116 +19,172 @@ from myna.provider.wire.error import in_shape_of
 from myna.provider.wire.request import read_chat, read_completion
 from myna.provider.wire.response import ChatWriter, CompletionWriter
 from myna.records import MynaError, RequestError
+from myna.serve import ops
+from myna.serve.account import ACCOUNT, Account
 from myna.serve.answer import JsonResponse
 from myna.serve.complete import ClientGone, Completions
 from myna.serve.desk import REQUEST_ID, Desk
 from myna.serve.guard import THIS_MACHINE, Guard
+from myna.serve.keys import NO_KEYS, Keys
+from myna.serve.limits import Limits
+from myna.serve.logs import log_request
+from myna.serve.metrics import Metrics
+from myna.serve.models import Models
 from myna.serve.page import page_routes
+from myna.serve.served import Served
 
 log = logging.getLogger("myna.serve")
+GONE = 499  # nginx's status for a client that hung up; nobody receives it
+Job = Callable[[], Coroutine[Any, Any, None]]
 
 
 def create_app(
     providers: Mapping[str, Provider] | Provider,
     *,
     guard: Guard = THIS_MACHINE,
-    keepalive: float = 15.0,
-    max_body: int = 16 << 20,
+    keys: Keys = NO_KEYS,
+    limits: Limits = Limits(),
 ) -> "App":
     """An application that serves these models under their names, or one under its own.
 
-    guard       which Host and Origin may call; by default this machine only
-    keepalive   seconds of silence in a stream before a comment is sent, so that no proxy takes it for dead
-    max_body    bytes of a request's body
+    guard   which Host and Origin may call; by default this machine only
+    keys    who may call; by default whoever the guard lets
     """
-    models = providers if isinstance(providers, Mapping) else {providers.name: providers}
-    return App(Desk(models, keepalive, max_body), guard)
+    desk = open_desk(keys, limits)
+    for name, provider in (providers if isinstance(providers, Mapping) else {providers.name: providers}).items():
+        desk.models.add(provider, name=name)
+    return App(desk, guard)
+
+
+def open_desk(keys: Keys = NO_KEYS, limits: Limits = Limits(), *, log_prompts: bool = False, **models: Any) -> Desk:
+    """A desk with no model yet. `models`: the options of Models."""
+    metrics = Metrics()
+    found = Models(lambda name, provider: Served(name, provider, limits, metrics, log_prompts=log_prompts), **models)
+    metrics.watch(found)
+    return Desk(found, limits, keys, metrics)
 
 
 class App:
-    """Pure ASGI: nothing stands between a request and its disconnect."""
+    """Pure ASGI: nothing stands between a request and its disconnect. `jobs` run for as long as the server does."""
 
-    def __init__(self, desk: Desk, guard: Guard):
+    def __init__(self, desk: Desk, guard: Guard, jobs: Iterable[Job] = ()):
         self.desk = desk
         self._guard = guard
-        self._routes = Router(_routes(desk), redirect_slashes=False)
+        self._router = Router(_routes(desk), redirect_slashes=False)
+        self._jobs: list[Job] = [desk.models.keep_house, *jobs]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._routes(scope, receive, send)
-            return
-        request_id = f"req-{uuid.uuid4().hex}"
-        REQUEST_ID.set(request_id)
-        headers = Headers(scope=scope)
-        reply = _Reply(send, {"x-request-id": request_id} | self._guard.cors(headers))
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The ASGI lifespan: the jobs begin before the first request and end after the last."""
+        await receive()
+        tasks = [asyncio.create_task(self._run(job)) for job in self._jobs]
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.desk.models.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _run(self, job: Job) -> None:
         try:
-            self._guard.check(headers)
-            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-                await Response(status_code=204)(scope, receive, reply)
-                return
-            await self._routes({**scope, "app": self}, receive, reply)
+            await job()
+        except Exception as error:
+            if not isinstance(error, MynaError):
+                log.exception("a job of the server failed; the server ends")
+            self.desk.failure = error
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        account = Account(f"req-{uuid.uuid4().hex}")
+        REQUEST_ID.set(account.id)
+        ACCOUNT.set(account)
+        headers = Headers(scope=scope)
+        scope = {**scope, "app": self}
+        reply = _Reply(send, {"x-request-id": account.id} | self._guard.cors(headers))
+        try:
+            await self._admit(account, headers, scope, receive, reply)
         except ClientGone:
-            log.info("request %s: the client hung up", request_id)
+            reply.status = GONE
         except Exception as error:
             await self._refuse(error, scope, receive, reply)
+        finally:
+            account.close()
+            route = getattr(scope.get("route"), "path", "other")
+            self.desk.metrics.http.labels(route, reply.status or GONE).inc()
+            log_request(account, scope, reply.status or GONE, time.monotonic() - account.arrived)
+
+    async def _admit(self, account: Account, headers: Headers, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        self._guard.check(headers)
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            await Response(status_code=204)(scope, receive, reply)
+            return
+        if not ops.is_open(scope["path"]):
+            account.caller = self.desk.keys.identify(headers)
+        if account.caller and scope["method"] == "POST":
+            account.caller.admit()
+        await self._router(scope, receive, reply)
 
     async def _refuse(self, error: Exception, scope: Scope, receive: Receive, reply: "_Reply") -> None:
-        error = _routing_error(error, scope) if isinstance(error, HTTPException) else error
+        allow = {}
+        if isinstance(error, HTTPException):
+            allow = {"allow": self._allowed(scope)} if error.status_code == 405 else {}
+            error = _routing_error(error, scope, allow.get("allow", ""))
         if not isinstance(error, MynaError):
             log.error("request %s failed", REQUEST_ID.get(), exc_info=error)
-        if reply.started:  # too late for a status; the server closes the connection on this
+        if reply.status:  # too late for another; the server closes the connection on this
             raise error
         status, body, headers = self.desk.refusal(error)
-        await JsonResponse(in_shape_of(scope["path"], status, body), status, headers)(scope, receive, reply)
+        await JsonResponse(in_shape_of(scope["path"], status, body), status, headers | allow)(scope, receive, reply)
+
+    def _allowed(self, scope: Scope) -> str:
+        """The methods of every route at this path."""
+        routes = [r for r in self._router.routes if isinstance(r, Route) and r.matches(scope)[0] is not Match.NONE]
+        return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
 
 
 class _Reply:
-    """`send`, adding headers to the response and knowing whether it has begun."""
+    """`send`, adding headers to the response, and knowing its status once it has begun; 0 before."""
 
     def __init__(self, send: Send, headers: dict[str, str]):
         self._send, self._headers = send, headers
-        self.started = False
+        self.status = 0
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
+            self.status = message["status"]
             MutableHeaders(scope=message).update(self._headers)
         await self._send(message)
 
 
 def _routes(desk: Desk) -> list[Route]:
     async def models(_: Request) -> Response:
-        return JsonResponse({"object": "list", "data": [desk.describe(name) for name in desk.providers]})
+        return JsonResponse({"object": "list", "data": [desk.describe(name) for name in desk.models.slots]})
 
     async def model(request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in desk.providers:
+        if name not in desk.models.slots:
             desk.provider(name)
         return JsonResponse(desk.describe(name))
-
-    async def health(_: Request) -> Response:
-        """The process lives; whether it can answer is /ready."""
-        return JsonResponse({"status": "ok"})
-
-    async def ready(_: Request) -> Response:
-        if desk.ready:
-            return JsonResponse({"status": "ready"})
-        return JsonResponse({"status": "draining" if desk.draining else "loading"}, 503, {"retry-after": "2"})
 
     return [
         Route("/v1/chat/completions", Completions(desk, read_chat, ChatWriter), methods=["POST"]),
         Route("/v1/completions", Completions(desk, read_completion, CompletionWriter), methods=["POST"]),
-        Route("/v1/models", models),
-        Route("/v1/models/{name:path}", model),
-        Route("/health", health),
-        Route("/ready", ready),
+        *ops.routes(desk),
+        Route("/v1/models", models, methods=["GET"]),
+        Route("/v1/models/{name:path}", model, methods=["GET"]),
         *page_routes(),
     ]
 
 
-def _routing_error(error: HTTPException, scope: Scope) -> RequestError:
+def _routing_error(error: HTTPException, scope: Scope, allowed: str) -> RequestError:
     what = f"{scope['method']} {scope['path']}"
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
         return RequestError(f"{what}: this path takes {allowed}.", code="method_not_allowed")
     return RequestError(f"{what}: there is nothing here. See /v1/models, or / for the chat page.", code="not_found")

@@ -39,7 +39,7 @@ class Completions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.desk.admit():
-            body = await _read_body(Headers(scope=scope), receive, self.desk.max_body)
+            body = await read_body(Headers(scope=scope), receive, self.desk.max_body)
             await _unless_gone(self._answer(body, scope, receive, send), receive)
 
     async def _answer(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +107,7 @@ async def _hang_up(receive: Receive) -> None:
         pass
 
 
-async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     """The body, refused as soon as it is known to be too large."""
     announced = headers.get("content-length", "")
     size = int(announced) if announced.isascii() and announced.isdigit() else 0

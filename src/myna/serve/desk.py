@@ -6,9 +6,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from myna.provider import Provider
 from myna.provider.wire.error import write_error
 from myna.records import DEFAULTS, Json, RequestError, Sampling, Unavailable
+from myna.serve.account import ACCOUNT
+from myna.serve.keys import Keys
+from myna.serve.limits import Limits
+from myna.serve.metrics import Metrics
+from myna.serve.models import Models
+from myna.serve.served import Served
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 DEFAULTS_SHOWN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens")
@@ -16,62 +21,93 @@ DEFAULTS_SHOWN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 
 @dataclass(slots=True)
 class Desk:
-    """`active` counts requests admitted and not yet answered. `keepalive` and `max_body`: seconds and bytes."""
+    """`active` counts requests admitted and not yet answered. `failure` is why the server cannot go on."""
 
-    providers: Mapping[str, Provider]
-    keepalive: float
-    max_body: int
+    models: Models
+    limits: Limits
+    keys: Keys
+    metrics: Metrics
     draining: bool = False
     active: int = 0
+    failure: Exception | None = None
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property
+    def keepalive(self) -> float:
+        return self.limits.keepalive
+
+    @property
+    def max_body(self) -> int:
+        return self.limits.max_body
+
+    @property
+    def providers(self) -> Mapping[str, Served]:
+        """The models that are in memory, by name."""
+        return {model.name: model for model in self.models}
+
+    @property
     def ready(self) -> bool:
-        return not self.draining and all(is_ready(provider) for provider in self.providers.values())
+        """Whether no model is being loaded or broken; one that was unloaded to make room is no reason to wait."""
+        states = [slot.state for slot in self.models.slots.values()]
+        return (
+            not self.draining
+            and not {"loading", "failed"} & {*states}
+            and all(getattr(model, "ready", True) for model in self.models)
+        )
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """Count one request. Raises Unavailable while draining."""
+        """Count one request, before its body is read. Raises Unavailable while draining, or when there are too many."""
         if self.draining:
             raise Unavailable("The server is shutting down: it finishes what it has accepted.", retry_after=5)
+        account = ACCOUNT.get()
+        if self.active >= self.limits.max_active and not (account and account.background):
+            raise Unavailable(f"{self.active} requests are being answered, and no more can be.", code="queue_full")
         self.active += 1
         try:
             yield
         finally:
             self.active -= 1
 
-    def provider(self, model: str | None) -> Provider:
-        """The model a request names. With one model it may be left unnamed."""
-        if not model and len(self.providers) == 1:
-            model = next(iter(self.providers))
-        if not model or model not in self.providers:
-            names = ", ".join(sorted(self.providers))
+    def provider(self, model: str | None) -> Served:
+        """The model a request names, held for the rest of the request. With one model it may be left unnamed.
+
+        Raises Unavailable when it is not loaded (503), or when too many wait for it already (429).
+        """
+        slots = self.models.slots
+        if not model and len(slots) == 1:
+            model = next(iter(slots))
+        if not model or model not in slots:
+            names = ", ".join(sorted(slots))
             asked = f"There is no model {model!r} here." if model else "The request names no model."
             raise RequestError(f"{asked} This server has: {names}.", param="model", code="model_not_found")
-        provider = self.providers[model]
-        if not is_ready(provider):
-            raise Unavailable(f"{model} is still loading.", retry_after=2)
-        return provider
+        served = self.models.get(model)
+        account = ACCOUNT.get()
+        if not (account and account.background):
+            served.check_queue()
+        return served
 
     def describe(self, name: str) -> Json:
-        """A model as /v1/models shows it."""
-        provider = self.providers[name]
-        defaults: Sampling = getattr(provider, "defaults", Sampling())
+        """A model as /v1/models shows it. What only a loaded model knows is null until it is loaded."""
+        slot = self.models.slots[name]
+        served = slot.served
+        defaults: Sampling = getattr(served, "defaults", Sampling())
         return {
             "id": name,
             "object": "model",
             "created": self.since,
             "owned_by": "myna",
-            "context_length": getattr(provider, "max_len", None),
-            "ready": is_ready(provider),
+            "context_length": getattr(served, "max_len", None),
+            "capabilities": [*getattr(served, "capabilities", ("chat", "completions"))] if served else None,
+            "dialect": getattr(served, "dialect", None),
+            "ready": slot.state == "ready" and bool(getattr(served, "ready", True)),
+            "state": slot.state,
+            "pinned": slot.pinned,
+            "memory_bytes": slot.nbytes or None,
             "defaults": {name: getattr(defaults.resolve(DEFAULTS), name) for name in DEFAULTS_SHOWN},
-            "details": getattr(provider, "details", {}),
+            "details": getattr(served, "details", {}),
         }
 
     def refusal(self, error: Exception) -> tuple[int, Json, dict[str, str]]:
-        """(status, body, headers) of an error: not ready is a 503, ready and still refusing a 429."""
-        return write_error(error, ready=self.ready, request_id=REQUEST_ID.get())
-
-
-def is_ready(provider: Provider) -> bool:
-    return bool(getattr(provider, "ready", True))
+        """(status, body, headers) of an error."""
+        return write_error(error, request_id=REQUEST_ID.get())

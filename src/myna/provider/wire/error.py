@@ -7,16 +7,25 @@ import orjson
 
 from myna.records import ChatError, DataError, Json, MynaError, ProviderError, RequestError, Unavailable
 
-# A RequestError is 400 unless its code says otherwise.
+# A RequestError is 400 and an Unavailable 503 unless its code says otherwise.
 STATUS_OF_CODE = {
+    "invalid_api_key": 401,
     "host_not_allowed": 403,
     "origin_not_allowed": 403,
     "model_not_found": 404,
     "not_found": 404,
     "method_not_allowed": 405,
     "request_too_large": 413,
+    "queue_full": 429,
+    "rate_limit_exceeded": 429,
 }
-TYPE_OF_STATUS = {403: "permission_error", 429: "rate_limit_error", 502: "upstream_error", 503: "service_unavailable"}
+TYPE_OF_STATUS = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    502: "upstream_error",
+    503: "service_unavailable",
+}
 ANTHROPIC_TYPE_OF_STATUS = {
     401: "authentication_error",
     403: "permission_error",
@@ -28,9 +37,9 @@ ANTHROPIC_TYPE_OF_STATUS = {
 BUG = "Something went wrong inside the server; this is a bug. Its log has the details under request id {id}."
 
 
-def write_error(error: Exception, *, ready: bool = True, request_id: str = "") -> tuple[int, Json, dict[str, str]]:
+def write_error(error: Exception, *, request_id: str = "") -> tuple[int, Json, dict[str, str]]:
     """(status, body, headers). An error that is none of ours is a 500 that gives away nothing but the request's id."""
-    status, headers = _status(error, ready), {}
+    status, headers = _status(error), {}
     param, code = None, None
     message = str(error)
     if isinstance(error, RequestError):
@@ -38,7 +47,7 @@ def write_error(error: Exception, *, ready: bool = True, request_id: str = "") -
     elif isinstance(error, DataError | ChatError):
         param, code = _param_of(message), "invalid_value"
     elif isinstance(error, Unavailable):
-        code = "queue_full" if ready else "not_ready"
+        code = error.code
         headers["retry-after"] = str(error.retry_after)
     elif isinstance(error, ProviderError):
         code = "provider_failed"
@@ -67,7 +76,10 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> MynaErro
     error = _error_object(body)
     message = f"The endpoint answered {status}: {message_in(body)}"
     if status in (429, 503):
-        return Unavailable(message, retry_after=_seconds(headers.get("retry-after")))
+        usual = "rate_limit_exceeded" if status == 429 else "not_ready"
+        code = error.get("code")
+        seconds = _seconds(headers.get("retry-after"))
+        return Unavailable(message, retry_after=seconds, code=code if isinstance(code, str) else usual)
     if status in (400, 404, 413, 422):
         param, code = error.get("param"), error.get("code")
         return RequestError(
@@ -83,14 +95,14 @@ def message_in(body: bytes) -> str:
     return str(_error_object(body).get("message") or body.decode("utf-8", "replace").strip()[:500] or "no message")
 
 
-def _status(error: Exception, ready: bool) -> int:
+def _status(error: Exception) -> int:
     match error:
         case RequestError():
             return STATUS_OF_CODE.get(error.code, 400)
         case DataError() | ChatError():
             return 400
         case Unavailable():
-            return 429 if ready else 503
+            return STATUS_OF_CODE.get(error.code, 503)
         case ProviderError():
             return 502
     return 500

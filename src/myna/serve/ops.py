@@ -1,0 +1,76 @@
+"""For whoever runs the server: is it alive, is it ready, what does it count, and which models does it hold."""
+
+import time
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from myna.records import Json, RequestError
+from myna.serve.answer import JsonResponse
+from myna.serve.complete import read_body
+from myna.serve.desk import Desk
+
+OPEN = frozenset({"/", "/health", "/ready"})
+MAX_ORDER = 1 << 16  # bytes of a body that names a model
+
+
+def is_open(path: str) -> bool:
+    """Whether a path needs no key: it tells nothing, and a page must load before it can ask for one."""
+    return path in OPEN or path.startswith("/page/")
+
+
+def routes(desk: Desk) -> list[Route]:
+    async def health(_: Request) -> Response:
+        """The process lives; whether it can answer is /ready."""
+        counts = {
+            name: {"state": slot.state, "waiting": slot.served.waiting, "running": slot.served.running}
+            if slot.served
+            else {"state": slot.state}
+            for name, slot in desk.models.slots.items()
+        }
+        uptime = int(time.time()) - desk.since
+        return JsonResponse({"status": "ok", "uptime_seconds": uptime, "active": desk.active, "models": counts})
+
+    async def ready(_: Request) -> Response:
+        if desk.ready:
+            return JsonResponse({"status": "ready"})
+        return JsonResponse({"status": "draining" if desk.draining else "loading"}, 503, {"retry-after": "2"})
+
+    async def metrics(_: Request) -> Response:
+        body, kind = desk.metrics.write()
+        return Response(body, headers={"content-type": kind})
+
+    async def load(request: Request) -> Response:
+        order = await _read_order(request)
+        pinned = order.get("pinned")
+        if pinned is not None and not isinstance(pinned, bool):
+            raise RequestError("pinned: expected true or false.", param="pinned", code="invalid_type")
+        with desk.admit():
+            slot = await desk.models.load(order["model"], pinned=pinned)
+        return JsonResponse(desk.describe(slot.name))
+
+    async def unload(request: Request) -> Response:
+        order = await _read_order(request)
+        with desk.admit():
+            slot = await desk.models.unload(order["model"])
+        return JsonResponse(desk.describe(slot.name))
+
+    return [
+        Route("/health", health, methods=["GET"]),
+        Route("/ready", ready, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+        Route("/v1/models/load", load, methods=["POST"]),
+        Route("/v1/models/unload", unload, methods=["POST"]),
+    ]
+
+
+async def _read_order(request: Request) -> Json:
+    try:
+        order = orjson.loads(await read_body(request.headers, request.receive, MAX_ORDER))
+    except orjson.JSONDecodeError as e:
+        raise RequestError(f"The body is not JSON: {e}.", code="invalid_json") from None
+    if not isinstance(order, dict) or not isinstance(order.get("model"), str):
+        raise RequestError("The body must be an object that names a model.", param="model", code="invalid_type")
+    return order
