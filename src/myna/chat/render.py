@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from myna.chat.infill import find_infill
 from myna.chat.stream import CLOSE, OPEN, Reasoning, TextStream
 from myna.chat.template import ChatTemplate
 from myna.chat.tokenizer import Tokenizer, read_json, read_template
@@ -41,7 +42,7 @@ class Rendered:
     """ids and weights, one weight per id (1: train on it); segments cover the ids in order.
 
     `open_reasoning`: the prompt ends inside <think>. `continues`: the answer continues the text (a document), so its first
-    blank is its own.
+    blank is its own. `stop_ids` end the answer to this prompt, beside those that end every answer of the model.
     """
 
     ids: tuple[int, ...]
@@ -49,6 +50,7 @@ class Rendered:
     segments: tuple[Segment, ...]
     open_reasoning: bool = False
     continues: bool = False
+    stop_ids: frozenset[int] = frozenset()
 
 
 class _Arguments(dict[str, Any]):
@@ -81,6 +83,7 @@ class Chat:
     ):
         self.tokenizer = tokenizer
         self.template = template
+        self.infill = find_infill(tokenizer.special)
         self._names = names
         self._where = where
         self._opener, ends = self._probe() if template else ("", frozenset())
@@ -120,13 +123,31 @@ class Chat:
     def prompt(self, document: Document) -> Rendered:
         """A document to continue: its ids, after the bos token if the tokenizer wants one. All weights are 1.
 
-        `document.tokens`, when present, are the ids as they are.
+        `document.tokens`, when present, are the ids as they are. With a suffix it is a prompt to fill in what is between.
+        Raises RequestError if it has a suffix and the tokenizer no control tokens for it.
         """
+        if document.suffix is not None:
+            return self._gap(document.text, document.suffix)
         if document.tokens is not None:
             ids = document.tokens.ids
         else:
             ids = (*self.tokenizer.opening, *self.tokenizer.encode(document.text))
         return Rendered(ids, (1,) * len(ids), (Segment("text", document.text, 0, len(ids)),), continues=True)
+
+    def _gap(self, prefix: str, suffix: str) -> Rendered:
+        infill = self.infill
+        if infill is None:
+            raise RequestError(
+                f"{self._where} cannot fill in: its tokenizer has no control tokens for it. Leave suffix out.",
+                param="suffix",
+                code="unsupported_parameter",
+            )
+        texts = (suffix, prefix) if infill.suffix_first else (prefix, suffix)
+        first, second = (self.tokenizer.encode_run(text).ids for text in texts)
+        after = () if infill.after is None else (infill.after,)
+        ids = (*self.tokenizer.opening, infill.before, *first, infill.between, *second, *after)
+        segments = (Segment("text", "".join(texts), 0, len(ids)),)
+        return Rendered(ids, (1,) * len(ids), segments, continues=True, stop_ids=infill.stops)
 
     def text_stream(
         self, stop: tuple[str, ...] = (), *, open_reasoning: bool = False, continues: bool = False

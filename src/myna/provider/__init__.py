@@ -8,6 +8,7 @@ A provider may also have these attributes; the server reads each with a default:
 
     max_len: int | None     tokens that prompt and answer may have together
     ready: bool             False while it cannot answer yet
+    chat: Chat              its tokenizer and template, where they are in this process
     defaults: Sampling      what it does when a request says nothing (shown on the page)
     details: dict           anything else worth showing in /v1/models
 """

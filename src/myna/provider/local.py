@@ -82,7 +82,8 @@ class Local:
 
         try:
             matcher = form.matcher if form else None
-            ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=self.chat.stop_ids, form=matcher)
+            stops = self.chat.stop_ids | rendered.stop_ids
+            ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=stops, form=matcher)
         except RequestError as e:
             if e.param == "prompt" and isinstance(what, Conversation):
                 e.param = "messages"  # the engine knows prompts, the request has messages
@@ -111,7 +112,11 @@ class Local:
     def _refuse_if_hopeless(self, what: Conversation | Document) -> None:
         """Refuse by its length what no tokenizer could make fit: to count 15 MB takes half a minute and 3 GB."""
         texts = (
-            [m.text for m in what.messages] if isinstance(what, Conversation) else [] if what.tokens else [what.text]
+            [m.text for m in what.messages]
+            if isinstance(what, Conversation)
+            else []
+            if what.tokens
+            else [what.text, what.suffix or ""]
         )
         if (characters := sum(map(len, texts))) > self.max_len * LONGEST_TOKEN:
             raise RequestError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from typing import Any, Literal
 
+from myna.chat import Chat
 from myna.records import (
     CallPiece,
     Candidate,
@@ -65,6 +66,7 @@ class Scripted:
 
     split    cuts an answer into the pieces that are streamed; each piece counts as one token
     delay    seconds to wait before each piece
+    chat     a tokenizer and template, for what counts and shows tokens
 
     Tokens of a made-up answer have no ids; their log-probabilities, when asked for, are made up but always the same.
     """
@@ -77,6 +79,7 @@ class Scripted:
     ready: bool = True
     defaults: Sampling = Sampling()
     details: dict[str, Any] = field(default_factory=dict)
+    chat: Chat | None = None
     requests: list[Seen] = field(default_factory=list, init=False)
     _turns: Iterator[Turn] = field(init=False, repr=False)
 

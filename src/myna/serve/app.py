@@ -19,7 +19,7 @@ from myna.provider.wire.error import in_shape_of
 from myna.provider.wire.request import read_chat, read_completion
 from myna.provider.wire.response import ChatWriter, CompletionWriter
 from myna.records import MynaError, RequestError
-from myna.serve import ops
+from myna.serve import messages, ollama, ops, responses, tokens
 from myna.serve.account import ACCOUNT, Account
 from myna.serve.answer import JsonResponse
 from myna.serve.complete import ClientGone, Completions
@@ -177,6 +177,10 @@ def _routes(desk: Desk) -> list[Route]:
         Route("/v1/chat/completions", Completions(desk, read_chat, ChatWriter), methods=["POST"]),
         Route("/v1/completions", Completions(desk, read_completion, CompletionWriter), methods=["POST"]),
         *ops.routes(desk),
+        *responses.routes(desk),
+        *messages.routes(desk),
+        *ollama.routes(desk),
+        *tokens.routes(desk),
         Route("/v1/models", models, methods=["GET"]),
         Route("/v1/models/{name:path}", model, methods=["GET"]),
         *page_routes(),

@@ -40,13 +40,13 @@ class Completions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.desk.admit():
             body = await read_body(Headers(scope=scope), receive, self.desk.max_body)
-            await _unless_gone(self._answer(body, scope, receive, send), receive)
+            await unless_gone(self._answer(body, scope, receive, send), receive)
 
     async def _answer(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         ask = self.read(body)
         provider = self.desk.provider(ask.model)
         writer = self.write(ask, provider.name)
-        headers = {"x-ignored-params": _listed(ask.ignored)} if ask.ignored else {}
+        headers = {"x-ignored-params": listed(ask.ignored)} if ask.ignored else {}
         pause = self.desk.keepalive if ask.stream and self.frames.keepalive else math.inf
         async with Feed(provider, ask.prompts, ask.sampling, pause) as feed:
             if ask.stream:
@@ -88,7 +88,7 @@ async def _send_events(events: AsyncIterator[bytes], headers: dict[str, str], se
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _unless_gone(answer: Coroutine[Any, Any, None], receive: Receive) -> None:
+async def unless_gone(answer: Coroutine[Any, Any, None], receive: Receive) -> None:
     """Run `answer`, but give it up, in whatever phase it is, as soon as the client hangs up. Raises ClientGone."""
     working, watching = asyncio.create_task(answer), asyncio.create_task(_hang_up(receive))
     try:
@@ -123,7 +123,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     raise RequestError(f"The body is larger than {limit:,} bytes.", code="request_too_large")
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def listed(names: tuple[str, ...]) -> str:
     """Header-safe: a client chose these names."""
     safe = ("".join(c if c.isascii() and c.isprintable() and c != "," else "?" for c in name) for name in names)
     text = ",".join(safe)

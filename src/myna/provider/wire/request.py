@@ -86,6 +86,7 @@ class ChatBody(Shared):
 
 class CompletionBody(Shared):
     prompt: Any
+    suffix: str | None = None
     echo: bool | None = None
     logprobs: int | None = None
 
@@ -99,7 +100,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "parallel_tool_calls": (True,),
     "best_of": (1,),
-    "suffix": ("",),
     "audio": (),
     "reasoning_effort": (),
     "verbosity": (),
@@ -137,7 +137,8 @@ def write_request(what: Conversation | Document, sampling: Sampling, model: str)
         given["stop"] = list(given["stop"])
     body = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
     if isinstance(what, Document):
-        return "completions", body | {"prompt": list(what.tokens.ids) if what.tokens else what.text} | given
+        prompt: Json = {"prompt": list(what.tokens.ids) if what.tokens else what.text}
+        return "completions", body | prompt | ({"suffix": what.suffix} if what.suffix is not None else {}) | given
     if "logprobs" in given:
         given |= {"logprobs": True, "top_logprobs": given["logprobs"]}
     messages = [replace(m, weight=None, tokens=None, meta={}).to_json() for m in what.messages]
@@ -171,7 +172,7 @@ def read_chat(raw: bytes) -> Ask:
 def read_completion(raw: bytes) -> Ask:
     """Raises RequestError whose `param` is the dotted path of the field at fault."""
     _, body, ignored = read_body(raw, CompletionBody, UNSUPPORTED)
-    prompts = _read_prompts(body.prompt)
+    prompts = _read_prompts(body.prompt, body.suffix or None)
     if body.echo and (body.logprobs is not None or any(prompt.tokens for prompt in prompts)):
         raise unsupported("echo", True, "with logprobs, or with a prompt of token ids, it is not")
     sampling = _read_sampling(body, max_tokens=body.max_tokens, logprobs=body.logprobs)
@@ -223,7 +224,7 @@ def _check_calls(messages: tuple[Message, ...]) -> None:
             raise RequestError(f"{path}: no earlier turn made the call {message.tool_call_id!r}.", param=path)
 
 
-def _read_prompts(prompt: object) -> tuple[Document, ...]:
+def _read_prompts(prompt: object, suffix: str | None) -> tuple[Document, ...]:
     """A string, token ids, or a list of either."""
     several = isinstance(prompt, list) and prompt and not _is_id(prompt[0])
     items: list[tuple[str, Any]] = [("prompt", prompt)]
@@ -231,7 +232,10 @@ def _read_prompts(prompt: object) -> tuple[Document, ...]:
         items = [(f"prompt.{i}", one) for i, one in enumerate(prompt)]
     if len(items) > MAX_PROMPTS:
         raise RequestError(f"prompt has {len(items)} entries; at most {MAX_PROMPTS}.", param="prompt")
-    return tuple(_read_prompt(value, path) for path, value in items)
+    documents = tuple(_read_prompt(value, path) for path, value in items)
+    if suffix is not None and any(document.tokens for document in documents):
+        raise unsupported("suffix", suffix, "beside a prompt of token ids it is not; send text")
+    return tuple(replace(document, suffix=suffix) for document in documents)
 
 
 def _read_prompt(value: object, path: str) -> Document:

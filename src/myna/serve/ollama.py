@@ -1,0 +1,88 @@
+"""The part of Ollama's API that its clients need: /api/chat, generate, tags, show, ps and version."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import myna
+from myna.provider.wire.frames import LINES
+from myna.provider.wire.ollama import read_ollama_chat, read_ollama_generate, read_ollama_show
+from myna.provider.wire.ollama_writer import OllamaWriter, generate_writer, write_time
+from myna.records import Json
+from myna.serve.answer import JsonResponse
+from myna.serve.complete import Completions
+from myna.serve.desk import Desk
+from myna.serve.plain import Plain
+
+FAR = 4102444800  # the year 2100: a model here is not unloaded by the clock
+
+
+def routes(desk: Desk) -> list[Route]:
+    async def tags(_: Request) -> Response:
+        rows = [_row(desk, name) | {"modified_at": write_time(desk.since)} for name in desk.models.slots]
+        return JsonResponse({"models": rows})
+
+    async def running(_: Request) -> Response:
+        ready = [name for name in desk.providers if desk.describe(name)["ready"]]
+        return JsonResponse({"models": [_row(desk, name) | _running(desk, name) for name in ready]})
+
+    async def show(body: bytes) -> tuple[Json, tuple[str, ...]]:
+        name = read_ollama_show(body)
+        return _show(desk, name, desk.provider(name)), ()
+
+    async def version(_: Request) -> Response:
+        return JsonResponse({"version": myna.__version__})
+
+    return [
+        Route("/api/chat", Completions(desk, read_ollama_chat, OllamaWriter, LINES), methods=["POST"]),
+        Route("/api/generate", Completions(desk, read_ollama_generate, generate_writer, LINES), methods=["POST"]),
+        Route("/api/tags", tags),
+        Route("/api/ps", running),
+        Route("/api/show", Plain(desk, show), methods=["POST"]),
+        Route("/api/version", version),
+    ]
+
+
+def _row(desk: Desk, name: str) -> Json:
+    return {"name": name, "model": name, "details": _details(desk.describe(name))}
+
+
+def _running(desk: Desk, name: str) -> Json:
+    return {"context_length": desk.describe(name)["context_length"], "expires_at": write_time(FAR)}
+
+
+def _details(described: Json) -> Json:
+    family = described["details"].get("family") or ""
+    return {"family": family, "families": [family] if family else []}
+
+
+def _show(desk: Desk, name: str, provider: Any) -> Json:
+    described = desk.describe(name)
+    details = _details(described)
+    chat = getattr(provider, "chat", None)
+    template = chat.template.source if chat is not None and chat.template else ""
+    family = details["family"] or "unknown"
+    settings = (f"{key} {value}" for key, value in described["defaults"].items() if value is not None)
+    return {
+        "modelfile": "",
+        "parameters": "\n".join(settings),
+        "template": template,
+        "modified_at": write_time(desk.since),
+        "details": details,
+        "model_info": {"general.architecture": family, f"{family}.context_length": described["context_length"]},
+        "capabilities": _capabilities(chat),
+    }
+
+
+def _capabilities(chat: Any) -> list[str]:
+    """What the tokenizer and the template show that a model can do."""
+    template = chat.template if chat is not None else None
+    can = {
+        "completion": True,
+        "tools": template is not None and "tools" in template.variables,
+        "thinking": template is not None and "<think>" in template.source,
+        "insert": chat is not None and chat.infill is not None,
+    }
+    return [name for name, has in can.items() if has]
