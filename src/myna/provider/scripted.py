@@ -9,9 +9,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from myna.chat import Chat
 from myna.records import (
     CallPiece,
     Candidate,
@@ -25,6 +24,9 @@ from myna.records import (
     Sampling,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from myna.chat import Chat
 
 What = Conversation | Document
 Split = Callable[[str], Iterable[str]]
@@ -79,7 +81,7 @@ class Scripted:
     ready: bool = True
     defaults: Sampling = Sampling()
     details: dict[str, Any] = field(default_factory=dict)
-    chat: Chat | None = None
+    chat: "Chat | None" = None
     requests: list[Seen] = field(default_factory=list, init=False)
     _turns: Iterator[Turn] = field(init=False, repr=False)
 

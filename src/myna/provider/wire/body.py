@@ -39,7 +39,7 @@ def check(value: object, model: type[Body], path: str = "") -> Body:
     try:
         return model.model_validate(value)
     except ValidationError as e:
-        raise _complaint(e, path) from None
+        raise _complaint(e, value, path) from None
 
 
 def check_sampling(sampling: Sampling, *aliases: Mapping[str, str]) -> Sampling:
@@ -80,9 +80,25 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _complaint(e: ValidationError, path: str) -> RequestError:
-    first = e.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in ((path, *first["loc"]) if path else first["loc"]))
+def _complaint(e: ValidationError, value: object, path: str) -> RequestError:
+    """About the deepest field at fault: of a union's branches it is the one that was meant."""
+    found = [(_place(error["loc"], value, error["type"] == "missing"), error) for error in e.errors(include_url=False)]
+    place, first = max(found, key=lambda pair: len(pair[0]))  # the first of the longest
+    path = ".".join((path, *place) if path else place)
     if first["type"] == "missing":
         return RequestError(f"{path} is missing.", param=path, code="missing_required_parameter")
     return RequestError(f"{path}: {first['msg']}; found {shown(first['input'])}.", param=path, code="invalid_type")
+
+
+def _place(loc: tuple[int | str, ...], value: Any, missing: bool) -> tuple[str, ...]:
+    """The steps of `loc` that are steps in the body; pydantic puts the names of a union's branches between them."""
+    place = []
+    for i, step in enumerate(loc):
+        if isinstance(value, dict) and (step in value or (missing and i == len(loc) - 1)):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            continue
+        place.append(str(step))
+    return tuple(place)
