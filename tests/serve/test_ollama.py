@@ -159,7 +159,7 @@ REFUSALS: list[tuple[Any, str]] = [
     ({"options": {"repeat_last_n": 64}}, "options.repeat_last_n"),
     ({"options": {"num_predict": 0}}, "options.num_predict"),
     ({"options": {"top_p": 2}}, "options.top_p"),
-    ({"options": {"stop": [1]}}, "options.stop"),
+    ({"options": {"stop": [1]}}, "options.stop.0"),
     ({"top_logprobs": 3}, "top_logprobs"),
     ({"messages": [{"role": "queen", "content": ""}]}, "messages.0.role"),
     ({"messages": [{"role": "tool", "content": "", "tool_name": "x"}]}, "messages.0"),
