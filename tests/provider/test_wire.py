@@ -229,7 +229,7 @@ BAD_COMPLETION: list[tuple[dict[str, Any], str, str]] = [
     ({"prompt": "a", "echo": True, "logprobs": 1}, "echo", "unsupported_parameter"),
     ({"prompt": [1], "echo": True}, "echo", "unsupported_parameter"),
     ({"prompt": "a", "logprobs": True}, "logprobs", "invalid_type"),
-    ({"prompt": "a", "suffix": "b"}, "suffix", "unsupported_parameter"),
+    ({"prompt": [1], "suffix": "b"}, "suffix", "unsupported_parameter"),
     ({"prompt": "a", "best_of": 2}, "best_of", "unsupported_parameter"),
 ]
 
