@@ -228,7 +228,7 @@ def test_what_cannot_be_honoured_is_refused_by_name_in_anthropics_shape(live: St
 
 
 def test_errors_have_anthropics_types(live: Start) -> None:
-    server = live([Unavailable("full"), ZeroDivisionError("secret")])
+    server = live([Unavailable("full", code="queue_full"), ZeroDivisionError("secret")])
     kinds = [(reply.status_code, reply.json()["error"]["type"]) for reply in (post(server, {}), post(server, {}))]
     assert kinds == [(429, "rate_limit_error"), (500, "api_error")]
     assert post(server, {"model": "claude"}).json()["error"]["type"] == "not_found_error"
