@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 
 from myna.chat import TextStream
-from myna.chat.stream import TextDelta
+from myna.chat.stream import TextDelta, plain
 
 # Few symbols, so that markers, stop strings and their beginnings meet often.
 ATOMS = ["<", "<th", "<think>", "</think>", "</", "ink>", "a", "b", "ab", "aab", "\n", "你", "🙂", "\ufffd"]
@@ -21,7 +21,7 @@ def play(data: bytes, at: list[int], stop: tuple[str, ...], inside: bool) -> lis
     """The deltas of data cut at these places, each piece a token."""
     borders = sorted({0, len(data), *(i for i in at if i < len(data))})
     pieces = [data[i:j] for i, j in pairwise(borders)]
-    stream = TextStream(pieces.__getitem__, stop, open_reasoning=inside)
+    stream = TextStream(pieces.__getitem__, stop, reader=plain(inside))
     return [*(stream.push(i) for i in range(len(pieces))), stream.finish()]
 
 

@@ -31,6 +31,7 @@ from myna.records import (
     Text,
     Tokens,
     ToolCall,
+    ToolChoice,
     Unavailable,
     Usage,
     fold,
@@ -199,10 +200,15 @@ BAD_CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"logit_bias": {"5": 101}}, "logit_bias", "invalid_value"),
     ({"stream_options": {"include_usage": "yes"}}, "stream_options.include_usage", "invalid_type"),
     ({"tools": [{"type": "function"}]}, "tools.0.function", "missing_required_parameter"),
-    ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice", "unsupported_parameter"),
-    ({"tool_choice": {"type": "function"}, "tools": [TOOL]}, "tool_choice", "unsupported_parameter"),
+    ({"tools": [TOOL, TOOL]}, "tools.1.function.name", "invalid_value"),
+    ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools.0.function.name", "invalid_value"),
+    ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+    ({"tool_choice": "sometimes", "tools": [TOOL]}, "tool_choice", "invalid_type"),
+    ({"tool_choice": {"type": "function"}, "tools": [TOOL]}, "tool_choice.function", "invalid_type"),
+    ({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice.type", "unsupported_parameter"),
+    ({"tool_choice": {"type": "function", "function": {"name": "x"}}, "tools": [TOOL]}, "tool_choice", "invalid_value"),
+    ({"parallel_tool_calls": "no"}, "parallel_tool_calls", "invalid_type"),
     ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
-    ({"parallel_tool_calls": False}, "parallel_tool_calls", "unsupported_parameter"),
     ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
     ({"min_tokens": 5}, "min_tokens", "unsupported_parameter"),
 ]
@@ -263,11 +269,16 @@ def test_unknown_fields_are_listed_and_null_ones_are_nothing() -> None:
     assert read.prompts == (Conversation((Message("assistant", "x"),)),)
 
 
-def test_tool_choice_none_leaves_the_tools_out() -> None:
-    body = {"messages": [{"role": "user", "content": "x"}], "tools": [TOOL], "tool_choice": "none"}
-    (prompt,) = read_chat(orjson.dumps(body)).prompts
-    assert isinstance(prompt, Conversation)
-    assert prompt.tools == ()
+CHOICES = [None, ToolChoice(parallel=False), *(ToolChoice(mode) for mode in ("auto", "none", "required"))]
+
+
+@pytest.mark.parametrize("choice", [*CHOICES, ToolChoice("named", TOOL["function"]["name"], parallel=False)])
+def test_a_choice_of_tools_survives_the_wire(choice: ToolChoice | None) -> None:
+    talk = Conversation.ask("x", tools=(TOOL,))
+    _, body = write_request(talk, Sampling(tool_choice=choice), "m")
+    read = read_chat(orjson.dumps(body))
+    assert read.prompts == (talk,)
+    assert read.sampling.tool_choice == choice
 
 
 def test_a_call_sent_in_fragments_is_given_out_in_pieces_and_one_without_an_index_is_counted() -> None:

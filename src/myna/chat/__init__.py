@@ -4,5 +4,6 @@ from myna.chat.render import Chat, Rendered, Segment
 from myna.chat.stream import TextDelta, TextStream
 from myna.chat.template import ChatTemplate
 from myna.chat.tokenizer import Tokenizer
+from myna.chat.tools import schemas
 
-__all__ = ["Chat", "ChatTemplate", "Rendered", "Segment", "TextDelta", "TextStream", "Tokenizer"]
+__all__ = ["Chat", "ChatTemplate", "Rendered", "Segment", "TextDelta", "TextStream", "Tokenizer", "schemas"]

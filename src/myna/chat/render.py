@@ -9,19 +9,23 @@ sampling takes over: the server cannot know how a token would have merged with w
 """
 
 import json
+import os.path
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from myna.chat.dialects import FALLBACK, Dialect, choose, dialect
 from myna.chat.infill import find_infill
-from myna.chat.stream import CLOSE, OPEN, Reasoning, TextStream
+from myna.chat.scan import NOTHING, decode
+from myna.chat.stream import Calls, TextDelta, TextStream, plain
 from myna.chat.template import ChatTemplate
 from myna.chat.tokenizer import Tokenizer, read_json, read_template
 from myna.chat.traced import MARKUP, TEXT, Origin, Place, Traced, parts_of
-from myna.records import ChatError, Conversation, Document, Image, Message, RequestError, Tokens, ToolCall
+from myna.chat.tools import PROBE, PROBE_IDS, PROBE_TOOL, schemas
+from myna.records import ChatError, Conversation, Delta, Document, Image, Json, Message, RequestError, ToolCall, fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +80,40 @@ class _Turn:
 
 
 class Chat:
-    """A model's tokenizer and chat template. `stop_ids` end an answer."""
+    """A model's tokenizer and chat template. `stop_ids` end an answer; `dialect` is how the model writes tool calls."""
 
     def __init__(
-        self, tokenizer: Tokenizer, template: ChatTemplate | None, names: dict[str, str], where: str = "model"
+        self,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        names: dict[str, str],
+        where: str = "model",
+        speaks: str | None = None,
     ):
         self.tokenizer = tokenizer
         self.template = template
         self.infill = find_infill(tokenizer.special)
         self._names = names
         self._where = where
+        self.dialect = dialect(speaks or FALLBACK)
         self._opener, ends = self._probe() if template else ("", frozenset())
         self.stop_ids = frozenset(tokenizer.eos_ids) | ends
+        if template and not speaks:
+            self.dialect = self._choose_dialect(template.source)
+        special = tokenizer.special
+        self._markers = frozenset(special[marker] for marker in self.dialect.markers if marker in special)
 
     @classmethod
-    def load(cls, path: Path, template: str | None = None, clock: Callable[[], datetime] = datetime.now) -> "Chat":
-        """Read a model directory's tokenizer and chat template. `template` is used instead of the directory's.
+    def load(
+        cls,
+        path: Path,
+        template: str | None = None,
+        clock: Callable[[], datetime] = datetime.now,
+        *,
+        speaks: str | None = None,
+    ) -> "Chat":
+        """Read a model directory's tokenizer and chat template. `template` is used instead of the directory's; `speaks`
+        names the dialect of its tool calls, which else is told from the template.
 
         Raises ChatError. A base model has no template: `prompt` works, `render` says so.
         """
@@ -102,7 +124,7 @@ class Chat:
         values = {k: v.get("content") if isinstance(v, dict) else v for k, v in config.items() if k.endswith("_token")}
         names = {k: v for k, v in values.items() if isinstance(v, str)}
         try:
-            return cls(tokenizer, None if source is None else ChatTemplate(source, clock), names, str(path))
+            return cls(tokenizer, None if source is None else ChatTemplate(source, clock), names, str(path), speaks)
         except ChatError as e:
             raise ChatError(f"{path}: {e}") from None
 
@@ -117,7 +139,7 @@ class Chat:
         text, turns = self._turns(conversation, text, open_turn)
         tokens = self._tokenize(text, turns)
         weights = _weigh_others(conversation, text, tokens)
-        inside = open_turn and _inside_reasoning(text)
+        inside = open_turn and self._inside_reasoning(text)
         return Rendered(tuple(tokens.ids), tuple(weights), _segments(text, tokens.ends), open_reasoning=inside)
 
     def prompt(self, document: Document) -> Rendered:
@@ -150,11 +172,53 @@ class Chat:
         return Rendered(ids, (1,) * len(ids), segments, continues=True, stop_ids=infill.stops)
 
     def text_stream(
-        self, stop: tuple[str, ...] = (), *, open_reasoning: bool = False, continues: bool = False
+        self,
+        stop: tuple[str, ...] = (),
+        *,
+        open_reasoning: bool = False,
+        continues: bool = False,
+        tools: Mapping[str, Json] = NOTHING,
+        taken: Iterable[str] = (),
+        parallel: bool = True,
     ) -> TextStream:
-        """A stream for one candidate; pass the prompt's `open_reasoning` and `continues`."""
-        strip = self.tokenizer.strips_blank and not continues
-        return TextStream(self.tokenizer.visible, stop, open_reasoning=open_reasoning, strip_blank=strip)
+        """A stream for one candidate; pass the prompt's `open_reasoning` and `continues`, and what may be called.
+
+        tools      name -> JSON Schema of the parameters; empty: what looks like a call is text
+        taken      ids of earlier calls
+        parallel   several calls are wanted; if not, the first one ends the answer
+        """
+        parses = bool(tools or self.dialect.always) and not continues
+        reader = self.dialect.reader(tools, inside=open_reasoning) if parses else plain(open_reasoning)
+        return TextStream(
+            self._visible if parses else self.tokenizer.visible,
+            stop,
+            reader=reader,
+            calls=Calls(self.dialect.new_id, taken),
+            parallel=parallel,
+            strip_blank=self.tokenizer.strips_blank and not continues,
+        )
+
+    def _visible(self, id: int) -> bytes:
+        """The bytes the parser of calls sees: a reader's, and the markers."""
+        return self.tokenizer.piece(id) if id in self._markers else self.tokenizer.visible(id)
+
+    def _choose_dialect(self, source: str) -> Dialect:
+        calls = [replace(PROBE, id=id) for id in PROBE_IDS]
+        examples = ((call, text) for call in calls if (text := self._example(call)) is not None)
+        call, example = next(examples, (PROBE, None))
+        return choose(source, example, call)
+
+    def _example(self, call: ToolCall) -> str | None:
+        """What the template writes for a call, up to the token that ends the turn; None if it writes none."""
+        ask = Conversation.ask("a", tools=(PROBE_TOOL,))
+        try:
+            asked = str.__str__(self._text(ask, True))
+            answered = str.__str__(self._text(ask + Message("assistant", tool_calls=(call,)), False))
+        except (ChatError, RequestError):
+            return None
+        wrote = answered[len(os.path.commonprefix([asked, answered])) :]
+        end, _ = self._end_of_turn(wrote, 0, len(wrote))
+        return wrote[:end] if call.name in wrote[:end] else None
 
     def _text(self, conversation: Conversation, open_turn: bool) -> Traced:
         if self.template is None:
@@ -189,13 +253,11 @@ class Chat:
             if message.tokens is None:
                 continue
             last = i == len(conversation.messages) - 1 and not open_turn
-            faithful = turn.aligned and _says(message, *_parse_text(str.__str__(text)[turn.start : turn.end]))
+            faithful = turn.aligned and self._reads(message, str.__str__(text)[turn.start : turn.end], conversation.tools)
             if last and not faithful:
                 text = self._as_asked(conversation, i, text, turn)
             if last or faithful:
-                turn.sampled = self._evidence(
-                    message.tokens, message, i, _inside_reasoning(text[: turn.start]), open_turn
-                )
+                turn.sampled = self._evidence(conversation, i, text[: turn.start], open_turn)
         return text, turns
 
     def _as_asked(self, conversation: Conversation, i: int, text: Traced, turn: _Turn) -> Traced:
@@ -241,25 +303,38 @@ class Chat:
             return None
         return len(prompt) if len(prompt) <= first and text.startswith(prompt) else None
 
-    def _evidence(
-        self, tokens: Tokens, message: Message, i: int, open_reasoning: bool, open_turn: bool
-    ) -> tuple[int, ...] | None:
-        """The sampled ids, which must say what the message says: otherwise we would train on one and show the other.
+    def _evidence(self, conversation: Conversation, i: int, before: Traced, open_turn: bool) -> tuple[int, ...] | None:
+        """The ids that message i was sampled as after the text `before`. They must say what the message says: otherwise we
+        would train on one and show the other.
 
         None where they say more and it is history in a prompt: a stop string ended that turn, and what counts for the
         next one is what was shown.
         """
-        stream = self.text_stream(open_reasoning=open_reasoning)
-        deltas = [*(stream.push(id) for id in tokens.ids), stream.finish()]
-        text, reasoning = "".join(d.text for d in deltas), "".join(d.reasoning for d in deltas)
-        if _says(message, reasoning, text):
-            return tokens.ids
-        if open_turn and text.strip().startswith(message.text.strip()):
+        message = conversation.messages[i]
+        assert message.tokens
+        ids, inside = message.tokens.ids, self._inside_reasoning(before)
+        heard = ""
+        for tools in _callable(message, conversation.tools):
+            stream = self.text_stream(open_reasoning=inside, tools=tools)
+            deltas = [*(stream.push(id) for id in ids), stream.finish()]
+            if _says(message, deltas):
+                return ids
+            heard = "".join(delta.text for delta in deltas)
+        if open_turn and heard.strip().startswith(message.text.strip()):
             return None
         raise ChatError(
-            f"messages.{i}.tokens: the ids read {text[:80]!r}, the message says {message.text[:80]!r}. "
+            f"messages.{i}.tokens: the ids read {heard[:80]!r}, the message says {message.text[:80]!r}. "
             "Remove `tokens` to have the text tokenized, or keep the message as it was sampled."
         )
+
+    def _reads(self, message: Message, text: str, tools: Sequence[Json]) -> bool:
+        """Whether an answer as the template wrote it reads as the message."""
+        for schemas in _callable(message, tools):
+            data = text.encode()
+            stream = TextStream(lambda _: data, reader=self.dialect.reader(schemas))
+            if _says(message, [stream.push(0), stream.finish()]):
+                return True
+        return False
 
     def _tokenize(self, text: Traced, turns: list[_Turn]) -> "_Tokens":
         out = _Tokens(self.tokenizer, text)
@@ -275,6 +350,15 @@ class Chat:
             at = turn.close
         out.write(at, len(text))
         return out
+
+    def _inside_reasoning(self, text: Traced) -> bool:
+        """Whether the markup at the very end opens a reasoning block and leaves it open."""
+        if self.dialect.think is None:
+            return False
+        end = next((part for part in reversed(text.parts) if part[0]), ("", MARKUP))
+        markup = end[0] if end[1] == MARKUP else ""
+        opens, closes = self.dialect.think
+        return markup.rfind(opens) > markup.rfind(closes)
 
     def _probe(self) -> tuple[str, frozenset[int]]:
         """What opens an assistant's turn, and what ends one, read off two small conversations. Empty where the template
@@ -422,20 +506,24 @@ def _weigh_others(conversation: Conversation, text: Traced, tokens: _Tokens) -> 
     return weights
 
 
-def _inside_reasoning(text: Traced) -> bool:
-    """Whether the markup at the very end opens a reasoning block and leaves it open."""
-    end = next((part for part in reversed(text.parts) if part[0]), ("", MARKUP))
-    markup = end[0] if end[1] == MARKUP else ""
-    return markup.rfind(OPEN) > markup.rfind(CLOSE)
+def _callable(message: Message, tools: Sequence[Json]) -> Iterator[Mapping[str, Json]]:
+    """What an answer may have been able to call: the tools; and nothing, if it made no calls."""
+    known = schemas(tools) | {call.name: {} for call in message.tool_calls}
+    if known:
+        yield known
+    if not message.tool_calls:
+        yield NOTHING
 
 
-def _parse_text(text: str) -> tuple[str, str]:
-    """(reasoning, text) of an answer as a template wrote it."""
-    pieces = Reasoning().push(text, last=True)
-    return "".join(t for inside, t in pieces if inside), "".join(t for inside, t in pieces if not inside)
+def _says(message: Message, deltas: Sequence[TextDelta]) -> bool:
+    """Whether an answer reads as the message, but for white space around it, and in JSON."""
+    said = fold(Delta(text=d.text, reasoning=d.reasoning, tool_calls=d.calls) for d in deltas).candidates[0].messages[0]
+    return (
+        said.text.strip() == message.text.strip()
+        and (said.reasoning_content or "").strip() == (message.reasoning_content or "").strip()
+        and [_meaning(call) for call in said.tool_calls] == [_meaning(call) for call in message.tool_calls]
+    )
 
 
-def _says(message: Message, reasoning: str, text: str) -> bool:
-    """Whether an answer reads as the message, but for white space around it; a message's calls follow its text."""
-    same = text.strip().startswith if message.tool_calls else text.strip().__eq__
-    return bool(same(message.text.strip())) and reasoning.strip() == (message.reasoning_content or "").strip()
+def _meaning(call: ToolCall) -> tuple[str, object]:
+    return call.name, decode(call.arguments) or call.arguments

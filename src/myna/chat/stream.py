@@ -1,22 +1,28 @@
-"""From sampled ids to what a reader sees, one token at a time: bytes, characters, reasoning and text, stop strings.
+"""From sampled ids to what a reader sees, one token at a time: bytes, characters, reasoning, text and calls, stop strings.
 
 Each stage is a small transducer over its whole input, so the outcome cannot depend on how the input was cut up; what a
 stage holds back is the shortest tail that a later character could still turn into something else.
 """
 
 import codecs
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-OPEN, CLOSE = "<think>", "</think>"
+from myna.chat.scan import THINK, Begun, Ended, Reader, Said, Scanner, Steps, Thought, Wrote, overlap
+from myna.records import CallPiece
+
+OPEN, CLOSE = THINK
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """What became visible. `stopped`: a stop string was met; nothing follows, and the stop string is not shown."""
+    """What became visible. `stopped`: a stop string was met, which is not shown, or all calls that were wanted were made;
+    nothing follows."""
 
     text: str = ""
     reasoning: str = ""
+    calls: tuple[CallPiece, ...] = ()
     stopped: bool = False
 
 
@@ -32,43 +38,6 @@ class Characters:
         if self._strip_blank and data:
             data, self._strip_blank = data.removeprefix(b" "), False
         return self._decoder.decode(data, last)
-
-
-class Reasoning:
-    """Characters to (is reasoning, text) pieces. The markers are never shown, nor are the line ends around a block:
-    templates write "<think>\\n...\\n</think>\\n\\n" and put them back."""
-
-    def __init__(self, inside: bool = False):
-        self._inside = inside
-        self._held = ""
-        self._trim = inside  # line ends at the front of what comes next belong to the marker
-
-    def push(self, text: str, last: bool = False) -> list[tuple[bool, str]]:
-        if not self._inside and not self._held and not self._trim and "<" not in text:
-            return [(False, text)] if text else []
-        pieces: list[tuple[bool, str]] = []
-        rest = self._held + text
-        while True:
-            rest = rest.lstrip("\n") if self._trim else rest
-            self._trim = self._trim and not rest
-            marker = CLOSE if self._inside else OPEN
-            at = rest.find(marker)
-            if at < 0:
-                break
-            pieces.append((self._inside, rest[:at].rstrip("\n") if self._inside else rest[:at]))
-            rest = rest[at + len(marker) :]
-            self._inside, self._trim = not self._inside, True
-        self._held = "" if last else self._undecided(rest, marker)
-        shown = rest[: len(rest) - len(self._held)]
-        pieces.append((self._inside, shown.rstrip("\n") if last and self._inside else shown))
-        return [piece for piece in pieces if piece[1]]
-
-    def _undecided(self, text: str, marker: str) -> str:
-        """The tail that may yet be a marker, with the line ends before it, which go if it is."""
-        tail = text[len(text) - overlap(text, marker) :]
-        if not self._inside:
-            return tail
-        return text[len(text[: len(text) - len(tail)].rstrip("\n")) :]
 
 
 class Stops:
@@ -94,18 +63,40 @@ class Stops:
         return text[: len(text) - keep]
 
 
-def overlap(text: str, word: str) -> int:
-    """Length of the longest tail of `text` that is a proper prefix of `word`."""
-    for size in range(min(len(word) - 1, len(text)), 0, -1):
-        if text.endswith(word[:size]):
-            return size
-    return 0
+def new_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
+class Calls:
+    """Numbers an answer's calls, sees to it that each has an id, and knows whether all of them were written to their end.
+
+    `taken` are ids that the conversation already uses: a result has to name one call.
+    """
+
+    def __init__(self, new_id: Callable[[], str] = new_id, taken: Iterable[str] = ()):
+        self._new_id = new_id
+        self._taken = set(taken)
+        self.count = 0
+        self.whole = True
+
+    def piece(self, event: Begun | Wrote) -> CallPiece:
+        if isinstance(event, Wrote):
+            return CallPiece(self.count - 1, arguments=event.arguments)
+        id = event.id if event.id and event.id not in self._taken else self._new_id()
+        self._taken.add(id)
+        self.count += 1
+        return CallPiece(self.count - 1, id, event.name)
 
 
 class TextStream:
     """One candidate's answer as it is sampled: `push` each id, then `finish`.
 
-    `visible` gives the bytes of an id. Stop strings are looked for in the text and in the reasoning, each by itself.
+    visible    the bytes of an id, markers of calls included
+    reader     tells text, reasoning and calls apart; by default there are no calls
+    calls      gives calls their ids
+    parallel   whether several calls are wanted; if not, the answer is over when the first one is
+
+    Stop strings are looked for in the text and in the reasoning, each by itself; not in calls, which are data.
     """
 
     def __init__(
@@ -113,14 +104,28 @@ class TextStream:
         visible: Callable[[int], bytes],
         stop: tuple[str, ...] = (),
         *,
-        open_reasoning: bool = False,
+        reader: Reader | None = None,
+        calls: Calls | None = None,
+        parallel: bool = True,
         strip_blank: bool = False,
     ):
         self._visible = visible
         self._characters = Characters(strip_blank)
-        self._reasoning = Reasoning(open_reasoning)
+        self._reader = reader or plain()
+        self._calls = calls or Calls()
+        self._parallel = parallel
         self._text, self._thought = Stops(stop), Stops(stop)
         self.stopped = False
+
+    @property
+    def cut(self) -> bool:
+        """Whether a stop string ended the answer."""
+        return self._text.stopped or self._thought.stopped
+
+    @property
+    def called(self) -> bool:
+        """Whether there are calls, all of them written to their end."""
+        return self._calls.count > 0 and self._calls.whole
 
     def push(self, id: int) -> TextDelta:
         """What one more token makes visible."""
@@ -131,17 +136,35 @@ class TextStream:
         return self._pass(self._characters.push(b"", last=True), last=True)
 
     def _pass(self, characters: str, last: bool = False) -> TextDelta:
+        if self.stopped:
+            return TextDelta(stopped=True)
         text = reasoning = ""
-        if not self.stopped:
-            for is_reasoning, piece in self._reasoning.push(characters, last):
-                if is_reasoning:
-                    reasoning += self._thought.push(piece)
-                else:
-                    text += self._text.push(piece)
-                if self._thought.stopped or self._text.stopped:
-                    self.stopped = last = True
-                    break
-            if last:
-                reasoning += self._thought.push("", last=True)
-                text += self._text.push("", last=True)
-        return TextDelta(text, reasoning, self.stopped)
+        pieces: list[CallPiece] = []
+        for event in self._reader.push(characters, last):
+            match event:
+                case Said():
+                    text += self._text.push(event.text)
+                case Thought():
+                    reasoning += self._thought.push(event.text)
+                case Begun() | Wrote():
+                    pieces.append(self._calls.piece(event))
+                case Ended():
+                    self._calls.whole &= event.whole
+                    self.stopped = not self._parallel
+            self.stopped |= self._text.stopped or self._thought.stopped
+            if self.stopped:
+                break
+        if last or self.stopped:
+            reasoning += self._thought.push("", last=True)
+            text += self._text.push("", last=True)
+        return TextDelta(text, reasoning, tuple(pieces), self.stopped)
+
+
+def only_text(scan: Scanner) -> Steps[None]:
+    """The parser of an answer that may call nothing."""
+    yield from scan.until()
+
+
+def plain(inside: bool = False) -> Reader:
+    """Tells reasoning from text, and knows no calls."""
+    return Reader(only_text, Scanner(inside=inside))

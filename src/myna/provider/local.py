@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from myna.chat import Chat, Rendered, TextDelta, TextStream
+from myna.chat import Chat, Rendered, TextDelta, TextStream, schemas
 from myna.chat.stream import OPEN
 from myna.forms import Compiled, Compiler
 from myna.records import (
@@ -20,6 +20,7 @@ from myna.records import (
     RequestError,
     Sampled,
     Sampling,
+    ToolChoice,
     Usage,
 )
 
@@ -63,10 +64,11 @@ class Local:
     ) -> AsyncGenerator[Delta, None]:
         """See Provider.stream. Rendering runs off the event loop; the forward pass has a thread of its own."""
         self._refuse_if_hopeless(what)
-        rendered = await asyncio.to_thread(self.render, what)
         sampling = sampling.resolve(self.defaults).check()
+        what = _offered(what, sampling)
+        rendered = await asyncio.to_thread(self.render, what)
         form = await asyncio.to_thread(self._compile, what, rendered, sampling)
-        answer = _Answer(self.chat, rendered, sampling)
+        answer = _Answer(self.chat, what, rendered, sampling)
         deltas: Deltas = asyncio.Queue()
         events = asyncio.get_running_loop()
 
@@ -131,6 +133,24 @@ class Local:
         return self.chat.render(what) if isinstance(what, Conversation) else self.chat.prompt(what)
 
 
+def _offered(what: Conversation | Document, sampling: Sampling) -> Conversation | Document:
+    """The conversation with the tools that its answer may call. RequestError where there is no such tool."""
+    if isinstance(what, Document):
+        return what
+    choice = (sampling.tool_choice or ToolChoice()).check(frozenset(schemas(what.tools)))
+    if choice.mode == "none":
+        return replace(what, tools=())
+    strict = [i for i, tool in enumerate(what.tools) if tool.get("function", tool).get("strict")]
+    if choice.mode != "auto" or strict:
+        field = f"tools.{strict[0]}.function.strict" if choice.mode == "auto" else f"tool_choice {choice.mode!r}"
+        raise RequestError(
+            f"{field} is not supported: answers cannot be bound to a form yet. Leave it out.",
+            param=field.partition(" ")[0],
+            code="unsupported_parameter",
+        )
+    return what
+
+
 class _Mail:
     """News on the way from the engine's thread to event loops. A step's news go in one call: waking a loop takes a system
     call and the interpreter's lock, for which 32 streams would contend 32 times a step."""
@@ -156,11 +176,20 @@ def _hand_out(letters: list[tuple[Deltas, Delta | ProviderError]]) -> None:
 class _Answer:
     """Turns the engine's updates of one request into deltas. Lives on the engine's thread."""
 
-    def __init__(self, chat: Chat, rendered: Rendered, sampling: Sampling):
+    def __init__(self, chat: Chat, what: Conversation | Document, rendered: Rendered, sampling: Sampling):
         n = sampling.n or 1
+        talk = what if isinstance(what, Conversation) else Conversation(())
         self.tokenizer = chat.tokenizer
+        self.choice = sampling.tool_choice or ToolChoice()
         self.texts: list[TextStream] = [
-            chat.text_stream(sampling.stop or (), open_reasoning=rendered.open_reasoning, continues=rendered.continues)
+            chat.text_stream(
+                sampling.stop or (),
+                open_reasoning=rendered.open_reasoning,
+                continues=rendered.continues,
+                tools=schemas(talk.tools),
+                taken=[call.id for message in talk.messages for call in message.tool_calls],
+                parallel=self.choice.parallel,
+            )
             for _ in range(n)
         ]
         self.stopped = [False] * n
@@ -180,12 +209,19 @@ class _Answer:
         finish = "stop" if text.stopped else update.finish_reason
         if finish is not None:
             rest = TextDelta() if text.stopped else self.texts[k].finish()
-            text = TextDelta(text.text + rest.text, text.reasoning + rest.reasoning)
+            text = TextDelta(text.text + rest.text, text.reasoning + rest.reasoning, text.calls + rest.calls)
+            finish = self._reason(k, finish)
             self.running -= 1
         usage = None
         if self.running == 0:
             usage = Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
-        return Delta(k, text.text, text.reasoning, tokens=(token,), finish_reason=finish, usage=usage)
+        return Delta(k, text.text, text.reasoning, text.calls, (token,), finish, usage)
+
+    def _reason(self, candidate: int, finish: str) -> str:
+        """As OpenAI has it: an answer that ended by itself after its calls ends with tool_calls, but with stop where the
+        request named the tool."""
+        called = finish == "stop" and self.texts[candidate].called and not self.texts[candidate].cut
+        return "tool_calls" if called and self.choice.mode != "named" else finish
 
     def _alternatives(self, top: tuple[tuple[int, float], ...]) -> tuple[Sampled, ...]:
         return tuple(Sampled(id, self.tokenizer.piece(id), logprob) for id, logprob in top)
@@ -218,6 +254,8 @@ class Loading:
     draft
         A smaller model with the same vocabulary that guesses for this one where that pays, as do repetitions by themselves.
         A pulled model's name, or the path of a model directory.
+    dialect
+        How the model writes tool calls: hermes, mistral, ... Unset is told from its chat template; /v1/models shows it.
     """
 
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4", "mixed", "reference"] = "auto"
@@ -228,6 +266,7 @@ class Loading:
     prefix_cache: bool = True
     draft_rows: int = 16
     draft: str | None = None
+    dialect: str | None = None
 
 
 def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Local:
@@ -247,7 +286,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     if draft and (how.precision == REFERENCE or not how.draft_rows):
         raise MynaError("--draft guesses; --precision reference and --draft-rows 0 do not. Leave one of them out.")
     kv_tokens = _check_memory(directory, draft, how)
-    chat = Chat.load(directory.path)
+    chat = Chat.load(directory.path, speaks=how.dialect)
     if draft:
         _check_same_tokens(directory, chat, draft)
     decoder = load_model(directory, how.precision, how.max_len, how.kv)
@@ -260,7 +299,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
         draft=load_model(draft, kv=how.kv) if draft else None,
         runner=runner_for(how.precision),
     )
-    details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}
+    details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens, "dialect": chat.dialect.name}
     return Local(Loop(engine), chat, name=name or directory.name, defaults=recommended(directory), details=details)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from myna.provider.wire.body import check_sampling, read_body, read_stop, shown, unsupported
+from myna.provider.wire.tools import Tool, read_choice, write_choice
 from myna.records import Conversation, DataError, Document, Json, Message, RequestError, Sampling, Tokens
 
 MAX_PROMPTS = 1024
@@ -62,23 +63,11 @@ class Shared(BaseModel):
     ignore_eos: bool | None = None
 
 
-class Function(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class Tool(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow")
-    type: Literal["function"]
-    function: Function
-
-
 class ChatBody(Shared):
     messages: list[dict[str, Any]]
     tools: list[Tool] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
@@ -98,7 +87,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
-    "parallel_tool_calls": (True,),
     "best_of": (1,),
     "audio": (),
     "reasoning_effort": (),
@@ -143,7 +131,7 @@ def write_request(what: Conversation | Document, sampling: Sampling, model: str)
         given |= {"logprobs": True, "top_logprobs": given["logprobs"]}
     messages = [replace(m, weight=None, tokens=None, meta={}).to_json() for m in what.messages]
     return "chat/completions", body | {"messages": messages} | (
-        {"tools": list(what.tools)} if what.tools else {}
+        {"tools": list(what.tools)} | write_choice(sampling.tool_choice) if what.tools else {}
     ) | given
 
 
@@ -151,8 +139,7 @@ def read_chat(raw: bytes) -> Ask:
     """Raises RequestError whose `param` is the dotted path of the field at fault."""
     json, body, ignored = read_body(raw, ChatBody, UNSUPPORTED)
     tools = tuple(json.get("tools") or ())
-    if body.tool_choice not in (None, "auto", "none"):
-        raise unsupported("tool_choice", body.tool_choice, "only 'auto' and 'none' are")
+    choice = read_choice(body.tools or [], body.tool_choice, body.parallel_tool_calls)
     messages, surplus = _read_messages(json["messages"])
     if body.top_logprobs is not None and not body.logprobs:
         raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
@@ -164,8 +151,9 @@ def read_chat(raw: bytes) -> Ask:
         {"logprobs": "top_logprobs"},
         max_tokens=body.max_completion_tokens if body.max_tokens is None else body.max_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        tool_choice=choice,
     )
-    conversation = Conversation(messages, tools=() if body.tool_choice == "none" else tools)
+    conversation = Conversation(messages, tools=tools)
     return _ask(body, (conversation,), sampling, (*ignored, *surplus))
 
 

@@ -1,0 +1,109 @@
+"""How models write tool calls: one file per syntax, found by its name. A dialect says
+
+SIGNS                     what a chat template of this syntax holds; () is never chosen by its template
+parse(scan)               reads an answer: text, reasoning, calls                                     (chat/scan.py)
+write(calls)              calls as the model writes them, in pieces: Own is the model's words, the rest markup
+grammar(tools, several)   what the answer must be when it has to call                                 (chat/dialects/_lark.py)
+MARKERS (optional)        control tokens that the parser has to see; a tokenizer hides them from readers
+THINK (optional)          what opens and closes reasoning, if not <think> and </think>; None: `parse` knows by itself
+ALWAYS (optional)         the syntax frames every answer, so that it is parsed even where nothing can be called
+new_id() (optional)       an id for a call, where the chat template is particular about them
+
+A dialect is a module; there is nothing to inherit. What its `parse` makes of what its `write` writes is the same calls.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from myna.chat.scan import NOTHING, THINK, Begun, Reader, Said, Scanner, Steps, Thought, Wrote, decode
+from myna.chat.stream import new_id, only_text
+from myna.records import ChatError, Json, ToolCall
+
+FALLBACK = "generic"
+
+
+class Own(str):
+    """The model's own words within what a dialect writes: a name, arguments."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that may be called. `parameters`: the JSON Schema of its arguments, an object's."""
+
+    name: str
+    parameters: Json
+    description: str = ""
+    strict: bool = False
+
+
+def dialects() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A dialect's module, with what it leaves out filled in."""
+
+    name: str
+    signs: tuple[str, ...]
+    parse: Callable[[Scanner], Steps[None]]
+    write: Callable[[Sequence[ToolCall]], Iterable[str]]
+    markers: frozenset[str]
+    think: tuple[str, str] | None
+    always: bool
+    new_id: Callable[[], str]
+
+    def reader(self, tools: Mapping[str, Json] = NOTHING, *, inside: bool = False) -> Reader:
+        """A parser for one answer. Where nothing can be called, all but reasoning is text."""
+        scanner = Scanner(tools, think=self.think, inside=inside)
+        return Reader(self.parse if tools or self.always else only_text, scanner)
+
+
+def dialect(name: str) -> Dialect:
+    """The dialect of that name. ChatError says which there are."""
+    known = dialects()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Closest: {close[0]}." if close else ""
+        raise ChatError(f"there is no dialect {name[:60]!r}.{hint} There are: {', '.join(known)}.")
+    module = importlib.import_module(f"{__name__}.{name}")
+    return Dialect(
+        name,
+        module.SIGNS,
+        module.parse,
+        module.write,
+        frozenset(getattr(module, "MARKERS", ())),
+        getattr(module, "THINK", THINK),
+        getattr(module, "ALWAYS", False),
+        getattr(module, "new_id", new_id),
+    )
+
+
+def choose(template: str, example: str | None, call: ToolCall) -> Dialect:
+    """The dialect of a chat template, by its source and by how it wrote `call` (None if it would not).
+
+    What it wrote decides: a dialect is right if it reads the call back. Of several the one with the most signs in the
+    source is taken, as is the one with the most signs where the template writes no calls.
+    """
+    every = [dialect(name) for name in dialects()]
+    likely = [d for d in every if d.signs and all(sign in template for sign in d.signs)]
+    likely.sort(key=lambda d: (len(d.signs), sum(map(len, d.signs))), reverse=True)
+    fallback = dialect(FALLBACK)
+    if example is None:
+        return likely[0] if likely else fallback
+    others = [d for d in every if d not in likely and d.name != FALLBACK]
+    return next((d for d in (*likely, *others, fallback) if reads(d, example, call)), likely[0] if likely else fallback)
+
+
+def reads(dialect: Dialect, text: str, call: ToolCall) -> bool:
+    """Whether `text` is just this call to the dialect, and nothing is said beside it."""
+    events = dialect.reader({call.name: {}}).push(text, last=True)
+    names = [event.name for event in events if isinstance(event, Begun)]
+    arguments = "".join(event.arguments for event in events if isinstance(event, Wrote))
+    said = any(isinstance(event, Said | Thought) for event in events)
+    return names == [call.name] and not said and decode(arguments) == decode(call.arguments)
