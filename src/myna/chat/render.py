@@ -9,7 +9,6 @@ sampling takes over: the server cannot know how a token would have merged with w
 """
 
 import json
-import os.path
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +22,8 @@ from myna.chat.scan import NOTHING, decode
 from myna.chat.stream import Calls, TextDelta, TextStream, plain
 from myna.chat.template import ChatTemplate
 from myna.chat.tokenizer import Tokenizer, read_json, read_template
-from myna.chat.traced import MARKUP, TEXT, Origin, Place, Traced, parts_of
 from myna.chat.tools import PROBE, PROBE_IDS, PROBE_TOOL, schemas
+from myna.chat.traced import MARKUP, TEXT, Origin, Place, Traced, parts_of
 from myna.records import ChatError, Conversation, Delta, Document, Image, Json, Message, RequestError, ToolCall, fold
 
 
@@ -216,7 +215,8 @@ class Chat:
             answered = str.__str__(self._text(ask + Message("assistant", tool_calls=(call,)), False))
         except (ChatError, RequestError):
             return None
-        wrote = answered[len(os.path.commonprefix([asked, answered])) :]
+        pairs = zip(asked, answered, strict=False)
+        wrote = answered[next((i for i, (a, b) in enumerate(pairs) if a != b), len(asked)) :]
         end, _ = self._end_of_turn(wrote, 0, len(wrote))
         return wrote[:end] if call.name in wrote[:end] else None
 
@@ -253,7 +253,9 @@ class Chat:
             if message.tokens is None:
                 continue
             last = i == len(conversation.messages) - 1 and not open_turn
-            faithful = turn.aligned and self._reads(message, str.__str__(text)[turn.start : turn.end], conversation.tools)
+            faithful = turn.aligned and self._reads(
+                message, str.__str__(text)[turn.start : turn.end], conversation.tools
+            )
             if last and not faithful:
                 text = self._as_asked(conversation, i, text, turn)
             if last or faithful:
@@ -314,8 +316,8 @@ class Chat:
         assert message.tokens
         ids, inside = message.tokens.ids, self._inside_reasoning(before)
         heard = ""
-        for tools in _callable(message, conversation.tools):
-            stream = self.text_stream(open_reasoning=inside, tools=tools)
+        for known in _callable(message, conversation.tools):
+            stream = self.text_stream(open_reasoning=inside, tools=known)
             deltas = [*(stream.push(id) for id in ids), stream.finish()]
             if _says(message, deltas):
                 return ids
@@ -329,9 +331,9 @@ class Chat:
 
     def _reads(self, message: Message, text: str, tools: Sequence[Json]) -> bool:
         """Whether an answer as the template wrote it reads as the message."""
-        for schemas in _callable(message, tools):
-            data = text.encode()
-            stream = TextStream(lambda _: data, reader=self.dialect.reader(schemas))
+        data = text.encode()
+        for known in _callable(message, tools):
+            stream = TextStream(lambda _: data, reader=self.dialect.reader(known))
             if _says(message, [stream.push(0), stream.finish()]):
                 return True
         return False

@@ -1,7 +1,7 @@
 """A request on the wire: a conversation (chat) or documents (completions), with how to sample."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 

@@ -55,6 +55,6 @@ def _read_choice(choice: object, parallel: bool) -> ToolChoice:
         function = Fields(choice, "tool_choice").take("function", dict)
         return ToolChoice("named", Fields(function, "tool_choice.function").take("name", str), parallel)
     except DataError as e:
-        forms = "'auto', 'none', 'required' or {\"type\": \"function\", \"function\": {\"name\": ...}}"
+        forms = '\'auto\', \'none\', \'required\' or {"type": "function", "function": {"name": ...}}'
         path = str(e).partition(": ")[0]
         raise RequestError(f"{e}. A choice is {forms}.", param=path, code="invalid_type") from None
