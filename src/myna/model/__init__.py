@@ -1,18 +1,21 @@
-"""One decoder for every family, its memories, and loading it from a model directory."""
+"""One decoder for every family and one encoder, their memories, and loading it from a model directory."""
 
 from myna.model.decoder import Decoder
+from myna.model.encoder import Encoder
 from myna.model.fit import Estimate, estimate
-from myna.model.load import REFERENCE, describe, hf_state, load_model
+from myna.model.load import REFERENCE, describe, hf_state, load_encoder, load_model
 from myna.model.machine import available_memory
-from myna.model.memory import Cache, Causal, Memory, visible, weigh
+from myna.model.memory import Apart, Cache, Causal, Memory, visible, weigh
 from myna.model.spec import AttentionRule, MoE, Norm, Rope, Spec
 
 __all__ = [
     "REFERENCE",
+    "Apart",
     "AttentionRule",
     "Cache",
     "Causal",
     "Decoder",
+    "Encoder",
     "Estimate",
     "Memory",
     "MoE",
@@ -23,6 +26,7 @@ __all__ = [
     "describe",
     "estimate",
     "hf_state",
+    "load_encoder",
     "load_model",
     "visible",
     "weigh",

@@ -18,8 +18,8 @@ RUNTIME = 275 << 20
 TORCH_KERNELS = 60 << 20
 # The tokenizer's tables: 60 MiB for a vocabulary of 49,152, 165 MiB for one of 151,936.
 TOKENIZER_PER_TOKEN = 1200
-# Kept float32 in every precision (moe.py says why; learned positions are added, never multiplied).
-ALWAYS_FLOAT32 = ("places.weight", ".router.weight", ".shared_gate.weight")
+# Kept float32 in every precision (moe.py says why; learned positions and token types are added, never multiplied).
+ALWAYS_FLOAT32 = ("places.weight", "kinds.weight", ".router.weight", ".shared_gate.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def weight_bytes(spec: Spec, precision: str, max_len: int, formats: Mapping[str,
 
 
 def _slot_bytes(path: str, slot: Slot, precision: str, pieces: Pieces | None) -> int:
-    if slot.columns is None or path.endswith(ALWAYS_FLOAT32):
+    if slot.columns is None or path.endswith(ALWAYS_FLOAT32) or path.startswith("score."):
         return 4 * prod(slot.shape)
     if precision in ITEM_BYTES:
         return ITEM_BYTES[precision] * prod(slot.shape)

@@ -1,7 +1,7 @@
-"""A model directory -> a decoder in memory, and a decoder -> tensors under their Hugging Face names.
+"""A model directory -> a decoder or an encoder in memory, and a decoder -> tensors under their Hugging Face names.
 
 Nothing is read before names and shapes agree with config.json. Weights are decoded in chunks of rows straight into their
-final precision, and the pages of the file are given back as they are read, so loading needs the finished decoder and
+final precision, and the pages of the file are given back as they are read, so loading needs the finished model and
 little more. What was packed is kept on disk (modeldir/packed.py); later starts map it and read no weight.
 """
 
@@ -20,6 +20,7 @@ from myna.kernels import library
 from myna.model.blocks import DENSE
 from myna.model.config import Config
 from myna.model.decoder import Decoder
+from myna.model.encoder import Encoder
 from myna.model.families import family, read_spec
 from myna.model.linear import AnyLinear, Linear, MakeLinear, PackedLinear, int8_linear
 from myna.model.names import Part, check_names, parts
@@ -57,35 +58,59 @@ def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None
     ModelDirError names a tensor that is missing, extra or misshaped, or the setting that cannot be.
     """
     spec, stored = describe(directory)
+    if spec.encoder:
+        raise ModelDirError(
+            f"{directory.name} is an encoder ({spec.family}): it makes embeddings or scores and answers nobody. "
+            f"Use it with `myna embed --model {directory.name}`, or serve it beside a model with --embed."
+        )
     kept, precision = pick_kv(stored, kv, precision), pick_precision(stored, precision)
     max_len = pick_length(spec, max_len)
-    formats = formats_of(spec, stored, precision)
     with torch.device("meta"):
         decoder = Decoder(spec, MAKE[precision], max_len, kept)
-        for path, pieces in formats.items():
-            module = decoder.get_submodule(path.removesuffix(".weight"))
-            if isinstance(module, PackedLinear):
-                module.lay_out(pieces)
-    if formats and directory.weights.sources:
-        _map_packed(decoder, directory, stored, precision)
-    else:
-        _fill_all(decoder, stored)
+    _fill(decoder, directory, stored, precision)
     return decoder.requires_grad_(False).eval()
 
 
-def _map_packed(decoder: Decoder, directory: ModelDir, stored: Mapping[str, Stored], precision: str) -> None:
+@torch.inference_mode(False)
+def load_encoder(directory: ModelDir, precision: str = "auto", max_len: int | None = None) -> Encoder:
+    """The encoder of a model directory, as `load_model` loads decoders."""
+    spec, stored = describe(directory)
+    if not spec.encoder:
+        raise ModelDirError(f"{directory.name} is a decoder ({spec.family}), not an encoder; load it as one.")
+    precision = pick_precision(stored, precision)
+    with torch.device("meta"):
+        encoder = Encoder(spec, MAKE[precision], pick_length(spec, max_len))
+    _fill(encoder, directory, stored, precision)
+    return encoder.requires_grad_(False).eval()
+
+
+def _fill(model: Decoder | Encoder, directory: ModelDir, stored: dict[str, Stored], precision: str) -> None:
+    """Give a model made on the meta device its weights."""
+    formats = formats_of(model.spec, stored, precision)
+    for path, pieces in formats.items():
+        module = model.get_submodule(path.removesuffix(".weight"))
+        if isinstance(module, PackedLinear):
+            with torch.device("meta"):
+                module.lay_out(pieces)
+    if formats and directory.weights.sources:
+        _map_packed(model, directory, stored, precision)
+    else:
+        _fill_all(model, stored)
+
+
+def _map_packed(model: Decoder | Encoder, directory: ModelDir, stored: Mapping[str, Stored], precision: str) -> None:
     """Map the packed tensors that an earlier start kept on disk; the first one packs and keeps them."""
-    maker = f"{_code()} {decoder.spec}"
+    maker = f"{_code()} {model.spec}"
     packed = Packed.of(directory.path, directory.weights.sources, precision, maker)
     wanted = {
-        name: (KINDS[str(t.dtype).removeprefix("torch.")], tuple(t.shape)) for name, t in decoder.state_dict().items()
+        name: (KINDS[str(t.dtype).removeprefix("torch.")], tuple(t.shape)) for name, t in model.state_dict().items()
     }
     found = packed.read(wanted)
     if found is not None:
-        decoder.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()}, assign=True)
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()}, assign=True)
         return
-    _fill_all(decoder, stored)
-    packed.write({name: tensor.numpy() for name, tensor in decoder.state_dict().items()})
+    _fill_all(model, stored)
+    packed.write({name: tensor.numpy() for name, tensor in model.state_dict().items()})
 
 
 @cache
@@ -96,11 +121,11 @@ def _code() -> str:
     return hashlib.blake2b(b"\0".join(sources), digest_size=12).hexdigest()
 
 
-def _fill_all(decoder: Decoder, stored: Mapping[str, Stored]) -> None:
+def _fill_all(model: Decoder | Encoder, stored: Mapping[str, Stored]) -> None:
     """Memory for every tensor that has none, which is touched when it is filled; then the weights, from disk."""
     # What Decoder computes itself (rotary tables) is real already.
-    decoder._apply(lambda t: _memory(t) if t.is_meta else t)
-    _in_parallel(job for part in _parts(decoder.spec) for job in _jobs(decoder, part, stored[part.name]))
+    model._apply(lambda t: _memory(t) if t.is_meta else t)
+    _in_parallel(job for part in _parts(model.spec) for job in _jobs(model, part, stored[part.name]))
 
 
 def _memory(like: Tensor) -> Tensor:
@@ -116,7 +141,10 @@ def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:
     spec = read_spec(Config(directory.config, str(directory.path / "config.json")))
     rename = getattr(family(spec.family), "rename", lambda name: name)
     stored = {new: tensor for name, tensor in directory.weights.items() if (new := rename(name)) is not None}
-    if spec.tied and HEAD in stored:
+    if spec.encoder:
+        places, heads = {part.name for part in _parts(spec)}, family(spec.family).HEADS
+        stored = {name: tensor for name, tensor in stored.items() if name in places or not name.startswith(heads)}
+    elif spec.tied and HEAD in stored:
         spec, stored = _with_own_head(spec, stored)
     check_names(_parts(spec), {name: tensor.shape for name, tensor in stored.items()}, str(directory.path))
     return spec, stored
@@ -190,23 +218,23 @@ def _with_own_head(spec: Spec, stored: dict[str, Stored]) -> tuple[Spec, dict[st
     return spec.untied(), stored
 
 
-def _jobs(decoder: Decoder, part: Part, stored: Stored) -> Iterator[Callable[[], object]]:
-    """The pieces of work, none larger than a chunk of rows, that read one tensor into its rows of the decoder's."""
+def _jobs(model: Decoder | Encoder, part: Part, stored: Stored) -> Iterator[Callable[[], object]]:
+    """The pieces of work, none larger than a chunk of rows, that read one tensor into its rows of the model's."""
     if len(part.shape) == 1:
-        vector = decoder.get_parameter(part.path).data[part.start : part.start + part.shape[0]]
+        vector = model.get_parameter(part.path).data[part.start : part.start + part.shape[0]]
         yield lambda: vector.copy_(read_rows(stored, slice(0, 1)))
         return
-    module = decoder.get_submodule(part.path.removesuffix(".weight"))
+    module = model.get_submodule(part.path.removesuffix(".weight"))
     assert isinstance(module, AnyLinear), part.path
     # The disk may hold columns by rows (GPT-2), and GGUF may have turned that round again.
     if part.turned != (stored.adjust == "transpose"):
         yield lambda: module.fill(part.start, read_rows(stored, slice(None)).T.contiguous())
         return
     for rows in chunks(stored, part.fused):
-        yield partial(_fill, module, part.start, stored, rows)
+        yield partial(_fill_rows, module, part.start, stored, rows)
 
 
-def _fill(module: AnyLinear, start: int, stored: Stored, rows: slice) -> None:
+def _fill_rows(module: AnyLinear, start: int, stored: Stored, rows: slice) -> None:
     start += rows.start
     if isinstance(module, PackedLinear) and EXACT.get(stored.kind) is module.format_at(start) and not stored.adjust:
         module.fill_grouped(start, regroup(stored.kind, raw_rows(stored, rows)))

@@ -1,9 +1,11 @@
-"""What attention reads besides the tokens of this step: nothing (Causal) or a contiguous cache (Cache). The engine brings
-pages. A memory has one method:
+"""What attention reads besides the tokens of this step: nothing (Causal, Apart) or a contiguous cache (Cache). The engine
+brings pages. A memory has one method:
 
     attend(layer, q[..., H, D], k[..., K, D], v[..., K, D], positions[...], rule) -> [..., H, D]
 """
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Protocol
 
 import torch
@@ -29,6 +31,36 @@ class Causal:
             steps = torch.arange(q.shape[-2], device=q.device)
             out = weigh(q, k, v, visible(steps, steps, rule.window), rule)
         return out.transpose(-3, -2)
+
+
+class Apart:
+    """No memory: texts of these lengths, one after the other in flat rows, each of which sees itself alone. `causal`: a token
+    sees those before it; else all of its text. q, k, v [rows, heads, D]; differentiable.
+
+    Nothing is padded, so nothing has to be hidden; neighbours of one length attend in one call.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, causal: bool):
+        self.groups = [(length, len(list(texts))) for length, texts in groupby(lengths)]
+        self.causal = causal
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, rule: AttentionRule) -> Tensor:
+        outs = []
+        sizes = [length * count for length, count in self.groups]
+        for group, *rows in zip(self.groups, *(x.split(sizes) for x in (q, k, v)), strict=True):
+            length, count = group
+            q, k, v = (x.unflatten(0, (count, length)) for x in rows)
+            seen = Causal().attend(layer, q, k, v, positions, rule) if self.causal else _attend_all(q, k, v, rule)
+            outs.append(seen.flatten(0, 1))
+        return torch.cat(outs)
+
+
+def _attend_all(q: Tensor, k: Tensor, v: Tensor, rule: AttentionRule) -> Tensor:
+    """q, k, v [B, T, heads, D]: every token sees every token of its row."""
+    assert rule.window is None, "an encoder with windows"
+    assert rule.softcap is None, "an encoder with soft caps"
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, scale=rule.scale, enable_gqa=True).transpose(1, 2)
 
 
 class Cache:

@@ -1,4 +1,4 @@
-"""What a decoder is made of, in about a dozen fields. families/<model_type>.py reads one from config.json.
+"""What a transformer is made of, in about a dozen fields. families/<model_type>.py reads one from config.json.
 
 Shape letters used in this room: B batch, T time, C channels (`width`), H query heads, K key-value heads, D head size,
 F feed-forward size (`hidden`), V vocabulary, E experts, N rows and K columns of a weight.
@@ -80,9 +80,23 @@ class MoE:
     dense: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bidirectional:
+    """What makes an encoder of it (Devlin et al. 2019): every token sees its whole text, and norms come after what attention
+    and MLP add.
+
+    `kinds` is how many token types there are (0 the first text, 1 the second); the first token's position is `first`
+    (RoBERTa counts on from its padding id); `labels` are the outputs of a sequence classification head, 0 for none.
+    """
+
+    kinds: int
+    first: int = 0
+    labels: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One tensor of the decoder: the rows of each part fused into it, and its columns (None: a vector)."""
+    """One tensor of the model: the rows of each part fused into it, and its columns (None: a vector)."""
 
     rows: tuple[int, ...]
     columns: int | None = None
@@ -94,7 +108,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A decoder-only transformer. `rules` holds one attention rule a layer.
+    """A decoder-only transformer, or an encoder-only one where `encoder` is set. `rules` holds one attention rule a layer.
 
     `rope` None means learned positions (GPT-2); `local_rope`, when set, serves the layers that have a window (Gemma 3).
     `gated` MLPs compute down(act(gate) * up), plain ones down(act(up)). `post_norms` also normalises what attention and
@@ -123,6 +137,7 @@ class Spec:
     tied: bool = False
     embed_scale: float = 1.0
     softcap: float | None = None
+    encoder: Bidirectional | None = None
 
     def with_window(self, window: int | None, local: tuple[bool, ...] | None = None) -> "Spec":
         """The same spec with the window in every layer, or in those where `local` is true."""
@@ -134,7 +149,9 @@ class Spec:
         return replace(self, tied=False)
 
     def kv_bytes(self, kept: str) -> int:
-        """What the keys and values of one token take, over all layers, kept as float32, bfloat16 or int8."""
+        """What the keys and values of one token take, over all layers, kept as float32, bfloat16 or int8. An encoder keeps none."""
+        if self.encoder:
+            return 0
         return 2 * self.layers * self.kv_heads * PageFormat(kept, self.head_dim).nbytes // BLOCK
 
     def sparse(self, layer: int) -> bool:
@@ -146,15 +163,17 @@ class Spec:
         return self.local_rope is not None and self.rules[layer].window is not None
 
     def slots(self) -> Iterator[tuple[str, Slot]]:
-        """Every tensor of the decoder by its path in memory, largest structure first. Decoder has exactly these."""
+        """Every tensor of the model by its path in memory, largest structure first. Decoder or Encoder has exactly these."""
         yield "embed.weight", Slot((self.vocab,), self.width)
         if self.rope is None:
-            yield "places.weight", Slot((self.max_len,), self.width)
+            yield "places.weight", Slot((self.max_len + (self.encoder.first if self.encoder else 0),), self.width)
         for layer in range(self.layers):
             for path, slot in self._layer_slots(layer):
                 yield f"layers.{layer}.{path}", slot
         yield from self._norm_slots("norm", self.width)
-        if not self.tied:
+        if self.encoder:
+            yield from self._encoder_slots(self.encoder)
+        elif not self.tied:
             yield "head.weight", Slot((self.vocab,), self.width)
 
     def parameters(self) -> int:
@@ -169,6 +188,13 @@ class Spec:
         sparse = sum(self.sparse(layer) for layer in range(self.layers))
         expert = sum(prod(slot.shape) for _, slot in self._mlp_slots("", self.moe.hidden))
         return self.parameters() - idle * sparse * expert
+
+    def _encoder_slots(self, encoder: Bidirectional) -> Iterator[tuple[str, Slot]]:
+        """`norm` is that of the embeddings."""
+        yield "kinds.weight", Slot((encoder.kinds,), self.width)
+        if encoder.labels:
+            yield from _linear("score.dense", (self.width,), self.width, True)
+            yield from _linear("score.out", (encoder.labels,), self.width, True)
 
     def _layer_slots(self, layer: int) -> Iterator[tuple[str, Slot]]:
         names = ["attention_norm", "mlp_norm"]

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d{1,9})\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h)\.(\d{1,9})\.")
 
 
 @dataclass(frozen=True)

