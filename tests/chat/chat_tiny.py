@@ -169,6 +169,13 @@ def unigram() -> Tokenizer:
     return t
 
 
+def unigram_words() -> Tokenizer:
+    """XLM-RoBERTa's: words are cut at white space, and each has its blank. It forgets white space, so no chat model has it."""
+    t = unigram()
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    return t
+
+
 def word_piece() -> Tokenizer:
     t = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     t.normalizer = normalizers.BertNormalizer(lowercase=False)
@@ -194,7 +201,7 @@ KINDS = {
 def write_model(path: Path, kind: str, family: str | None = None) -> Path:
     """A model directory's text half: a tokenizer of this kind with every control token, and a family's template."""
     path.mkdir(parents=True, exist_ok=True)
-    t = KINDS[kind]()
+    t = unigram_words() if kind == "unigram_words" else KINDS[kind]()
     have = t.get_vocab()
     new = [c for c in CONTROL if c not in have]
     t.add_special_tokens([AddedToken(c, normalized=False, special=True) for c in new if c not in UNFLAGGED])

@@ -323,8 +323,10 @@ def _take_prefix(spec: dict[str, Any]) -> _Prefix:
         if step["type"] == "Prepend":
             prefix = _Prefix(step["prepend"], everywhere=True)
             step["prepend"] = ""
+    words = False  # text is cut into words first (XLM-RoBERTa), and each has its own blank wherever it stands
     for step in _flatten(spec.get("pre_tokenizer"), "pretokenizers"):
-        if step["type"] == "Metaspace" and _prepends(step):
+        words = words or step["type"] == "WhitespaceSplit"
+        if step["type"] == "Metaspace" and _prepends(step) and not words:
             blank = step.get("replacement", "▁")
             prefix = _Prefix(blank, (" ", blank), everywhere=step.get("prepend_scheme", "always") == "always")
             step.pop("add_prefix_space", None)
