@@ -9,6 +9,7 @@ from tokenizers import Tokenizer as Library
 from tokenizers import processors
 
 from myna.chat import Passages
+from myna.chat.passages import Framed
 from myna.records import ChatError
 
 TEXTS = [*CORPUS[:4], "", "你好，世界！ two  spaces", "snow ☃ 🙂"]
@@ -44,12 +45,12 @@ def test_one_text_and_two_are_what_the_library_makes_of_them(model: Path, frame:
     encode = passages.tokenizer.encode
     for first, second in zip(TEXTS, TEXTS[::-1], strict=True):
         one = library.encode(first)
-        assert passages.one(encode(first)) == (tuple(one.ids), tuple(one.type_ids))
+        assert passages.one(encode(first)) == Framed(tuple(one.ids), tuple(one.type_ids))
         assert passages.overhead() == len(one.ids) - len(encode(first))
         if passages.pair:
             two = library.encode(first, second)
             # The library's Roberta processor says 0 of every token, as the models were trained.
-            assert passages.two(encode(first), encode(second)) == (tuple(two.ids), tuple(two.type_ids))
+            assert passages.two(encode(first), encode(second)) == Framed(tuple(two.ids), tuple(two.type_ids))
             assert passages.overhead(pair=True) == len(two.ids) - len(encode(first)) - len(encode(second))
     assert (passages.pair is None) == (frame == "none")
 

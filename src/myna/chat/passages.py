@@ -7,7 +7,7 @@ characters of text and never ends anything.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from myna.chat.pieces import _flatten
 from myna.chat.tokenizer import Tokenizer, read_json
@@ -17,11 +17,15 @@ Slot = tuple[int | Literal["A", "B"], int]
 """A token id, or the place of the first or second text, and the token type (BERT's segment) there."""
 
 
-class Framed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Framed:
     """Token ids and the type of each, ready for an encoder."""
 
     ids: tuple[int, ...]
     kinds: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True)

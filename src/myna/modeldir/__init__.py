@@ -5,6 +5,7 @@ from myna.modeldir.catalogue import CATALOGUE, DEFAULT
 from myna.modeldir.directory import ModelDir
 from myna.modeldir.facts import Facts, facts
 from myna.modeldir.packed import Packed, packed_bytes
+from myna.modeldir.pooling import Pooling, read_pooling
 from myna.modeldir.publish import publish, verify
 from myna.modeldir.pull import pull
 from myna.modeldir.stored import Stored, Weights
@@ -16,6 +17,7 @@ __all__ = [
     "Listed",
     "ModelDir",
     "Packed",
+    "Pooling",
     "Stored",
     "Weights",
     "cache_dir",
@@ -25,5 +27,6 @@ __all__ = [
     "packed_bytes",
     "publish",
     "pull",
+    "read_pooling",
     "verify",
 ]

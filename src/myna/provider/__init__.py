@@ -4,6 +4,12 @@
     Http       any OpenAI-compatible endpoint                               (myna.provider.http)
     Local      our own engine, in this process                              (myna.provider.local)
 
+What makes embeddings, and what scores how well documents fit a query, are protocols beside it (Embedder, Scorer):
+
+    LocalEmbedder   an encoder in this process; Local, too, embeds with its decoder   (myna.provider.local_embed)
+    CrossEncoder    an encoder that reads query and document together                 (myna.provider.local_embed)
+    Judge           a provider asked for yes or no about every document               (myna.provider.judge)
+
 A provider may also have these attributes; the server reads each with a default:
 
     max_len: int | None     tokens that prompt and answer may have together
@@ -13,14 +19,14 @@ A provider may also have these attributes; the server reads each with a default:
     details: dict           anything else worth showing in /v1/models
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from myna.provider.scripted import Scripted
-from myna.records import Conversation, Delta, Document, Reply, Sampling, fold
+from myna.records import Conversation, Delta, Document, Embedding, Passage, Reply, Sampling, Scores, Vectors, fold
 
-__all__ = ["Provider", "Scripted", "complete"]
+__all__ = ["Embedder", "Provider", "Scorer", "Scripted", "complete"]
 
 
 class Provider(Protocol):
@@ -39,6 +45,34 @@ class Provider(Protocol):
 
         Raises RequestError (the request's fault), Unavailable (not now), ProviderError (the endpoint failed).
         """
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as a request would ask for it."""
+
+    async def embed(self, texts: Sequence[Passage], how: Embedding = Embedding()) -> Vectors:
+        """One vector a text. What a text becomes does not depend on the texts beside it.
+
+        Cancelling the task that waits drops what was not computed yet. Raises RequestError whose `param` is "input.3" and
+        the like, Unavailable (too much waits already), ProviderError.
+        """
+
+
+class Scorer(Protocol):
+    """Says how well documents fit queries."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as a request would ask for it."""
+
+    async def score(self, query: str, documents: Sequence[str], *, truncate: bool = False) -> Scores:
+        """One score a document, higher is better; only scores of one model compare. `truncate` cuts documents that are too
+        long; else they are an error, as is a query that is. Raises what `Embedder.embed` raises; `param` is "query" or
+        "documents.3"."""
 
 
 async def complete(provider: Provider, what: Conversation | Document, sampling: Sampling = Sampling()) -> Reply:

@@ -2,6 +2,7 @@
 
 from myna.records.conversation import Candidate, Conversation, Image, Json, Message, Role, Text, Tokens, ToolCall
 from myna.records.document import Document
+from myna.records.embedding import Embedding, Passage, Scores, Vectors
 from myna.records.errors import (
     ChatError,
     DataError,
@@ -26,23 +27,27 @@ __all__ = [
     "Delta",
     "Document",
     "DownloadError",
+    "Embedding",
     "Form",
     "Image",
     "Json",
     "Message",
     "ModelDirError",
     "MynaError",
+    "Passage",
     "ProviderError",
     "Reply",
     "RequestError",
     "Role",
     "Sampled",
     "Sampling",
+    "Scores",
     "Text",
     "Tokens",
     "ToolCall",
     "ToolChoice",
     "Unavailable",
     "Usage",
+    "Vectors",
     "fold",
 ]
