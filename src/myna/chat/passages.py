@@ -37,9 +37,10 @@ class Passages:
     pair: tuple[Slot, ...] | None
 
     @classmethod
-    def load(cls, path: Path) -> "Passages":
-        """Of a model directory. Raises ChatError as Tokenizer.load does, and for a frame that we do not understand."""
-        tokenizer, where = Tokenizer.load(path), path / "tokenizer.json"
+    def load(cls, path: Path, tokenizer: Tokenizer | None = None) -> "Passages":
+        """Of a model directory, whose `tokenizer` may be there already. Raises ChatError as Tokenizer.load does, and for a
+        frame that we do not understand."""
+        tokenizer, where = tokenizer or Tokenizer.load(path), path / "tokenizer.json"
         steps = _flatten(read_json(where).get("post_processor"), "processors")
         try:
             frames = [frame for step in steps if (frame := _frames(step))]

@@ -1,10 +1,10 @@
 """How a model's vectors are made of its hidden rows: what sentence-transformers' files beside it say, or its kind's custom.
 
-    modules.json                        the steps: Transformer, Pooling, Normalize
-    1_Pooling/config.json               which rows count
-    sentence_bert_config.json           how long a text may be
-    config_sentence_transformers.json   texts to put before queries and documents
-    config.json                         matryoshka_dimensions, is_matryoshka (vLLM's names)
+modules.json                        the steps: Transformer, Pooling, Normalize
+1_Pooling/config.json               which rows count
+sentence_bert_config.json           how long a text may be
+config_sentence_transformers.json   texts to put before queries and documents
+config.json                         matryoshka_dimensions, is_matryoshka (vLLM's names)
 """
 
 from dataclasses import dataclass, field
@@ -127,5 +127,7 @@ def _dimensions(directory: ModelDir) -> tuple[tuple[int, ...], bool]:
 def _whole(directory: ModelDir, file: str, config: Json, key: str) -> int | None:
     value = config.get(key)
     if value is not None and (type(value) is not int or value < 1):
-        raise ModelDirError(f"{directory.path / file}: {key} is {str(value)[:80]!r}; it should be a whole number from 1.")
+        raise ModelDirError(
+            f"{directory.path / file}: {key} is {str(value)[:80]!r}; it should be a whole number from 1."
+        )
     return value

@@ -23,7 +23,9 @@ TOP = 20  # alternatives a provider reports; whichever of the two words is not a
 TOGETHER = 16  # documents asked about at once
 FORCED = 100.0  # the largest bias there is: the word is drawn, and its log-probability is the model's own
 
-GREEDY = Sampling(temperature=0, repetition_penalty=1, presence_penalty=0, frequency_penalty=0, max_tokens=1, logprobs=0)
+GREEDY = Sampling(
+    temperature=0, repetition_penalty=1, presence_penalty=0, frequency_penalty=0, max_tokens=1, logprobs=0
+)
 
 
 class Judge:

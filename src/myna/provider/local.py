@@ -2,26 +2,33 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from myna.chat import Chat, Rendered, TextDelta, TextStream, schemas
 from myna.chat.stream import OPEN
 from myna.forms import Compiled, Compiler
+from myna.provider.judge import Judge
 from myna.records import (
     Conversation,
     Delta,
     Document,
+    Embedding,
     ModelDirError,
     MynaError,
+    Passage,
     ProviderError,
     RequestError,
     Sampled,
     Sampling,
+    Scores,
     ToolChoice,
     Usage,
+    Vectors,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from myna.engine.loop import Loop
     from myna.model import Estimate
     from myna.modeldir import ModelDir
+    from myna.provider.local_embed import LocalEmbedder
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +47,16 @@ LONGEST_TOKEN = 256  # characters; the longest in the vocabularies we know are 8
 class Local:
     """A loaded model that answers. `defaults` apply where a request says nothing."""
 
-    def __init__(self, loop: "Loop", chat: Chat, *, name: str, defaults: Sampling = Sampling(), details: Any = None):
+    def __init__(
+        self,
+        loop: "Loop",
+        chat: Chat,
+        *,
+        name: str,
+        defaults: Sampling = Sampling(),
+        details: Any = None,
+        embedder: "Callable[[], LocalEmbedder] | None" = None,
+    ):
         self.loop = loop
         self.chat = chat
         self.name = name
@@ -47,6 +64,10 @@ class Local:
         self.max_len = loop.engine.max_len
         self.details = details or {}
         self._forms = Compiler(chat.tokenizer, chat.stop_ids)
+        self._judge = Judge(self, chat, self.max_len)
+        self._make_embedder = embedder
+        self._embedder: LocalEmbedder | None = None
+        self._making = threading.Lock()
         self._mail = _Mail()
         loop.after = self._mail.deliver
 
@@ -58,6 +79,8 @@ class Local:
     def close(self) -> None:
         """Stop the engine's thread. Streams still open end with a ProviderError."""
         self.loop.close()
+        if self._embedder is not None:
+            self._embedder.close()
 
     async def stream(
         self, what: Conversation | Document, sampling: Sampling = Sampling()
@@ -110,6 +133,23 @@ class Local:
         return self._forms.compile(
             sampling.form, "open" if rendered.open_reasoning else "maybe" if may_think else "none"
         )
+
+    async def embed(self, texts: Sequence[Passage], how: Embedding = Embedding()) -> Vectors:
+        """See Embedder.embed. The decoder's last hidden row of each text, computed beside the engine and without its cache."""
+        return await (await asyncio.to_thread(self._find_embedder)).embed(texts, how)
+
+    async def score(self, query: str, documents: Sequence[str], *, truncate: bool = False) -> Scores:
+        """See Scorer.score. The model is asked about each document (judge.py)."""
+        return await self._judge.score(query, documents, truncate=truncate)
+
+    def _find_embedder(self) -> "LocalEmbedder":
+        """Made when it is first asked for: most never are."""
+        with self._making:
+            if self._embedder is None:
+                if self._make_embedder is None:
+                    raise RequestError(f"{self.name} was not loaded to make embeddings.", param="model")
+                self._embedder = self._make_embedder()
+            return self._embedder
 
     def _refuse_if_hopeless(self, what: Conversation | Document) -> None:
         """Refuse by its length what no tokenizer could make fit: to count 15 MB takes half a minute and 3 GB."""
@@ -280,6 +320,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     from myna.engine.runner import runner_for
     from myna.model import REFERENCE, load_model
     from myna.modeldir import ModelDir, find
+    from myna.provider.local_embed import embedder_of
 
     directory = ModelDir.open(find(model))
     draft = ModelDir.open(find(how.draft)) if how.draft else None
@@ -300,7 +341,9 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
         runner=runner_for(how.precision),
     )
     details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens, "dialect": chat.dialect.name}
-    return Local(Loop(engine), chat, name=name or directory.name, defaults=recommended(directory), details=details)
+    name = name or directory.name
+    embedder = partial(embedder_of, decoder, directory, name=name, tokenizer=chat.tokenizer)
+    return Local(Loop(engine), chat, name=name, defaults=recommended(directory), details=details, embedder=embedder)
 
 
 def memory_needed(model: str, how: Loading = Loading()) -> int:

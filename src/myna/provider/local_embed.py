@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from myna.chat import Passages
+from myna.chat import Passages, Tokenizer
 from myna.chat.passages import Framed
 from myna.modeldir import ModelDir, Pooling, find, read_pooling
 from myna.provider.batches import Batches
@@ -85,7 +85,9 @@ class Reader:
         )
         room = self.max_len - self.passages.overhead(pair=True) - len(first)
         if room < 1:
-            raise self._too_long(f"{len(first)} tokens", self.max_len - self.passages.overhead(pair=True) - 1, params[0])
+            raise self._too_long(
+                f"{len(first)} tokens", self.max_len - self.passages.overhead(pair=True) - 1, params[0]
+            )
         if len(second) > room and not truncate:
             raise self._too_long(f"{len(second)} tokens beside a query of {len(first)}", room, params[1])
         return self.passages.two(first, second[:room])
@@ -271,14 +273,19 @@ def _of_encoder(encoder: "Encoder", directory: ModelDir, name: str, how: EmbedLo
 
 
 def embedder_of(
-    model: "Decoder", directory: ModelDir, *, name: str, pooling: Literal["mean", "cls", "last"] | None = None
+    model: "Decoder",
+    directory: ModelDir,
+    *,
+    name: str,
+    tokenizer: Tokenizer | None = None,
+    pooling: Literal["mean", "cls", "last"] | None = None,
 ) -> LocalEmbedder:
     """A loaded decoder as an embedder. It may answer at the same time: weights are only read."""
     from myna.model.pool import pooled
 
     settings = read_pooling(directory, causal=True, how=pooling)
     max_len = min(model.max_len, settings.max_len or model.max_len)
-    passages = Passages.load(directory.path)
+    passages = Passages.load(directory.path, tokenizer)
     reader = Reader(passages, name=name, max_len=max_len, vocab=model.spec.vocab, lower=settings.lower)
     details = {"family": model.spec.family, "precision": model.precision}
     compute = partial(pooled, model, settings.how)

@@ -19,7 +19,7 @@ from myna.provider.wire.error import in_shape_of
 from myna.provider.wire.request import read_chat, read_completion
 from myna.provider.wire.response import ChatWriter, CompletionWriter
 from myna.records import MynaError, RequestError
-from myna.serve import messages, ollama, ops, responses, tokens
+from myna.serve import embed, messages, ollama, ops, responses, tokens
 from myna.serve.account import ACCOUNT, Account
 from myna.serve.answer import JsonResponse
 from myna.serve.complete import ClientGone, Completions
@@ -181,6 +181,7 @@ def _routes(desk: Desk) -> list[Route]:
         *messages.routes(desk),
         *ollama.routes(desk),
         *tokens.routes(desk),
+        *embed.routes(desk),
         Route("/v1/models", models, methods=["GET"]),
         Route("/v1/models/{name:path}", model, methods=["GET"]),
         *page_routes(),

@@ -1,0 +1,102 @@
+"""Vectors and scores: /v1/embeddings, /v1/rerank, /score, and Ollama's /api/embed and /api/embeddings."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.routing import Route
+
+from myna.provider.wire import embed as wire
+from myna.records import Embedding, Json, RequestError
+from myna.serve.desk import Desk
+from myna.serve.plain import Plain
+
+T = TypeVar("T")
+Reply = tuple[Json, tuple[str, ...]]
+DOES = {"embed": "make embeddings", "score": "score documents"}
+
+
+def routes(desk: Desk) -> list[Route]:
+    async def embeddings(body: bytes) -> Reply:
+        ask = await asyncio.to_thread(wire.read_embeddings, body)
+        model = _able(desk, ask.model, "embed")
+        found = await _told(model.embed(ask.texts, ask.how), ask.param)
+        return await asyncio.to_thread(wire.write_embeddings, ask, model.name, found), ask.ignored
+
+    async def rerank(body: bytes) -> Reply:
+        ask = await asyncio.to_thread(wire.read_rerank, body)
+        model = _able(desk, ask.model, "score")
+        found = await model.score(ask.query, ask.documents, truncate=ask.truncate)
+        return wire.write_rerank(ask, model.name, found), ask.ignored
+
+    async def score(body: bytes) -> Reply:
+        ask = await asyncio.to_thread(wire.read_score, body)
+        model = _able(desk, ask.model, "score")
+        rows = [model.score(query, texts, truncate=ask.truncate) for query, texts in ask.queries]
+        found = await _all([_told(row, partial(ask.param, i)) for i, row in enumerate(rows)])
+        return wire.write_score(model.name, int(time.time()), found), ask.ignored
+
+    async def ollama_embed(body: bytes) -> Reply:
+        started = time.perf_counter_ns()
+        ask = await asyncio.to_thread(wire.read_ollama_embed, body)
+        model = _able(desk, ask.model, "embed")
+        found = await _told(model.embed(ask.texts, ask.how), ask.param)
+        taken = time.perf_counter_ns() - started
+        return await asyncio.to_thread(wire.write_ollama_embed, ask, model.name, found, taken), ask.ignored
+
+    async def ollama_embeddings(body: bytes) -> Reply:
+        ask = wire.read_ollama_embeddings(body)
+        model = _able(desk, ask.model, "embed")
+        found = await _told(model.embed(ask.texts, Embedding()), ask.param)
+        return wire.write_ollama_embeddings(ask, found), ask.ignored
+
+    endpoints = {
+        "/v1/embeddings": embeddings,
+        "/v1/rerank": rerank,
+        "/v2/rerank": rerank,
+        "/rerank": rerank,
+        "/v1/score": score,
+        "/score": score,
+        "/api/embed": ollama_embed,
+        "/api/embeddings": ollama_embeddings,
+    }
+    return [Route(path, Plain(desk, answer), methods=["POST"]) for path, answer in endpoints.items()]
+
+
+def _able(desk: Desk, name: str | None, verb: str) -> Any:
+    """The model a request names, if it can do that. Unnamed, it is the only one that can."""
+    able = [one for one, provider in desk.providers.items() if hasattr(provider, verb)]
+    if not name and len(able) == 1:
+        name = able[0]
+    provider = desk.provider(name)
+    if not hasattr(provider, verb):
+        raise RequestError(
+            f"{provider.name} does not {DOES[verb]}. Here that do: {', '.join(able) or 'none'}.",
+            param="model",
+            code="unsupported_model",
+        )
+    return provider
+
+
+async def _told(work: Awaitable[T], param: Callable[[str], str]) -> T:
+    """What `work` gives; where it complains of a text, the complaint says where that is in the body."""
+    try:
+        return await work
+    except RequestError as e:
+        if e.param is None or not e.param.startswith(("input.", "query", "documents.")):
+            raise
+        name = param(e.param)
+        raise RequestError(str(e).replace(e.param, name, 1), param=name, code=e.code) from None
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results, in order; when one fails, the others are given up."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
