@@ -79,7 +79,7 @@ def test_names_of_old_files_and_of_other_heads_are_understood(tmp_path: Path) ->
     tensors = load_file(tmp_path / "model.safetensors")
     old = {f"bert.{name}".replace("LayerNorm.weight", "LayerNorm.gamma"): t for name, t in tensors.items()}
     old = {name.replace("LayerNorm.bias", "LayerNorm.beta"): tensor for name, tensor in old.items()}
-    old |= {"cls.predictions.bias": torch.zeros(VOCAB), "bert.embeddings.position_ids": torch.arange(40)[None]}
+    old |= {"cls.predictions.bias": torch.zeros(VOCAB), "bert.embeddings.position_ids": torch.arange(60)[None]}
     save_file(old, tmp_path / "model.safetensors")
     rows = texts(2)
     ours = run(load_encoder(ModelDir.open(tmp_path), "float32"), rows)

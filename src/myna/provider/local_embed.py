@@ -169,7 +169,7 @@ class LocalEmbedder(_Encoding):
 
     async def score(self, query: str, documents: Sequence[str], *, truncate: bool = False) -> Scores:
         """See Scorer.score. Queries and documents get the model's prompts for them, where it has some."""
-        ask, tell = (self._prompt(self._named(*names)) for names in (QUERY, DOCUMENT))
+        ask, tell = (self._prompt(self._usual(kind)) for kind in (QUERY, DOCUMENT))
         framed = await asyncio.to_thread(self._read, [query], ask, False, "query")
         framed += await asyncio.to_thread(self._read, documents, tell, truncate, "documents.{}")
         vectors = _unit(await self._batches.run(framed), self.width, framed)
@@ -180,17 +180,22 @@ class LocalEmbedder(_Encoding):
     def _read(self, texts: Sequence[Passage], prompt: str, truncate: bool, param: str) -> list[Framed]:
         return [self._reader.one(text, prompt, truncate, param.format(i)) for i, text in enumerate(texts)]
 
-    def _named(self, *names: str) -> str | None:
-        """The first of these prompts that the model has."""
-        return next((name for name in names if name in self.pooling.prompts), None)
+    def _usual(self, kind: tuple[str, ...]) -> str | None:
+        """What the model calls its prompt of this kind, if it has one."""
+        return next((name for name in kind if name in self.pooling.prompts), None)
 
     def _prompt(self, name: str | None) -> str:
+        """The text of a prompt; None is the default. A kind may go by any of its names."""
         prompts = self.pooling.prompts
         name = self.pooling.default_prompt if name is None else name
         if name is not None and name not in prompts:
-            raise RequestError(
-                f"{self.name} has no prompt {name[:80]!r}; it has: {', '.join(prompts) or 'none'}.", param="prompt_name"
-            )
+            found = next((self._usual(kind) for kind in (QUERY, DOCUMENT) if name in kind), None)
+            if found is None:
+                raise RequestError(
+                    f"{self.name} has no prompt {name[:80]!r}; it has: {', '.join(prompts) or 'none'}.",
+                    param="prompt_name",
+                )
+            name = found
         return "" if name is None else prompts[name]
 
     def _size(self, dimensions: int | None) -> int:
