@@ -159,7 +159,7 @@ def test_too_much_waiting_is_a_429_and_an_unknown_field_is_named(
     post: Callable[..., httpx.Response], letters: Letters
 ) -> None:
     assert post("/v1/embeddings", input="a", colour="red").headers["x-ignored-params"] == "colour"
-    letters.error = Unavailable("full", retry_after=7)
+    letters.error = Unavailable("full", retry_after=7, code="queue_full")
     response = post("/v1/embeddings", input="a")
     assert (response.status_code, response.headers["retry-after"]) == (429, "7")
 

@@ -109,7 +109,8 @@ class Batches(Generic[X, Y]):
                 raise Unavailable(f"{self._name} is shut down.")
             if self._queued and self._queued + tokens > self._most:
                 wait = math.ceil(self._queued / self._pace) if self._pace else 1
-                raise Unavailable(f"{self._queued} tokens wait for {self._name} already.", retry_after=max(1, wait))
+                message = f"{self._queued} tokens wait for {self._name} already."
+                raise Unavailable(message, retry_after=max(1, wait), code="queue_full")
             self._jobs.append(job)
             self._queued += tokens
             if self._thread is None:
