@@ -54,7 +54,8 @@ def _compile_all(kernels: ModuleType, into: Path) -> list[Path]:
         level, _, flags = shipped
         file = into / kernels.shipped_path(level, flags).name
         try:
-            kernels.compile_to(file, compiler, [*kernels.COMMON, *flags])
+            with tempfile.TemporaryDirectory(dir=into) as scratch:
+                kernels.compile_into(Path(scratch), compiler, [*kernels.COMMON, *flags]).rename(file)
         except kernels.Unavailable as e:  # another architecture's level, or an old compiler
             problems.append(e)
             return None

@@ -13,6 +13,7 @@ from kernel_cases import LEVELS, native, needs_compiler, random_packed
 
 from myna.kernels import FORMATS, build, reference
 from myna.kernels.program import product
+from myna.records import MynaError
 
 COMPILE_TWICE = """
 import sys
@@ -55,23 +56,87 @@ assert torch.allclose(layer(torch.ones(1, 64)), torch.tensor(64.0), rtol=0.01)
     assert done.stderr.count("no native kernels: there is no C++ compiler") == 1
 
 
-@needs_compiler
-@pytest.mark.parametrize(
-    ("level", "words"), [("sse9", "is not known; these are: avx512, avx2, neon, portable, off"), ("off", "")]
-)
-def test_a_level_that_cannot_be_is_named(level: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    build._library.cache_clear()
-    assert build._library(level) is None
-    assert words in capsys.readouterr().err
-    build._library.cache_clear()
+@pytest.mark.parametrize("level", ["sse9", "AVX512", " avx2"])
+def test_a_level_that_is_not_known_is_an_error(level: str) -> None:
+    with pytest.raises(MynaError, match="is not known; these are: avx512, avx2, neon, portable, off"):
+        build._library(level)
 
 
 def test_a_level_this_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "features", lambda: {"avx2", "f16c"})
-    build.load.cache_clear()
-    with pytest.raises(build.Unavailable, match="lacks fma for MYNA_KERNELS=avx2"):
-        build.load("avx2")
+    with pytest.raises(MynaError, match="MYNA_KERNELS=avx2 needs fma, which this processor lacks"):
+        build._library("avx2")
     assert build.best() == "portable"
+
+
+@pytest.fixture
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Compiling takes a moment, and every library made is noted."""
+    made: list[Path] = []
+
+    def compile_into(folder: Path, compiler: list[str], flags: list[str]) -> Path:
+        path = folder / "kernels.so"
+        path.write_bytes(b"a library")
+        made.append(path)
+        return path
+
+    monkeypatch.setenv("MYNA_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "compile_into", compile_into)
+    return made
+
+
+@needs_compiler
+def test_what_was_compiled_is_found_again_and_what_is_damaged_is_made_again(compiled: list[Path]) -> None:
+    path = build.build(["-O0"])
+    assert build.build(["-O0"]) == path
+    assert len(compiled) == 1
+    for damage in (b"a librarx", b"a lib", b""):
+        path.write_bytes(damage)
+        assert build.build(["-O0"]).read_bytes() == b"a library"
+    assert len(compiled) == 4
+    assert build.build(["-O1"]) != path
+
+
+@needs_compiler
+def test_a_library_outlives_its_compiler(compiled: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = build.build(["-O0"])
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert build.build(["-O0"]) == path
+    with pytest.raises(build.Unavailable, match="there is no C\\+\\+ compiler"):
+        build.build(["-O1"])
+
+
+@needs_compiler
+def test_where_the_cache_cannot_be_written_to_it_is_said_and_the_kernels_are_there(
+    compiled: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kernels").write_text("a file where the folder would be")
+    assert build.build(["-O0"]).read_bytes() == b"a library"
+    assert "cannot be kept in" in (said := capsys.readouterr().err)
+    assert "MYNA_HOME" in said
+
+
+@needs_compiler
+def test_what_nobody_uses_is_cleared_away(compiled: list[Path], tmp_path: Path) -> None:
+    kept, old = build.build(["-O0"]), build.build(["-O1"])
+    scratch = tmp_path / "kernels" / "tmpabc"
+    scratch.mkdir()
+    for path in (old, scratch):
+        os.utime(path, (0, 0))
+    newest = build.build(["-O2"])
+    assert {*(tmp_path / "kernels").iterdir()} == {kept, newest}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [("nosuch-compiler", "is no program here"), ("g++ 'x", "cannot be read"), ("true", "it made no library")],
+)
+def test_a_wrong_cxx_is_named(chosen: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", chosen)
+    monkeypatch.setenv("MYNA_HOME", str(tmp_path))
+    with pytest.raises(build.Unavailable, match=words):
+        build.build(["-O0"])
 
 
 @pytest.mark.parametrize(
