@@ -1,17 +1,19 @@
 # make serve   set everything up, get the model, start the server and its page
 # make test    set up, run the tests          make test-all   the slow ones too
 # make check   ruff and mypy                  make bench      speed beside other engines, see docs/benchmarks.md
+# make test-clients   the official clients, each in an environment of its own, against a scripted server
 
 PYTHON ?= python3
 MODEL  ?= qwen2.5-coder-1.5b-instruct
 PORT   ?= 8000
 PEERS  ?=
+CLIENTS ?=
 BIN    := .venv/bin
 SETUP  := .venv/.setup
 DEV    := .venv/.setup-dev
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: serve test test-all check bench clean
+.PHONY: serve test test-all test-clients check bench clean
 
 serve: $(SETUP)
 	@$(BIN)/myna pull $(MODEL) >/dev/null
@@ -22,6 +24,9 @@ test: $(DEV)
 
 test-all: $(DEV)
 	$(BIN)/pytest -m "slow or not slow"
+
+test-clients: $(DEV)
+	$(BIN)/python tests/clients/run.py $(CLIENTS)
 
 check: $(DEV)
 	$(BIN)/ruff check

@@ -19,6 +19,7 @@ from myna.records import MynaError
 from myna.serve import App, Guard, Keys, Limits, Loadable, key_of, open_desk, read_keys, serve
 from myna.serve.desk import Desk
 from myna.serve.logs import JsonLines
+from myna.serve.moderations import Phrases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,8 @@ class Serving:
         A web site whose pages may call this server; "*" is any.
     key_file
         The keys that may call, with their limits: JSON lines (docs/api.md). MYNA_API_KEY is one more, without limits.
+    moderation
+        What /v1/moderations looks for: a JSON file of phrases by category, {"category": ["phrase", ...]}.
     log
         How to write the log: for people, or as JSON lines.
     log_prompts
@@ -60,6 +63,7 @@ class Serving:
     allow_host: tuple[str, ...] = ()
     allow_origin: str | None = None
     key_file: Path | None = None
+    moderation: Path | None = None
     log: Literal["text", "json"] = "text"
     log_prompts: bool = False
 
@@ -109,6 +113,7 @@ def _open(models: tuple[str, ...], serving: Serving, limits: Limits, loading: Lo
         budget=serving.memory_gb * 1e9,
         idle=serving.unload_after,
     )
+    desk.check = Phrases.read(serving.moderation) if serving.moderation else None
     for one in named:
         desk.models.add(one, pinned=one.name in serving.pin)
     return desk

@@ -19,7 +19,7 @@ from myna.provider.wire.error import in_shape_of
 from myna.provider.wire.request import read_chat, read_completion
 from myna.provider.wire.response import ChatWriter, CompletionWriter
 from myna.records import MynaError, RequestError
-from myna.serve import embed, messages, ollama, ops, responses, tokens
+from myna.serve import embed, messages, moderations, ollama, openapi, ops, responses, tokens
 from myna.serve.account import ACCOUNT, Account
 from myna.serve.answer import JsonResponse
 from myna.serve.complete import ClientGone, Completions
@@ -30,6 +30,7 @@ from myna.serve.limits import Limits
 from myna.serve.logs import log_request
 from myna.serve.metrics import Metrics
 from myna.serve.models import Models
+from myna.serve.moderations import Check
 from myna.serve.page import page_routes
 from myna.serve.served import Served
 
@@ -44,13 +45,16 @@ def create_app(
     guard: Guard = THIS_MACHINE,
     keys: Keys = NO_KEYS,
     limits: Limits = Limits(),
+    check: Check | None = None,
 ) -> "App":
     """An application that serves these models under their names, or one under its own.
 
     guard   which Host and Origin may call; by default this machine only
     keys    who may call; by default whoever the guard lets
+    check   what /v1/moderations asks; by default there is none
     """
     desk = open_desk(keys, limits)
+    desk.check = check
     for name, provider in (providers if isinstance(providers, Mapping) else {providers.name: providers}).items():
         desk.models.add(provider, name=name)
     return App(desk, guard)
@@ -182,6 +186,8 @@ def _routes(desk: Desk) -> list[Route]:
         *ollama.routes(desk),
         *tokens.routes(desk),
         *embed.routes(desk),
+        *moderations.routes(desk),
+        *openapi.routes(),
         Route("/v1/models", models, methods=["GET"]),
         Route("/v1/models/{name:path}", model, methods=["GET"]),
         *page_routes(),

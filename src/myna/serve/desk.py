@@ -1,12 +1,13 @@
 """What the endpoints share: the models, who is being served, and whether anybody new may come in."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from myna.provider.wire.error import write_error
+from myna.provider.wire.moderations import Verdict
 from myna.records import DEFAULTS, Json, RequestError, Sampling, Unavailable
 from myna.serve.account import ACCOUNT
 from myna.serve.keys import Keys
@@ -21,7 +22,8 @@ DEFAULTS_SHOWN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 
 @dataclass(slots=True)
 class Desk:
-    """`active` counts requests admitted and not yet answered. `failure` is why the server cannot go on."""
+    """`active` counts requests admitted and not yet answered. `failure` is why the server cannot go on. `check` is what
+    /v1/moderations asks, if there is one."""
 
     models: Models
     limits: Limits
@@ -30,6 +32,7 @@ class Desk:
     draining: bool = False
     active: int = 0
     failure: Exception | None = None
+    check: Callable[[Sequence[str]], Awaitable[Sequence[Verdict]]] | None = None
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property

@@ -12,7 +12,7 @@ from myna.serve.answer import JsonResponse
 from myna.serve.complete import read_body
 from myna.serve.desk import Desk
 
-OPEN = frozenset({"/", "/health", "/ready"})
+OPEN = frozenset({"/", "/docs", "/openapi.json", "/health", "/ready"})
 MAX_ORDER = 1 << 16  # bytes of a body that names a model
 
 

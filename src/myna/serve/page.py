@@ -21,11 +21,16 @@ HEADERS = {
 
 
 def page_routes() -> list[Route]:
-    """/ and /page/NAME. The files are read once, so a path in a request never reaches the file system."""
+    """/, /docs and /page/NAME. The files are read once, so a path in a request never reaches the file system."""
     files = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix in TYPES}
 
+    async def docs(request: Request) -> Response:
+        return give(request, "docs.html")
+
     async def answer(request: Request) -> Response:
-        name = request.path_params.get("name", "index.html")
+        return give(request, request.path_params.get("name", "index.html"))
+
+    def give(request: Request, name: str) -> Response:
         if name not in files:
             raise HTTPException(404)
         etag = f'"{hashlib.sha256(files[name]).hexdigest()[:16]}"'
@@ -33,4 +38,4 @@ def page_routes() -> list[Route]:
             return Response(status_code=304, headers=HEADERS | {"etag": etag})
         return Response(files[name], media_type=TYPES[Path(name).suffix], headers=HEADERS | {"etag": etag})
 
-    return [Route("/", answer), Route("/page/{name}", answer)]
+    return [Route("/", answer), Route("/docs", docs), Route("/page/{name}", answer)]

@@ -14,6 +14,7 @@ STATUS_OF_CODE = {
     "origin_not_allowed": 403,
     "model_not_found": 404,
     "not_found": 404,
+    "not_configured": 404,
     "method_not_allowed": 405,
     "request_too_large": 413,
     "queue_full": 429,

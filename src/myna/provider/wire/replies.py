@@ -1,0 +1,485 @@
+"""What the server says, as types: the OpenAPI document is made of them, and tests hold every reply against them.
+
+Writers make plain dictionaries, because a stream makes thousands a second. These types are strict where a client relies on it:
+a field that is not declared here is a mistake, as is one that is missing.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Reply(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Error(Reply):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorReply(Reply):
+    """OpenAI's error body; `param` is a dotted path into the request."""
+
+    error: Error
+
+
+class AnthropicErrorReply(Reply):
+    type: Literal["error"]
+    error: Error
+
+
+class OllamaErrorReply(Reply):
+    error: str
+    param: str | None
+    code: str | None
+
+
+class CachedTokens(Reply):
+    cached_tokens: Count
+
+
+class ChatUsage(Reply):
+    prompt_tokens: Count
+    completion_tokens: Count
+    total_tokens: Count
+    prompt_tokens_details: CachedTokens
+
+
+class CalledFunction(Reply):
+    name: str
+    arguments: str
+
+
+class ToolCallReply(Reply):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class Token(Reply):
+    """`id` is given where the endpoint that sampled it told."""
+
+    id: int | None = None
+    token: str
+    logprob: float | None
+    bytes: list[int]
+
+
+class ChosenToken(Token):
+    top_logprobs: list[Token]
+
+
+class ChatLogprobs(Reply):
+    content: list[ChosenToken]
+    refusal: None
+
+
+class ChatMessage(Reply):
+    role: Literal["assistant"]
+    content: str | None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCallReply] | None = None
+
+
+class ChatChoice(Reply):
+    index: Count
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: str
+
+
+class ChatReply(Reply):
+    """A chat.completion. Streamed: chat.completion.chunk events, then [DONE]."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: ChatUsage
+
+
+class CompletionLogprobs(Reply):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float | None]]
+    text_offset: list[Count]
+    token_ids: list[int] | None = None
+
+
+class CompletionChoice(Reply):
+    index: Count
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: str
+
+
+class CompletionReply(Reply):
+    """A text_completion. Streamed: text_completion events, then [DONE]."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: ChatUsage
+
+
+class ModelReply(BaseModel):
+    """A model, what it can do, and what it does when a request says nothing."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    context_length: int | None
+    ready: bool
+    defaults: dict[str, Any]
+    details: dict[str, Any]
+
+
+class StateReply(BaseModel):
+    """`status` is ok, ready, loading or draining."""
+
+    status: str
+
+
+class ModelOrder(BaseModel):
+    """Which model to load or to unload; `pinned`: it stays, whatever else is asked for."""
+
+    model: str
+    pinned: bool | None = None
+
+
+class ModelsReply(Reply):
+    object: Literal["list"]
+    data: list[ModelReply]
+
+
+class OutputText(Reply):
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+    logprobs: list[ChosenToken]
+
+
+class ReasoningText(Reply):
+    type: Literal["reasoning_text"]
+    text: str
+
+
+Status = Literal["completed", "incomplete"]
+
+
+class MessageItem(Reply):
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    status: Status
+    content: list[OutputText]
+
+
+class ReasoningItem(Reply):
+    id: str
+    type: Literal["reasoning"]
+    status: Status
+    summary: list[Any]
+    content: list[ReasoningText]
+
+
+class CallItem(Reply):
+    id: str
+    type: Literal["function_call"]
+    status: Status
+    call_id: str
+    name: str
+    arguments: str
+
+
+class InputDetails(CachedTokens):
+    cache_write_tokens: Count
+
+
+class OutputDetails(Reply):
+    reasoning_tokens: Count
+
+
+class ResponseUsage(Reply):
+    input_tokens: Count
+    input_tokens_details: InputDetails
+    output_tokens: Count
+    output_tokens_details: OutputDetails
+    total_tokens: Count
+
+
+class ResponseReply(Reply):
+    """A response. Streamed: named events, of which the last, response.completed or .incomplete, holds the whole."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    model: str
+    status: Status
+    background: bool
+    error: None
+    incomplete_details: dict[str, str] | None
+    instructions: str | None
+    max_output_tokens: int | None
+    max_tool_calls: Any
+    metadata: dict[str, str]
+    output: list[MessageItem | ReasoningItem | CallItem]
+    parallel_tool_calls: bool
+    previous_response_id: None
+    reasoning: dict[str, None]
+    service_tier: str
+    store: bool
+    temperature: float | None
+    text: dict[str, Any]
+    tool_choice: Any
+    tools: list[Any]
+    top_logprobs: Count
+    top_p: float | None
+    truncation: str
+    usage: ResponseUsage | None
+    user: Any
+
+
+class TextBlock(Reply):
+    type: Literal["text"]
+    text: str
+
+
+class ThinkingBlock(Reply):
+    type: Literal["thinking"]
+    thinking: str
+    signature: str
+
+
+class ToolUseBlock(Reply):
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+class MessagesUsage(Reply):
+    input_tokens: Count
+    cache_creation_input_tokens: Count
+    cache_read_input_tokens: Count
+    output_tokens: Count
+
+
+class MessageReply(Reply):
+    """Anthropic's message. Streamed: message_start, content blocks, message_delta, message_stop."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[TextBlock | ThinkingBlock | ToolUseBlock]
+    stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
+    stop_sequence: str | None
+    usage: MessagesUsage
+
+
+class CountReply(Reply):
+    input_tokens: Count
+
+
+class OllamaCalled(Reply):
+    name: str
+    arguments: dict[str, Any]
+
+
+class OllamaCall(Reply):
+    id: str
+    function: OllamaCalled
+
+
+class OllamaMessage(Reply):
+    role: Literal["assistant"]
+    content: str
+    thinking: str | None = None
+    tool_calls: list[OllamaCall] | None = None
+
+
+class OllamaReply(Reply):
+    model: str
+    created_at: str
+    done: bool
+    done_reason: Literal["stop", "length", "load"]
+    logprobs: list[ChosenToken] | None = None
+    total_duration: Count | None = None
+    load_duration: Count | None = None
+    prompt_eval_count: Count | None = None
+    eval_count: Count | None = None
+
+
+class OllamaChatReply(OllamaReply):
+    """Streamed, which is the default: a line for each piece, and a last one with `done` true."""
+
+    message: OllamaMessage
+
+
+class OllamaGenerateReply(OllamaReply):
+    """Streamed, which is the default: a line for each piece, and a last one with `done` true."""
+
+    response: str
+    thinking: str | None = None
+
+
+class OllamaDetails(Reply):
+    family: str
+    families: list[str]
+
+
+class OllamaModel(Reply):
+    name: str
+    model: str
+    details: OllamaDetails
+    modified_at: str | None = None
+    context_length: int | None = None
+    expires_at: str | None = None
+
+
+class OllamaModels(Reply):
+    models: list[OllamaModel]
+
+
+class OllamaShown(Reply):
+    modelfile: str
+    parameters: str
+    template: str
+    modified_at: str
+    details: OllamaDetails
+    model_info: dict[str, Any]
+    capabilities: list[str]
+
+
+class OllamaVersion(Reply):
+    version: str
+
+
+class TokenizeReply(Reply):
+    """To `prompt` and `messages`, as vLLM answers."""
+
+    count: Count
+    max_model_len: int | None
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class TokenPiece(Reply):
+    id: int
+    piece: str | list[int]
+
+
+class NativeTokenizeReply(Reply):
+    """To `content`, as llama.cpp answers."""
+
+    tokens: list[int | TokenPiece]
+
+
+class DetokenizeReply(Reply):
+    prompt: str
+    content: str
+
+
+class TemplateSegment(Reply):
+    """Who wrote which part, and which tokens it is: `kind` is markup, a role, or text (data such as tools)."""
+
+    kind: str
+    text: str
+    start: Count
+    end: Count
+
+
+class TemplateReply(Reply):
+    prompt: str
+    tokens: list[int]
+    segments: list[TemplateSegment]
+
+
+class ModerationResult(Reply):
+    flagged: bool
+    categories: dict[str, bool]
+    category_scores: dict[str, float]
+    category_applied_input_types: dict[str, list[str]]
+
+
+class ModerationReply(Reply):
+    id: str
+    model: str
+    results: list[ModerationResult]
+
+
+class TextsUsage(Reply):
+    prompt_tokens: Count
+    total_tokens: Count
+
+
+class EmbeddingRow(Reply):
+    """`embedding`: numbers, or their 32-bit little-endian bytes in base64."""
+
+    object: Literal["embedding"]
+    index: Count
+    embedding: list[float] | str
+
+
+class EmbeddingsReply(Reply):
+    object: Literal["list"]
+    data: list[EmbeddingRow]
+    model: str
+    usage: TextsUsage
+
+
+class RankedText(Reply):
+    text: str
+
+
+class RankedDocument(Reply):
+    index: Count
+    relevance_score: float
+    document: RankedText | None = None
+
+
+class RerankReply(Reply):
+    """The best documents first."""
+
+    id: str
+    model: str
+    results: list[RankedDocument]
+    usage: TextsUsage
+
+
+class ScoreRow(Reply):
+    index: Count
+    object: Literal["score"]
+    score: float
+
+
+class ScoreReply(Reply):
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    data: list[ScoreRow]
+    usage: TextsUsage
+
+
+class OllamaEmbedReply(Reply):
+    model: str
+    embeddings: list[list[float]]
+    total_duration: Count
+    load_duration: Count
+    prompt_eval_count: Count
+
+
+class OllamaEmbeddingsReply(Reply):
+    embedding: list[float]

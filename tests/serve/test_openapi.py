@@ -1,0 +1,148 @@
+"""The OpenAPI document: it tells of every endpoint, and every reply is what it says."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from live_server import Live
+from pydantic import BaseModel
+from starlette.routing import Route
+
+from myna.chat import Chat
+from myna.provider import Scripted
+from myna.records import Candidate, Message, ToolCall
+from myna.serve import create_app
+from myna.serve.app import App
+from myna.serve.moderations import Phrases
+from myna.serve.openapi import OPERATIONS, Operation, document
+
+Start = Callable[..., Live]
+BY_PATH = {op.path: op for op in OPERATIONS}
+PAGES = {"/", "/docs", "/page/{name}"}
+CALLS = (ToolCall("a", "now", '{"tz": "UTC"}'),)
+TURN = Message("assistant", "你好", reasoning_content="想", tool_calls=CALLS)
+CUT = Candidate((Message("assistant", "cut"),), finish_reason="length")
+HI: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
+LOGPROBS = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+ASKED: list[tuple[str, Any]] = [
+    ("/v1/chat/completions", HI | {"n": 3, "logprobs": True, "top_logprobs": 2}),
+    ("/v1/completions", {"prompt": ["a", "b"], "logprobs": 2}),
+    ("/v1/responses", {"input": "Hi"} | LOGPROBS),
+    ("/v1/messages", HI | {"max_tokens": 9}),
+    ("/v1/messages/count_tokens", HI),
+    ("/v1/moderations", {"input": ["a bad word", "fine"]}),
+    ("/tokenize", {"prompt": "Hi", "return_token_strs": True}),
+    ("/v1/tokenize", {"content": "Hi 👋", "with_pieces": True}),
+    ("/v1/tokenize", {"content": "Hi"}),
+    ("/detokenize", {"tokens": [1, 2]}),
+    ("/apply-template", HI),
+    ("/api/chat", HI | {"stream": False, "logprobs": True, "top_logprobs": 1}),
+    ("/api/generate", {"model": "scripted", "prompt": "Hi", "stream": False}),
+    ("/api/generate", {"model": "scripted"}),
+    ("/api/show", {"model": "scripted"}),
+    *[(op.path, None) for op in OPERATIONS if op.body is None and op.replies and "{" not in op.path],
+]
+WRONG: list[Any] = [{"model": 7}, {"model": "other", "max_tokens": 1} | HI | {"model": "other"}]
+
+
+@pytest.fixture(scope="module")
+def server(smollm2: Path) -> Any:
+    provider = Scripted(cycle(["Hi", TURN, CUT]), chat=Chat.load(smollm2), max_len=512)
+    with Live(create_app(provider, check=Phrases({"rude": ["bad word"]}))) as live:
+        yield live
+
+
+def fits(op: Operation, row: Any) -> None:
+    """One of the described replies, to the field."""
+    errors = []
+    for model in op.replies:
+        try:
+            model.model_validate(row, strict=True)
+        except ValueError as e:
+            errors.append(e)
+        else:
+            return
+    raise AssertionError(errors)
+
+
+def test_every_endpoint_is_described_and_nothing_else() -> None:
+    app: App = create_app(Scripted())
+    routes = {route.path.replace(":path", "") for route in app._router.routes if isinstance(route, Route)}
+    assert routes - PAGES == {op.path for op in OPERATIONS}
+
+
+def test_every_reference_of_the_document_leads_somewhere() -> None:
+    schemas = document()["components"]["schemas"]
+
+    def references(value: Any) -> Any:
+        if isinstance(value, dict):
+            yield from [value["$ref"]] if "$ref" in value else []
+        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else []:
+            yield from references(inner)
+
+    found = set(references(document()))
+    assert found
+    assert all(ref.removeprefix("#/components/schemas/") in schemas for ref in found)
+
+
+@pytest.mark.parametrize(("path", "body"), ASKED, ids=lambda x: str(x)[:50])
+def test_every_reply_is_as_described(server: Live, path: str, body: Any) -> None:
+    for _ in range(3):  # the script has three turns
+        url = server.url + path
+        reply = httpx.get(url, timeout=20) if body is None else httpx.post(url, json=body, timeout=20)
+        assert reply.status_code == 200, reply.text
+        fits(BY_PATH[path], reply.json())
+
+
+@pytest.mark.parametrize("path", sorted({path for path, body in ASKED if body is not None}))
+def test_every_refusal_is_as_described(server: Live, path: str) -> None:
+    for wrong in (b"{", b"[]", b'{"model": 7}', b'{"messages": 1, "prompt": 1, "input": 1, "tokens": 1, "model": "x"}'):
+        reply = httpx.post(server.url + path, content=wrong, timeout=20)
+        assert 400 <= reply.status_code < 500
+        BY_PATH[path].error.model_validate(reply.json(), strict=True)
+
+
+def test_a_reply_with_a_field_more_or_less_is_not_as_described() -> None:
+    op = BY_PATH["/v1/messages/count_tokens"]
+    for row in ({}, {"input_tokens": 1, "more": 2}, {"input_tokens": -1}):
+        with pytest.raises(AssertionError):
+            fits(op, row)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def bodies(model: type[BaseModel]) -> st.SearchStrategy[Any]:
+    """Objects with some of the fields that the endpoint knows, most of them wrong."""
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    good: Any = HI | {"input": "Hi", "prompt": "Hi", "tokens": [1], "max_tokens": 5, "name": "scripted"}
+    wild = st.dictionaries(st.sampled_from(names), VALUES, max_size=3)
+    return st.builds(lambda some: {k: v for k, v in good.items() if k in names} | some, wild)
+
+
+@pytest.mark.parametrize("path", sorted({path for path, body in ASKED if body is not None}))
+@settings(max_examples=12)
+@given(data=st.data())
+def test_no_body_is_a_bug(server: Live, path: str, data: st.DataObject) -> None:
+    op = BY_PATH[path]
+    assert op.body is not None
+    body = data.draw(bodies(op.body))
+    reply = asyncio.run(_in_process(server.app, path, body))
+    if reply.status_code != 200:
+        assert reply.status_code < 500, reply.text
+        op.error.model_validate(reply.json(), strict=True)
+
+
+async def _in_process(app: App, path: str, body: Any) -> httpx.Response:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        return await client.post(path, json=body, timeout=20)
