@@ -42,7 +42,7 @@ assert parsed.parsed_output == Person(name="Ada", age=36), parsed
 
 for wrong, error in (
     ({"model": "claude"}, anthropic.NotFoundError),
-    ({"temperature": -1}, anthropic.BadRequestError),
+    ({"extra_body": {"temperature": -1}}, anthropic.BadRequestError),
     ({"tool_choice": {"type": "any"}}, anthropic.BadRequestError),
 ):
     try:

@@ -118,7 +118,9 @@ class Bound:
 # rounds to, and q4s are judged on weights that were float32 before. q4k finds the file's own grid again, q4s has no room for it.
 BOUNDS = {
     "auto": Bound(kl=0.0044, worst=0.12, perplexity=1.02, first=0.915),  # .0038 to .0039, 94.0 to 94.5 %
-    "auto, kv int8": Bound(kl=0.0053, worst=0.25, perplexity=1.02, first=0.915),  # .0042 to .0048, .0003 of it one token
+    "auto, kv int8": Bound(
+        kl=0.0053, worst=0.25, perplexity=1.02, first=0.915
+    ),  # .0042 to .0048, .0003 of it one token
     "int8": Bound(kl=0.0054, worst=0.12, perplexity=1.02, first=0.91),  # .0046 to .0047, 93.1 %
     "q4k": Bound(kl=0.0060, worst=0.15, perplexity=1.02, first=0.91),  # .0050 to .0053, 94.1 to 94.6 %
     "q4s": Bound(kl=0.41, worst=8, perplexity=1.3, first=0.62),  # .365, 66.3 to 66.8 %

@@ -218,7 +218,11 @@ def test_ollamas_endpoints_answer_in_their_shape(post: Callable[..., httpx.Respo
     assert reply["total_duration"] > 0
     assert len(post("/api/embed", model="letters", input="a").json()["embeddings"]) == 1
     assert post("/api/embed", model="letters", input=[]).json()["embeddings"] == []
-    assert np.float32(post("/api/embeddings", model="letters", prompt="c").json()["embedding"]) @ [0, 0, 7] == pytest.approx(1)
+    assert np.float32(post("/api/embeddings", model="letters", prompt="c").json()["embedding"]) @ [
+        0,
+        0,
+        7,
+    ] == pytest.approx(1)
     assert post("/api/embeddings", model="letters", prompt="").json()["embedding"] == []
     assert [how.truncate for _, how in letters.asked] == [False] * 5
     post("/api/embed", model="letters", input="a", truncate=True, dimensions=2)
