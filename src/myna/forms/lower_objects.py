@@ -1,0 +1,150 @@
+"""Objects as rules: named members in the order in which the schema declares them, then any others."""
+
+from collections.abc import Iterable
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from jsonschema_rs import CanonicalSchema, canonical, canonicalize, is_valid
+
+from myna.forms.rules import quoted, written
+
+if TYPE_CHECKING:
+    from myna.forms.lower import Lowering
+
+MOST_PATTERNS = 4  # of names, that may overlap: 16 kinds of names
+MOST_COUNTED = 64  # members, where their number is limited
+
+
+def object_(low: "Lowering", view: canonical.ObjectView) -> str:
+    """The rule of the objects that a view allows."""
+    return low.rules.either([['"{"', low.blank, _Object(low, view).members(), '"}"']], "object")
+
+
+class _Object:
+    def __init__(self, low: "Lowering", view: canonical.ObjectView):
+        self.low, self.rules, self.view = low, low.rules, view
+        if view.violations:
+            low.give_up("not oneOf if", "that some member breaks a rule cannot be enforced")
+        self.least, self.most = view.min_properties or 0, view.max_properties
+        self.names = self._names()
+        self.others = [*self._others()]
+        self._check_counts()
+        self._known: dict[tuple[int, int], str] = {}
+
+    def members(self) -> str:
+        """The rule of what stands between the braces."""
+        return self._tail(0, 0)
+
+    def _names(self) -> list[tuple[str, str, bool]]:
+        """Names written out, with the rule of their value and whether they must be there, in order."""
+        view, found = self.view, []
+        known = [*view.properties, *view.required, *self._closed()]
+        for name in self.low.order(known):
+            if view.property_names is None or is_valid(view.property_names.to_json_schema(), name):
+                found.append((name, self.low.value(self._value_of(name)), name in view.required))
+            elif name in view.required:
+                found.append((name, self.rules.new("never"), True))
+        return found
+
+    def _closed(self) -> list[str]:
+        """All names there may be, where the schema lists them."""
+        found: list[str] = []
+        for names in _alternatives(self.view.property_names):
+            if isinstance(names, canonical.ConstView):
+                found.append(names.value)
+            elif isinstance(names, canonical.EnumView):
+                found += names.values
+        return found
+
+    def _value_of(self, name: str) -> CanonicalSchema | None:
+        view = self.view
+        matching = [s for p, s in view.pattern_properties.items() if is_valid({"pattern": p}, name)]
+        if name in view.properties:
+            return _joined([view.properties[name], *matching])
+        return _joined(matching) if matching else view.additional_properties
+
+    def _others(self) -> Iterable[tuple[str, str]]:
+        """The terminals of all other names, each with the rule of its values."""
+        for names in _alternatives(self.view.property_names):
+            if isinstance(names, canonical.ConstView | canonical.EnumView | canonical.FalseView):
+                continue  # those have been written out
+            if isinstance(names, canonical.StringView):
+                if names.formats or names.excluded_formats:
+                    self.low.give_up("propertyNames format", "the format of names cannot be enforced")
+                yield from self._kinds(names)
+                continue
+            if not isinstance(names, canonical.MultiTypeView | canonical.TrueView):
+                self.low.give_up("propertyNames", "these names cannot be enforced")
+            yield from self._kinds(None)
+
+    def _kinds(self, names: canonical.StringView | None) -> Iterable[tuple[str, str]]:
+        """Names of this form, one kind for each set of patterns that they may match."""
+        view, taken = self.view, [name for name, _, _ in self.names]
+        patterns = [*view.pattern_properties]
+        if len(patterns) > MOST_PATTERNS:
+            self.low.give_up("patternProperties", f"more than {MOST_PATTERNS} patterns of names cannot be enforced")
+            patterns = patterns[:MOST_PATTERNS]
+        for count in range(len(patterns) + 1):
+            for matched in combinations(patterns, count):
+                value = _joined([view.pattern_properties[p] for p in matched]) if matched else view.additional_properties
+                if value is None or not isinstance(value.view(), canonical.FalseView):
+                    yield self._name(names, matched, [p for p in patterns if p not in matched], taken), self.low.value(value)
+
+    def _name(
+        self, names: canonical.StringView | None, matched: Iterable[str], unmatched: Iterable[str], taken: list[str]
+    ) -> str:
+        matched = [*matched, *(names.patterns if names else ())]
+        return self.low.text(names, matched, taken, unmatched)
+
+    def _check_counts(self) -> None:
+        """Names nobody wrote out may come twice, and would be counted twice; and states are kept few."""
+        if not self.others and self.most is not None and self.most >= len(self.names):
+            self.most = None
+        if self.others and self.least > len([1 for _, _, needed in self.names if needed]) + 1:
+            self.low.give_up("minProperties", "that so many free names differ cannot be enforced")
+            self.least = 0
+        if max(self.least, self.most or 0) > MOST_COUNTED:
+            self.low.give_up("minProperties maxProperties", f"more than {MOST_COUNTED} members cannot be counted")
+            self.least, self.most = min(self.least, MOST_COUNTED), None
+
+    def _tail(self, index: int, count: int) -> str:
+        """The rule of all that may follow the members before `index`, of which `count` are there (as far as it matters)."""
+        if (index, count) in self._known:
+            return self._known[index, count]
+        rule = self._known[index, count] = self.rules.new("members")
+        full = self.most is not None and count >= self.most
+        comma, after = self.low.comma if count else "", self._counted(count)
+        if index < len(self.names):
+            name, value, needed = self.names[index]
+            if not full:
+                self.rules.add(rule, comma, quoted(written(name)), *self._colon(), value, self._tail(index + 1, after))
+            if not needed:
+                self.rules.add(rule, self._tail(index + 1, count))
+            return rule
+        if count >= self.least:
+            self.rules.add(rule, self.low.blank if count else "")
+        if not full:
+            for name, value in self.others:
+                self.rules.add(rule, comma, name, *self._colon(), value, self._tail(index, after))
+        return rule
+
+    def _counted(self, count: int) -> int:
+        return min(count + 1, max(self.least, 1) if self.most is None else self.most)
+
+    def _colon(self) -> tuple[str, str, str]:
+        return (self.low.blank, '":"', self.low.blank)
+
+
+def _joined(schemas: list[CanonicalSchema]) -> CanonicalSchema:
+    whole, *rest = schemas
+    for schema in rest:
+        whole = whole.intersect(schema)
+    return whole
+
+
+def _alternatives(names: CanonicalSchema | None) -> Iterable[canonical.CanonicalViewType]:
+    """What the names may be, one form after the other."""
+    if names is None:
+        return [canonicalize(True).view()]
+    view = names.view()
+    return [branch.view() for branch in view.branches] if isinstance(view, canonical.AnyOfView) else [view]

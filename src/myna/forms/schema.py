@@ -1,0 +1,145 @@
+"""A schema as it was sent: read within limits, lowered to a grammar, and able to check a finished answer."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jsonschema_rs
+from jsonschema_rs import CanonicalSchema, FancyRegexOptions, ValidationError
+
+from myna.forms.formats import NOT_ENFORCED
+from myna.forms.lower import CannotEnforce, Lowering
+from myna.forms.rules import Rules, TooLarge
+
+PATTERNS = FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20)
+DEEPEST = 120  # brackets inside brackets; readers of JSON recurse
+MOST_NODES = 50_000
+
+
+class SchemaError(Exception):
+    """A schema that is not one, or that cannot be enforced. The message says where, and by which keyword."""
+
+
+class Schema:
+    """One JSON Schema: draft 2020-12 unless `$schema` says otherwise; without it, what only draft 7 allows is draft 7.
+
+    Raises SchemaError when it is no schema, refers to what is not inside it, or is larger than the limits.
+    """
+
+    def __init__(self, source: str):
+        self.json = _read(source)
+        self.draft, self.canonical = _canonical(self.json)
+        self.declared = [*_declared(self.json)]
+
+    def rules(self, rules: Rules, *, strict: bool) -> tuple[str, list[str]]:
+        """(the rule of its values, what is left to `check`). Raises SchemaError when strict and something would be left."""
+        low = Lowering(rules, self.order, strict=strict)
+        try:
+            rule = low.value(self.canonical)
+        except CannotEnforce as e:
+            raise SchemaError(self._where(e)) from None
+        except TooLarge as e:
+            raise SchemaError(str(e)) from None
+        except RecursionError:
+            raise SchemaError("it is nested too deeply") from None
+        return rule, [self._where(e) for e in low.gave_up]
+
+    def order(self, names: Iterable[str]) -> list[str]:
+        """These names, and those declared beside them, in the order of the declaration that knows most of them."""
+        wanted = dict.fromkeys(names)
+        best = max(self.declared, key=lambda known: sum(name in wanted for name in known), default=[])
+        best = best if any(name in wanted for name in best) else []
+        return [*best, *(name for name in self._ranked(wanted) if name not in set(best))]
+
+    def _ranked(self, names: dict[str, None]) -> list[str]:
+        first = {name: None for known in self.declared for name in known}
+        return [*(name for name in first if name in names), *(name for name in names if name not in first)]
+
+    def check(self, value: Any) -> str | None:
+        """Why a value is not what the schema allows, by a validator that shares nothing with the grammar."""
+        validator = jsonschema_rs.validator_cls_for({"$schema": self.draft})(
+            self.json, validate_formats=True, offline=True, pattern_options=PATTERNS
+        )
+        try:
+            validator.validate(value)
+        except ValidationError as e:
+            return f"{_pointer(e.instance_path)}: {e.message}"[:500]
+        return None
+
+    def _where(self, error: CannotEnforce) -> str:
+        for path, node in _walk(self.json):
+            for keyword in error.keywords if _is(node) else ():
+                if keyword in node and not (keyword == "format" and node[keyword] not in NOT_ENFORCED):
+                    return f"`{keyword}` at {_pointer(path)}: {error}"
+        return str(error)
+
+
+def _declared(json: Any) -> Iterator[list[str]]:
+    """The names that objects declare, in order: in `properties`, and else in `required`."""
+    for path, names in _walk(json):
+        if path[-1:] == ("properties",) and isinstance(names, dict):
+            yield [*names]
+    for path, names in _walk(json):
+        if path[-1:] == ("required",) and isinstance(names, list):
+            yield [name for name in names if isinstance(name, str)]
+
+
+def _is(node: object) -> bool:
+    return isinstance(node, dict)
+
+
+def _read(source: str) -> Any:
+    if _depth(source) > DEEPEST:
+        raise SchemaError(f"it is nested more than {DEEPEST} deep")
+    try:
+        found = json.loads(source)
+    except (ValueError, RecursionError) as e:
+        raise SchemaError(f"it is not JSON: {e}") from None
+    if not isinstance(found, dict | bool):
+        raise SchemaError("it must be an object, or true or false")
+    if sum(1 for _ in _walk(found)) > MOST_NODES:
+        raise SchemaError(f"it has more than {MOST_NODES} parts")
+    return found
+
+
+def _depth(source: str) -> int:
+    """How deep brackets are nested; those inside strings count too, which makes no schema look shallower."""
+    depth = deepest = 0
+    for c in source:
+        depth += (c in "[{") - (c in "]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+_DRAFTS = ("https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema#")
+
+
+def _canonical(schema: Any) -> tuple[str, CanonicalSchema]:
+    named = schema.get("$schema") if isinstance(schema, dict) else None
+    problem = ""
+    for draft in (named,) if isinstance(named, str) else _DRAFTS:
+        asked = {"$schema": draft, **schema} if isinstance(schema, dict) else schema
+        try:
+            return draft, jsonschema_rs.canonicalize(
+                asked, validate_formats=True, offline=True, pattern_options=PATTERNS
+            )
+        except ValidationError as e:
+            problem = problem or f"it is no JSON Schema at {_pointer(e.instance_path)}: {e.message}"[:500]
+        except ValueError as e:
+            raise SchemaError(str(e)[:500]) from None
+    raise SchemaError(problem)
+
+
+def _walk(json: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every part with its path, from the top, in order."""
+    todo: list[tuple[tuple[str | int, ...], Any]] = [((), json)]
+    while todo:
+        path, node = todo.pop()
+        yield path, node
+        inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        todo += [((*path, name), part) for name, part in reversed([*inner])]
+
+
+def _pointer(path: Iterable[str | int]) -> str:
+    """A JSON Pointer (RFC 6901), from #."""
+    return "#" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
