@@ -120,7 +120,7 @@ def test_what_is_compiled_is_kept_and_the_oldest_forgotten(tiny: tuple[Chat, Com
     ("form", "code", "says"),
     [
         (Form("schema", "{"), "invalid_json_schema", "not JSON"),
-        (Form("schema", "[" * 100_000), "invalid_json_schema", "not JSON"),
+        (Form("schema", "[" * 100_000), "invalid_json_schema", "nested"),
         (Form("schema", '{"description": "' + "x" * MAX_SOURCE + '"}'), "invalid_json_schema", "at most"),
         (Form("regex", "[0-9"), "invalid_regex", "regex"),
         (Form("choice", "[]"), "invalid_choice", "list of texts"),

@@ -4,10 +4,12 @@ What is compiled is kept: the same schema comes with every request of an applica
 """
 
 import json
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
 from llguidance.gbnf_to_lark import any_to_lark
@@ -15,8 +17,14 @@ from llguidance.gbnf_to_lark import any_to_lark
 from myna.chat.stream import CLOSE, OPEN
 from myna.chat.tokenizer import Tokenizer
 from myna.forms.matcher import Matcher
+from myna.forms.rules import quoted
+from myna.forms.schema import SchemaError
 from myna.forms.vocabulary import vocabulary
+from myna.forms.worker import WorkerFailed, Workers
 from myna.records import Form, RequestError
+from myna.records.form import Kind
+
+log = logging.getLogger(__name__)
 
 Reasoning = Literal["none", "maybe", "open"]
 """Whether the model thinks before it answers: never; if it opens <think> itself; the prompt ends inside <think>."""
@@ -28,16 +36,38 @@ LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000, step_lexer_fuel=200_000, step_max_items=50_000, max_grammar_size=500_000,
     max_lexer_states=50_000, verbose_errors=False,
 )  # fmt: skip
-WHITESPACE = r" |\n[ \t]{0,24}"  # between JSON's tokens: nothing, a blank, or a line end and indentation
+
+
+Check = Callable[[str], str | None]
+"""Why a finished answer does not have its form; None where it does."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A form as it was understood. left: what the grammar allows and the form does not, for `check` to find."""
+
+    grammar: dict[str, object]
+    check: Check | None = None
+    left: tuple[str, ...] = ()
 
 
 class Compiled:
-    """A form that answers can be followed by. Any thread may ask for a matcher."""
+    """A form that answers can be followed by. Any thread may use it.
 
-    def __init__(self, form: Form, grammar: LLMatcher, vocab: int):
+    left   what is not enforced while the answer is made, each with its place and keyword; only where a form is not strict
+    """
+
+    def __init__(self, form: Form, read: _Read, grammar: LLMatcher, vocab: int):
         self.form = form
+        self.left = read.left
+        self._check = read.check
         self._grammar = grammar
         self._vocab = vocab
+
+    def check(self, text: str) -> str | None:
+        """Why a finished answer does not have this form, said by somebody else than the grammar; None where it does, and
+        for expressions and grammars, which nobody else reads."""
+        return self._check(text) if self._check else None
 
     def matcher(self) -> Matcher:
         """A new answer's, at its beginning. Takes microseconds."""
@@ -51,32 +81,71 @@ class Compiler:
         self._tokenizer = tokenizer
         self._stop_ids = sorted(stop_ids)
         self._vocabulary: LLTokenizer | None = None
-        self._kept: OrderedDict[tuple[Form, Reasoning], Compiled] = OrderedDict()
+        self._kept: OrderedDict[tuple[Form, Reasoning, Form | None], Compiled] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compile(self, form: Form, reasoning: Reasoning = "none") -> Compiled:
-        """Raises RequestError when the form is malformed, too large, or says what cannot be enforced."""
-        key = (form, reasoning)
+    def compile(self, form: Form, reasoning: Reasoning = "none", instead: Form | None = None) -> Compiled:
+        """Raises RequestError when the form is malformed, too large, or says what cannot be enforced.
+
+        instead   another form that the answer may have as well: calls of tools. Answers of that form are not checked.
+        """
+        key = (form, reasoning, instead)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        compiled = self._compile(form, reasoning)
+        compiled = self._compile(form, reasoning, instead)
         with self._lock:
             self._kept[key] = compiled
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return compiled
 
-    def _compile(self, form: Form, reasoning: Reasoning) -> Compiled:
-        if len(form.source) > MAX_SOURCE:
-            raise _refusal(form, f"it has {len(form.source)} characters; at most {MAX_SOURCE} are compiled")
+    def _compile(self, form: Form, reasoning: Reasoning, instead: Form | None) -> Compiled:
         if not self._stop_ids:
             raise RequestError("This model has no end-of-turn token, so its answers cannot have a form.", param=PARAM)
-        grammar = LLMatcher(self._words(), self._wrap(_grammar(form), reasoning), log_level=0, limits=LIMITS)
+        read = self._read(form)
+        other = self._read(instead).grammar if instead else None
+        grammar = LLMatcher(self._words(), self._wrap(read.grammar, reasoning, other), log_level=0, limits=LIMITS)
         if grammar.is_error():
             raise _refusal(form, grammar.get_error().splitlines()[0])
-        return Compiled(form, grammar, self._tokenizer.vocab_size)
+        return Compiled(form, read, grammar, self._tokenizer.vocab_size)
+
+    def _read(self, form: Form) -> _Read:
+        if len(form.source) > MAX_SOURCE:
+            raise _refusal(form, f"it has {len(form.source)} characters; at most {MAX_SOURCE} are compiled")
+        try:
+            match form.kind:
+                case "json":
+                    return self._lower("schema", '{"type": "object"}', strict=True)
+                case "schema":
+                    return self._lower("schema", form.source, strict=form.strict)
+                case "tags":
+                    return self._lower("tags", form.source, strict=form.strict)
+                case "choice":
+                    texts = _choices(form)
+                    check: Check = lambda text: None if text in texts else "it is none of the choices"  # noqa: E731
+                    return _Read({"lark_grammar": "start: " + " | ".join(map(quoted, texts))}, check)
+                case "regex":
+                    return _Read({"lark_grammar": f"start: /{regex_to_lark(form.source, '')}/"})
+                case "grammar":
+                    return _Read({"lark_grammar": _lark(form)})
+        except SchemaError as e:
+            raise _refusal(form, str(e)) from None
+
+    def _lower(self, kind: Kind, source: str, *, strict: bool) -> _Read:
+        """A schema or a structural tag, read by a process of its own."""
+        asked = {"kind": kind, "source": source}
+        special = self._tokenizer.special if kind == "tags" else {}
+        found = _ask(asked | {"do": "lower", "strict": strict, "special": special})
+        if "error" in found:
+            raise SchemaError(found["error"])
+
+        def check(text: str) -> str | None:
+            answer = _ask(asked | {"do": "check", "text": text})
+            return answer.get("error") or answer.get("problem")
+
+        return _Read({"lark_grammar": found["lark"]}, check, tuple(found["left"]))
 
     def _words(self) -> LLTokenizer:
         with self._lock:
@@ -84,7 +153,7 @@ class Compiler:
                 self._vocabulary = vocabulary(self._tokenizer, self._stop_ids)
             return self._vocabulary
 
-    def _wrap(self, grammar: dict[str, object], reasoning: Reasoning) -> str:
+    def _wrap(self, grammar: dict[str, object], reasoning: Reasoning, other: dict[str, object] | None) -> str:
         """The grammar of the whole answer: what may stand before the form, then the form."""
         special = self._tokenizer.special
         opening = f"<[{special[OPEN]}]>" if OPEN in special else json.dumps(OPEN)
@@ -94,36 +163,26 @@ class Compiler:
         # SentencePiece writes a blank before the first word, which is not part of the answer.
         blank = '" "?' if self._tokenizer.strips_blank else '""'
         before = {"none": blank, "open": "think LINES?", "maybe": f"({opening} think LINES? | {blank})"}[reasoning]
-        if before == '""':
+        if before == '""' and other is None:
             return json.dumps({"grammars": [grammar]})
-        rules = [f"start: {before} @form", *([think, "LINES: /\\n{1,2}/"] if reasoning != "none" else [])]
-        return json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, {"name": "form", **grammar}]})
+        answer = "@form" if other is None else "(@form | @instead)"
+        rules = [f"start: {before} {answer}", *([think, "LINES: /\\n{1,2}/"] if reasoning != "none" else [])]
+        named = [{"name": "form", **grammar}, *([{"name": "instead", **other}] if other else [])]
+        return json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, *named]})
 
 
 PARAM = "response_format"
+_workers = Workers()
 
 
-def _grammar(form: Form) -> dict[str, object]:
-    """What llguidance calls a grammar."""
-    match form.kind:
-        case "json":
-            return {"json_schema": {"type": "object", "x-guidance": {"whitespace_pattern": WHITESPACE}}}
-        case "schema":
-            schema = _read_json(form)
-            options = {"x-guidance": {"whitespace_pattern": WHITESPACE}}
-            return {"json_schema": schema | options if isinstance(schema, dict) else schema}
-        case "regex":
-            return {"lark_grammar": "start: " + _regex(form.source)}
-        case "choice":
-            return {"lark_grammar": "start: " + " | ".join(json.dumps(text) for text in _choices(form))}
-        case "grammar":
-            return {"lark_grammar": _lark(form)}
-        case "tags":
-            raise _refusal(form, "structural tags are not supported yet")
-
-
-def _regex(expression: str) -> str:
-    return "/" + regex_to_lark(expression, "") + "/"
+def _ask(question: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found = _workers.ask(question)
+    except WorkerFailed as e:
+        return {"error": str(e)}
+    if "bug" in found:
+        log.error("a form could not be read: %s", found["bug"])
+    return found
 
 
 def _choices(form: Form) -> list[str]:

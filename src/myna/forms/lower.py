@@ -10,9 +10,11 @@ What a grammar cannot say is given up: refused, or (not strict) allowed, and lef
 import json
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from jsonschema_rs import CanonicalSchema, canonical
+from llguidance import LLMatcher
 
 from myna.forms.formats import FORMATS, NOT_ENFORCED
 from myna.forms.lower_arrays import array
@@ -115,7 +117,9 @@ class Lowering:
                 self.give_up("not oneOf if", "what is excluded is too much to write down")
                 yield (self.leaf({}),)
             case _:
-                self.give_up("$dynamicRef unevaluatedProperties unevaluatedItems $vocabulary", "it cannot be simplified")
+                self.give_up(
+                    "$dynamicRef unevaluatedProperties unevaluatedItems $vocabulary", "it cannot be simplified"
+                )
                 yield (self.leaf({}),)
 
     def _all_of(self, branches: list[CanonicalSchema]) -> str:
@@ -166,7 +170,7 @@ class Lowering:
                 self.rules.add(rule, *self._listed('"{"', members, '"}"'))
         return (rule,)
 
-    def _listed(self, opening: str, items: list[tuple[str, ...]], closing: str) -> Iterable[str]:
+    def _listed(self, opening: str, items: Iterable[tuple[str, ...]], closing: str) -> Iterable[str]:
         inner = [symbol for item in items for symbol in (self.comma, *item)][1:]
         return (opening, self.blank, *inner, *([self.blank] if inner else []), closing)
 
@@ -185,7 +189,7 @@ class Lowering:
             said: dict[str, Any] = {"type": "string"}
             said |= {} if view.min_length is None else {"minLength": view.min_length}
             said |= {} if view.max_length is None else {"maxLength": view.max_length}
-            parts = [{"pattern": pattern} for pattern in patterns]
+            parts = [{"pattern": pattern} for pattern in patterns if self._is_read(pattern)]
             parts += [{"format": f.native} for f in formats if f.native]
             return self.leaf(said | ({"allOf": parts} if parts else {}))
         for f in formats:
@@ -210,6 +214,11 @@ class Lowering:
             parts.append(f'~/"({"|".join(map(literal, excluded))})"/')
         return self.rules.terminal(" & ".join(parts))
 
+    def _is_read(self, pattern: str) -> bool:
+        if problem := _unread(pattern):
+            self.give_up("pattern", f"the pattern {pattern!r} cannot be enforced: {problem}")
+        return not problem
+
     def _patterns(self, patterns: Iterable[str]) -> Iterable[str]:
         for pattern in patterns:
             try:
@@ -218,6 +227,10 @@ class Lowering:
                 self.give_up("pattern patternProperties", f"the pattern {pattern!r} cannot be excluded: {e}")
 
     def _number(self, view: canonical.IntegerView | canonical.NumberView) -> str:
+        bounds = (view.minimum, view.maximum, *view.multiple_of, *view.not_multiple_of)
+        fraction = getattr(view, "excludes_integers", False) or [*view.not_multiple_of] == [1]
+        if fraction and bounds in ((None, None), (None, None, 1)):
+            return self.rules.terminal(r"/-?(0|[1-9][0-9]*)\.[0-9]*[1-9][0-9]*/")
         if view.not_multiple_of or getattr(view, "excludes_integers", False):
             self.give_up("not oneOf if", "numbers cannot be excluded by a divisor")
         whole = isinstance(view, canonical.IntegerView)
@@ -234,11 +247,21 @@ class Lowering:
 
     def _exact(self, number: int | float | Decimal, keyword: str) -> int | float:
         """The number as float64 and integers can say it."""
-        if abs(number) > EXACT_INTEGER or (number and abs(number) < 1e-9):
+        exact = Decimal(str(number))
+        digits = len(exact.normalize().as_tuple().digits)
+        if abs(exact) > EXACT_INTEGER or digits > (8 if keyword == "multipleOf" else 16) or 0 < abs(exact) < 1e-9:
             self.give_up(keyword, f"{number} has more digits than can be enforced")
         if number == (integer := int(number)):
             return integer
         return float(number)
+
+
+@lru_cache(1024)
+def _unread(pattern: str) -> str:
+    """Why llguidance does not read a pattern; "" where it does."""
+    schema = {"type": "string", "pattern": pattern}
+    problem = LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema))
+    return problem.partition("error: ")[2].partition("\n")[0] or problem
 
 
 def _differs(pattern: str) -> bool:

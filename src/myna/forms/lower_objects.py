@@ -1,8 +1,8 @@
 """Objects as rules: named members in the order in which the schema declares them, then any others."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonschema_rs import CanonicalSchema, canonical, canonicalize, is_valid
 
@@ -23,6 +23,10 @@ def object_(low: "Lowering", view: canonical.ObjectView) -> str:
 class _Object:
     def __init__(self, low: "Lowering", view: canonical.ObjectView):
         self.low, self.rules, self.view = low, low.rules, view
+        self.properties, self.required = (
+            view.properties,
+            dict.fromkeys(view.required),
+        )  # a view builds them anew each time
         if view.violations:
             low.give_up("not oneOf if", "that some member breaks a rule cannot be enforced")
         self.least, self.most = view.min_properties or 0, view.max_properties
@@ -33,16 +37,20 @@ class _Object:
 
     def members(self) -> str:
         """The rule of what stands between the braces."""
-        return self._tail(0, 0)
+        for index in range(len(self.names), -1, -1):  # from the end: an object may have thousands of names
+            for count in range(self._last(), -1, -1):
+                self._known[index, count] = self._tail(index, count)
+        return self._known[0, 0]
 
     def _names(self) -> list[tuple[str, str, bool]]:
         """Names written out, with the rule of their value and whether they must be there, in order."""
-        view, found = self.view, []
-        known = [*view.properties, *view.required, *self._closed()]
+        view, patterns, found = self.view, self.view.pattern_properties, []
+        all_names: Any = view.property_names.to_json_schema() if view.property_names else None
+        known = [*self.properties, *self.required, *self._closed()]
         for name in self.low.order(known):
-            if view.property_names is None or is_valid(view.property_names.to_json_schema(), name):
-                found.append((name, self.low.value(self._value_of(name)), name in view.required))
-            elif name in view.required:
+            if all_names is None or is_valid(all_names, name):
+                found.append((name, self.low.value(self._value_of(name, patterns)), name in self.required))
+            elif name in self.required:
                 found.append((name, self.rules.new("never"), True))
         return found
 
@@ -51,17 +59,16 @@ class _Object:
         found: list[str] = []
         for names in _alternatives(self.view.property_names):
             if isinstance(names, canonical.ConstView):
-                found.append(names.value)
+                found.append(str(names.value))
             elif isinstance(names, canonical.EnumView):
-                found += names.values
+                found += map(str, names.values)
         return found
 
-    def _value_of(self, name: str) -> CanonicalSchema | None:
-        view = self.view
-        matching = [s for p, s in view.pattern_properties.items() if is_valid({"pattern": p}, name)]
-        if name in view.properties:
-            return _joined([view.properties[name], *matching])
-        return _joined(matching) if matching else view.additional_properties
+    def _value_of(self, name: str, patterns: Mapping[str, CanonicalSchema]) -> CanonicalSchema | None:
+        matching = [schema for pattern, schema in patterns.items() if is_valid({"pattern": pattern}, name)]
+        if name in self.properties:
+            return _joined([self.properties[name], *matching])
+        return _joined(matching) if matching else self.view.additional_properties
 
     def _others(self) -> Iterable[tuple[str, str]]:
         """The terminals of all other names, each with the rule of its values."""
@@ -86,9 +93,14 @@ class _Object:
             patterns = patterns[:MOST_PATTERNS]
         for count in range(len(patterns) + 1):
             for matched in combinations(patterns, count):
-                value = _joined([view.pattern_properties[p] for p in matched]) if matched else view.additional_properties
+                value = (
+                    _joined([view.pattern_properties[p] for p in matched]) if matched else view.additional_properties
+                )
                 if value is None or not isinstance(value.view(), canonical.FalseView):
-                    yield self._name(names, matched, [p for p in patterns if p not in matched], taken), self.low.value(value)
+                    yield (
+                        self._name(names, matched, [p for p in patterns if p not in matched], taken),
+                        self.low.value(value),
+                    )
 
     def _name(
         self, names: canonical.StringView | None, matched: Iterable[str], unmatched: Iterable[str], taken: list[str]
@@ -109,27 +121,29 @@ class _Object:
 
     def _tail(self, index: int, count: int) -> str:
         """The rule of all that may follow the members before `index`, of which `count` are there (as far as it matters)."""
-        if (index, count) in self._known:
-            return self._known[index, count]
         rule = self._known[index, count] = self.rules.new("members")
         full = self.most is not None and count >= self.most
         comma, after = self.low.comma if count else "", self._counted(count)
         if index < len(self.names):
             name, value, needed = self.names[index]
             if not full:
-                self.rules.add(rule, comma, quoted(written(name)), *self._colon(), value, self._tail(index + 1, after))
+                self.rules.add(rule, comma, quoted(written(name)), *self._colon(), value, self._known[index + 1, after])
             if not needed:
-                self.rules.add(rule, self._tail(index + 1, count))
+                self.rules.add(rule, self._known[index + 1, count])
             return rule
         if count >= self.least:
             self.rules.add(rule, self.low.blank if count else "")
-        if not full:
-            for name, value in self.others:
-                self.rules.add(rule, comma, name, *self._colon(), value, self._tail(index, after))
+        for name, value in self.others if not full else ():
+            following = rule if after == count else self._known[index, after]
+            self.rules.add(rule, comma, name, *self._colon(), value, following)
         return rule
 
     def _counted(self, count: int) -> int:
-        return min(count + 1, max(self.least, 1) if self.most is None else self.most)
+        return min(count + 1, self._last())
+
+    def _last(self) -> int:
+        """The count from which on it does not matter any more; 1 at least, for the comma."""
+        return max(self.least, 1) if self.most is None else max(self.most, 1)
 
     def _colon(self) -> tuple[str, str, str]:
         return (self.low.blank, '":"', self.low.blank)

@@ -1,11 +1,13 @@
 """A context-free grammar while it is put together, and how llguidance reads it."""
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-MOST = 20_000  # alternatives; a schema that needs more is refused
+MOST = 30_000  # alternatives; a schema that needs more is refused
+LONGEST = 5.0  # seconds from the first rule to the last
 
 
 class TooLarge(Exception):
@@ -22,6 +24,7 @@ class Rules:
         self._rules: dict[str, list[tuple[str, ...]]] = {}
         self._terminals: dict[str, str] = {}
         self._size = 0
+        self._end = time.monotonic() + LONGEST
 
     def new(self, hint: str = "r") -> str:
         """A rule without alternatives: until it gets some, nothing is derived from it."""
@@ -34,6 +37,8 @@ class Rules:
         self._size += 1
         if self._size > MOST:
             raise TooLarge(f"it would take more than {MOST} rules")
+        if time.monotonic() > self._end:
+            raise TooLarge(f"it takes longer than {LONGEST:g} seconds")
         self._rules[rule].append(tuple(symbol for symbol in symbols if symbol))
 
     def either(self, options: Iterable[Sequence[str]], hint: str = "r") -> str:
@@ -84,10 +89,10 @@ class Rules:
             if name in productive:
                 continue
             productive.add(name)
-            for option in waiting.get(name, ()):
-                missing[option] -= 1
-                if missing[option] == 0:
-                    found.append(option[0])
+            for place in waiting.get(name, ()):
+                missing[place] -= 1
+                if missing[place] == 0:
+                    found.append(place[0])
         return productive
 
     def _reached(self, start: str, productive: set[str]) -> list[str]:
@@ -111,7 +116,6 @@ def written(value: Any) -> str:
 def quoted(text: str) -> str:
     """A text as a terminal."""
     return json.dumps(text, ensure_ascii=False)
-
 
 
 def _rule(symbol: str) -> str:

@@ -1,6 +1,7 @@
 """A schema as it was sent: read within limits, lowered to a grammar, and able to check a finished answer."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,7 +14,8 @@ from myna.forms.rules import Rules, TooLarge
 
 PATTERNS = FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20)
 DEEPEST = 120  # brackets inside brackets; readers of JSON recurse
-MOST_NODES = 50_000
+MOST_PARTS = 20_000  # objects and lists
+LOOKED_AT = 64  # declarations of a name, where its order is looked for
 
 
 class SchemaError(Exception):
@@ -29,7 +31,11 @@ class Schema:
     def __init__(self, source: str):
         self.json = _read(source)
         self.draft, self.canonical = _canonical(self.json)
-        self.declared = [*_declared(self.json)]
+        self._declared = [*_declared(self.json)]
+        self._declarations: dict[str, list[int]] = {}
+        for i, names in enumerate(self._declared):
+            for name in names:
+                self._declarations.setdefault(name, []).append(i)
 
     def rules(self, rules: Rules, *, strict: bool) -> tuple[str, list[str]]:
         """(the rule of its values, what is left to `check`). Raises SchemaError when strict and something would be left."""
@@ -47,13 +53,11 @@ class Schema:
     def order(self, names: Iterable[str]) -> list[str]:
         """These names, and those declared beside them, in the order of the declaration that knows most of them."""
         wanted = dict.fromkeys(names)
-        best = max(self.declared, key=lambda known: sum(name in wanted for name in known), default=[])
-        best = best if any(name in wanted for name in best) else []
-        return [*best, *(name for name in self._ranked(wanted) if name not in set(best))]
-
-    def _ranked(self, names: dict[str, None]) -> list[str]:
-        first = {name: None for known in self.declared for name in known}
-        return [*(name for name in first if name in names), *(name for name in names if name not in first)]
+        known = Counter(i for name in wanted for i in self._declarations.get(name, ())[:LOOKED_AT])
+        best = self._declared[min(known, key=lambda i: (-known[i], i))] if known else []
+        inside, ranks = set(best), {name: i for i, name in enumerate(self._declarations)}
+        rest = [name for name in wanted if name not in inside]
+        return [*best, *sorted(rest, key=lambda name: ranks.get(name, len(ranks)))]
 
     def check(self, value: Any) -> str | None:
         """Why a value is not what the schema allows, by a validator that shares nothing with the grammar."""
@@ -97,8 +101,8 @@ def _read(source: str) -> Any:
         raise SchemaError(f"it is not JSON: {e}") from None
     if not isinstance(found, dict | bool):
         raise SchemaError("it must be an object, or true or false")
-    if sum(1 for _ in _walk(found)) > MOST_NODES:
-        raise SchemaError(f"it has more than {MOST_NODES} parts")
+    if sum(isinstance(part, dict | list) for _, part in _walk(found)) > MOST_PARTS:
+        raise SchemaError(f"it has more than {MOST_PARTS} objects and lists")
     return found
 
 

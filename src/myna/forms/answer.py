@@ -1,0 +1,57 @@
+"""What a child process is asked for: a schema or a structural tag as a grammar, and whether a finished answer has its form."""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from myna.forms.rules import Rules
+from myna.forms.schema import Schema, SchemaError
+from myna.forms.tags import Tags
+
+
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """Never raises: an error is an answer, in `error`."""
+    try:
+        kind, source = question["kind"], question["source"]
+        if question["do"] == "check":
+            return {"problem": _check(kind, source, question["text"])}
+        return _lower(kind, source, question["strict"], question["special"])
+    except SchemaError as e:
+        return {"error": str(e)}
+    except RecursionError:
+        return {"error": "it is nested too deeply"}
+    except MemoryError:
+        return {"error": "it takes too much memory"}
+    except Exception as e:  # of ours or of a library; the form is refused, and the parent logs it
+        return {"error": f"it could not be read ({type(e).__name__})", "bug": repr(e)}
+
+
+@lru_cache(64)
+def _read(kind: str, source: str) -> Schema | Tags:
+    return Tags(source) if kind == "tags" else Schema(source)
+
+
+def _lower(kind: str, source: str, strict: bool, special: dict[str, int]) -> dict[str, Any]:
+    rules, form = Rules(), _read(kind, source)
+    if isinstance(form, Tags):
+        start, left = form.rules(rules, special, strict=strict)
+    else:
+        start, left = form.rules(rules, strict=strict)
+    if (lark := rules.lark(start)) is None:
+        raise SchemaError("no value is allowed by it")
+    return {"lark": lark, "left": left}
+
+
+def _check(kind: str, source: str, text: str) -> str | None:
+    form = _read(kind, source)
+    if isinstance(form, Tags):
+        return form.check(text)
+    try:
+        value: Any = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as e:
+        return f"it is not JSON: {e}"
+    return form.check(value)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")

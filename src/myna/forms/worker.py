@@ -1,0 +1,108 @@
+"""Schemas are read in a process of their own.
+
+Bringing a hostile schema into canonical form may take minutes, with the interpreter's lock held, or overflow the stack: both
+would take the server with it. Here it costs one small process, which is replaced. So is the check of a finished answer done
+here: it reads the same schema.
+
+    parent, a line:  {"do": "lower" | "check" | ..., ...}     child, a line:  {"lark": ..., "left": [...]} | {"error": ...} | ...
+"""
+
+import json
+import logging
+import os
+import queue
+import resource
+import subprocess
+import sys
+import threading
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+SECONDS = 10.0  # that one schema may take
+MEMORY = 2 << 30  # address space of a child
+COUNT = 2  # children, so that one slow schema does not hold up all others
+KEPT = 64  # schemas that a child remembers, to check answers with
+
+
+class WorkerFailed(Exception):
+    """The child took too long, or died."""
+
+
+class Workers:
+    """At most COUNT children, started when they are needed. Any thread may ask, and waits for the answer."""
+
+    def __init__(self) -> None:
+        self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        for _ in range(COUNT):
+            self._free.put(None)
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The child's answer. Raises WorkerFailed after SECONDS, or when it died of the question."""
+        child = self._free.get()
+        try:
+            child = child or _Child()
+            return child.ask(question)
+        except WorkerFailed:
+            if child:
+                child.kill()
+            child = None
+            raise
+        finally:
+            self._free.put(child)
+
+
+class _Child:
+    def __init__(self) -> None:
+        code = "from myna.forms.worker import main; main()"
+        path = os.pathsep.join(filter(None, sys.path))  # the child finds what this process finds
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        process, timer = self._process, threading.Timer(SECONDS, self._process.kill)
+        assert process.stdin
+        assert process.stdout
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(question).encode() + b"\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:
+            line = b""
+        finally:
+            timer.cancel()
+        if not line.endswith(b"\n"):
+            raise WorkerFailed(f"it takes longer than {SECONDS:g} seconds, or more memory than there is for it")
+        return json.loads(line)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def main() -> None:
+    """The child: a question a line, until the parent goes."""
+    from myna.forms.answer import answer
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    threading.stack_size(256 << 20)  # jsonschema-rs recurses: a chain of 2000 references takes more than 8 MB
+    thread = threading.Thread(target=_serve, args=(answer,))
+    thread.start()
+    thread.join()
+
+
+def _serve(answer: Any) -> None:
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    for line in sys.stdin.buffer:
+        out.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
+        out.flush()
