@@ -208,7 +208,6 @@ BAD_CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice.type", "unsupported_parameter"),
     ({"tool_choice": {"type": "function", "function": {"name": "x"}}, "tools": [TOOL]}, "tool_choice", "invalid_value"),
     ({"parallel_tool_calls": "no"}, "parallel_tool_calls", "invalid_type"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
     ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
     ({"min_tokens": 5}, "min_tokens", "unsupported_parameter"),
 ]

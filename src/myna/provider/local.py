@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from myna.chat import Chat, Rendered, TextDelta, TextStream, schemas
 from myna.chat.stream import OPEN
 from myna.forms import Compiled, Compiler
+from myna.provider.finished import Finished
 from myna.provider.judge import Judge
 from myna.records import (
     Conversation,
@@ -92,6 +93,7 @@ class Local:
         rendered = await asyncio.to_thread(self.render, what)
         form = await asyncio.to_thread(self._compile, what, rendered, sampling)
         answer = _Answer(self.chat, what, rendered, sampling)
+        finished = Finished(form)
         deltas: Deltas = asyncio.Queue()
         events = asyncio.get_running_loop()
 
@@ -119,7 +121,7 @@ class Local:
                 delta = await deltas.get()
                 if isinstance(delta, ProviderError):
                     raise delta
-                yield delta
+                yield await finished.look(delta, cut=answer.stopped[delta.candidate])
                 if delta.usage is not None:
                     return
         finally:

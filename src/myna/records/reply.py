@@ -47,7 +47,8 @@ class Delta:
     """A piece of one candidate's answer. Text may lag tokens: half a character or a possible stop string is held back.
 
     `finish_reason` comes once per candidate ("stop", "length", "tool_calls"), with it `stop` if a stop string was met, and
-    which; `usage` once, on the last delta of all.
+    which; `usage` once, on the last delta of all. `flaw` comes with a finish_reason: in what the answer does not have the form
+    that was asked for, which can only be where that form was not strict.
     """
 
     candidate: int = 0
@@ -58,6 +59,7 @@ class Delta:
     finish_reason: str | None = None
     stop: str | None = None
     usage: Usage | None = None
+    flaw: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from myna.provider.wire.body import check_sampling, read_body, read_stop, shown, unsupported
+from myna.provider.wire.form import FIELDS as FORM_FIELDS
+from myna.provider.wire.form import read_form, write_form
 from myna.provider.wire.tools import Tool, read_choice, write_choice
 from myna.records import Conversation, DataError, Document, Json, Message, RequestError, Sampling, Tokens
 
@@ -61,6 +63,15 @@ class Shared(BaseModel):
     max_tokens: int | None = None
     n: int | None = None
     ignore_eos: bool | None = None
+    # What the answer must look like; form.py reads them.
+    response_format: Any = None
+    structured_outputs: Any = None
+    guided_json: Any = None
+    guided_regex: Any = None
+    guided_choice: Any = None
+    guided_grammar: Any = None
+    json_schema: Any = None
+    grammar: Any = None
 
 
 class ChatBody(Shared):
@@ -83,7 +94,6 @@ class CompletionBody(Shared):
 # Fields that would change the answer and that we cannot honour yet, with the values that ask for nothing.
 # A request that uses one is refused: an answer that quietly ignores a schema is worse than none.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "response_format": ({"type": "text"},),
     "functions": ([],),
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
@@ -104,13 +114,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "truncate_prompt_tokens": (),
     "truncation": ("disabled",),
     "use_beam_search": (False,),
-    "structured_outputs": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "grammar": ("",),
-    "json_schema": (),
 }
 SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling) if f.name not in ("form", "tool_choice"))
 MESSAGE_FIELDS = {"role", "content", "name", "reasoning_content", "reasoning", "tool_calls", "tool_call_id"}
@@ -123,6 +126,7 @@ def write_request(what: Conversation | Document, sampling: Sampling, model: str)
         given["logit_bias"] = {str(token): bias for token, bias in given["logit_bias"]}
     if "stop" in given:
         given["stop"] = list(given["stop"])
+    given |= write_form(sampling.form)
     body = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
     if isinstance(what, Document):
         prompt: Json = {"prompt": list(what.tokens.ids) if what.tokens else what.text}
@@ -243,7 +247,8 @@ def _is_id(value: object) -> bool:
 def _read_sampling(body: Shared, *aliases: dict[str, str], **given: Any) -> Sampling:
     """`given` wins over the body's own fields; `aliases` say what a field was called in the request."""
     same = {name: getattr(body, name) for name in SAMPLING_FIELDS if name not in ("logit_bias", "stop", *given)}
-    sampling = Sampling(**same, **given, logit_bias=_read_bias(body.logit_bias), stop=read_stop(body.stop))
+    form = read_form({name: getattr(body, name) for name in FORM_FIELDS})
+    sampling = Sampling(**same, **given, logit_bias=_read_bias(body.logit_bias), stop=read_stop(body.stop), form=form)
     return check_sampling(sampling, *aliases)
 
 

@@ -80,14 +80,17 @@ class ChatWriter(_Ended):
         logprobs = self._logprobs(delta.tokens)
         if said or logprobs or delta.finish_reason:
             finish = delta.finish_reason
-            yield self._chunk({"index": delta.candidate, "delta": said, "logprobs": logprobs, "finish_reason": finish})
+            choice = {"index": delta.candidate, "delta": said, "logprobs": logprobs, "finish_reason": finish}
+            yield self._chunk(choice | _write_flaw(delta.flaw))
         if delta.usage and self._ask.include_usage:
             yield self._envelope.write([], kind="chat.completion.chunk", usage=delta.usage)
 
     def whole(self, deltas: list[Delta]) -> Json:
         reply = fold(deltas)
         pairs = zip(reply.candidates, reply.sampled, strict=True)
-        return self._envelope.write([self._choice(i, *pair) for i, pair in enumerate(pairs)], usage=reply.usage)
+        flaws = {delta.candidate: delta.flaw for delta in deltas if delta.flaw}
+        choices = [self._choice(i, *pair) | _write_flaw(flaws.get(i)) for i, pair in enumerate(pairs)]
+        return self._envelope.write(choices, usage=reply.usage)
 
     def _chunk(self, choice: Json) -> Json:
         return self._envelope.write([choice], kind="chat.completion.chunk")
@@ -128,17 +131,20 @@ class CompletionWriter(_Ended):
         # Completions have no field for reasoning; in a raw continuation it is text like any other.
         text = delta.reasoning + delta.text
         if text or logprobs or delta.finish_reason:
-            yield self._envelope.write([self._choice(delta.candidate, text, delta.finish_reason, logprobs)])
+            choice = self._choice(delta.candidate, text, delta.finish_reason, logprobs)
+            yield self._envelope.write([choice | _write_flaw(delta.flaw)])
         if delta.usage and self._ask.include_usage:
             yield self._envelope.write([], usage=delta.usage)
 
     def whole(self, deltas: list[Delta]) -> Json:
         reply = fold(deltas)
+        flaws = {delta.candidate: delta.flaw for delta in deltas if delta.flaw}
         choices = []
         for i, (candidate, sampled) in enumerate(zip(reply.candidates, reply.sampled, strict=True)):
             said = candidate.messages[-1]
             text = self._echo(i) + (said.reasoning_content or "") + said.text
-            choices.append(self._choice(i, text, candidate.finish_reason, self._logprobs(i, sampled)))
+            choice = self._choice(i, text, candidate.finish_reason, self._logprobs(i, sampled))
+            choices.append(choice | _write_flaw(flaws.get(i)))
         return self._envelope.write(choices, usage=reply.usage)
 
     def _choice(self, index: int, text: str, finish: str | None = None, logprobs: Json | None = None) -> Json:
@@ -203,6 +209,7 @@ class ChunkReader:
             tool_calls=pieces,
             tokens=() if logprobs is None else _read_logprobs(Fields(logprobs, f.at("logprobs"))),
             finish_reason=finish,
+            flaw=f.take("flaw", str, default=None),
         )
 
     def _read_piece(self, choice: int, f: Fields) -> CallPiece:
@@ -213,6 +220,11 @@ class ChunkReader:
         index = f.take("index", int, default=begun if id else max(begun - 1, 0))
         self._begun[choice] = max(begun, index + 1)
         return CallPiece(index, id, function.take("name", str, default=""), function.take("arguments", str, default=""))
+
+
+def _write_flaw(flaw: str | None) -> Json:
+    """Beside a choice's finish_reason; OpenAI says nothing where a schema that is not strict was not kept."""
+    return {"flaw": flaw} if flaw else {}
 
 
 def _write_piece(piece: CallPiece) -> Json:
