@@ -109,7 +109,7 @@ class Terminal:
             os.execv(sys.executable, [*MYNA, *args])
         self.seen = ""
 
-    def wait_for(self, pattern: str, seconds: float = 60) -> str:
+    def wait_for(self, pattern: str, seconds: float = 180) -> str:
         """Everything up to and including the pattern."""
         end = time.monotonic() + seconds
         while not (match := re.search(pattern, self.seen)):

@@ -7,7 +7,7 @@ from myna.engine.engine import Engine, engine_for
 from myna.engine.measure import bytes_read, measure, read_bandwidth
 from myna.model import AttentionRule, Decoder, Norm, Rope, Spec
 from myna.model.linear import int8_linear
-from myna.records import Sampling
+from myna.records import RequestError, Sampling
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,18 @@ def test_every_row_is_measured_on_prompts_of_its_own(model: Decoder) -> None:
 def test_batches_that_the_engine_does_not_run_at_once_are_left_out(model: Decoder) -> None:
     engine = engine_for(model, kv_tokens=4000, prefix_cache=False, max_running=8)
     assert max(s.batch for s in measure(engine, model, Sampling(temperature=0.0))) == 8
+
+
+@torch.inference_mode()
+def test_batches_that_there_is_no_room_for_are_left_out(model: Decoder) -> None:
+    engine = engine_for(model, kv_tokens=31 * 256, prefix_cache=False)
+    assert {s.batch for s in measure(engine, model, Sampling(temperature=0.0))} == {1, 8}
+
+
+def test_a_long_prompt_that_cannot_be_is_refused_before_anything_is_timed(model: Decoder) -> None:
+    engine = engine_for(model, kv_tokens=4000, prefix_cache=False, max_len=500)
+    with pytest.raises(RequestError, match="500"):
+        next(measure(engine, model, Sampling(temperature=0.0), long=400))
 
 
 def test_a_step_reads_its_weights_once_and_the_keys_and_values_of_everybody(model: Decoder) -> None:

@@ -24,6 +24,7 @@ app = App(
     help="A language model of your own, from first token to finished answer.",
     version=__version__,
     default_parameter=Parameter(negative_iterable=()),
+    suppress_keyboard_interrupt=False,  # main says it
 )
 for verb, line in VERBS.items():
     app.command(f"myna.commands.{verb}:run", name=verb, help=line)

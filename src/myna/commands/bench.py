@@ -32,7 +32,7 @@ def run(model: str = DEFAULT, /, *, long: int = 0, json: bool = False, loading: 
         Print one JSON object a line.
     """
     from myna.engine.engine import engine_for
-    from myna.engine.measure import measure
+    from myna.engine.measure import BATCHES, fits, measure
     from myna.engine.runner import runner_for
     from myna.kernels.build import level, threads
     from myna.model import load_model
@@ -48,6 +48,10 @@ def run(model: str = DEFAULT, /, *, long: int = 0, json: bool = False, loading: 
         decoder, kv_tokens=kv_tokens, max_running=loading.max_running, prefix_cache=False, runner=runner
     )
     screen.print(f"{model} as {decoder.precision}, kernels: {level()}, {threads()} threads\n")
+    if left_out := [str(batch) for batch in BATCHES if not fits(engine, batch)]:
+        screen.print(
+            f"No room for {' or '.join(left_out)} requests at once; a larger --kv-gb or --max-running has it.\n"
+        )
     for speed in measure(engine, decoder, recommended(directory), long=long):
         screen.print(_line(speed), soft_wrap=True)
         if json:

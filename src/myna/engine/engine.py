@@ -216,6 +216,8 @@ def engine_for(
         raise MynaError(
             f"--max-running is {max_running}; a step of {budget} tokens can run from 1 to {budget} sequences."
         )
+    if not 0 <= draft_rows <= budget:
+        raise MynaError(f"--draft-rows is {draft_rows}; a step of {budget} tokens can guess in 0 to {budget} rows.")
     blocks = Blocks(blocks_for(kv_tokens))
     drafters: list[Drafter] = [Lookup()] if draft_rows else []
     if draft_rows and draft is not None:

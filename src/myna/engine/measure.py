@@ -10,6 +10,7 @@ from statistics import median
 
 import torch
 
+from myna.engine.blocks import blocks_for
 from myna.engine.engine import Engine
 from myna.kernels import library
 from myna.model import Decoder
@@ -53,8 +54,12 @@ def measure(engine: Engine, model: Decoder, sampled: Sampling, *, long: int = 0)
 
     sampled   decoding is measured greedily, and once more sampled like this ("decode sampled")
     long      also a prompt of so many tokens, and decoding after it
+
+    Batches that there is no room for are left out. Raises RequestError, before anything is timed, when `long` is too long.
     """
-    batches = [batch for batch in BATCHES if batch <= engine.scheduler.max_running]
+    batches = [batch for batch in BATCHES if fits(engine, batch)]
+    if long:
+        engine.resolve([0] * long, Sampling(max_tokens=10 * STEPS))
     _decode(engine, 1, 8, GREEDY, steps=2)  # warm up
     yield _prefill(engine, PROMPT, rounds=3)
     for batch in batches:
@@ -67,6 +72,12 @@ def measure(engine: Engine, model: Decoder, sampled: Sampling, *, long: int = 0)
     if long:
         yield _prefill(engine, long, rounds=1)
         yield _decode_beside_reads(engine, model, 1, long)
+
+
+def fits(engine: Engine, batch: int) -> bool:
+    """Whether so many of the measured requests run at once, from the first token to the last."""
+    scheduler = engine.scheduler
+    return batch <= min(scheduler.max_running, scheduler.blocks.count // blocks_for(CONTEXT + ANSWER))
 
 
 def read_bandwidth(rounds: int = 4) -> float:
