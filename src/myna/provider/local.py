@@ -283,7 +283,7 @@ class Loading:
         Most tokens of prompt and answer together. Unset is what the model was made for, as far as --kv-gb goes.
     kv
         How keys and values are kept: int8 holds nearly twice as many tokens a gigabyte and reads half as much, at a loss that
-        docs/models.md states; auto is bfloat16, and float32 beside float32 weights.
+        docs/kernels.md states; auto is bfloat16, and float32 beside float32 weights.
     kv_gb
         Gigabytes for the keys and values of all running requests and the prefix cache.
     max_running
