@@ -54,6 +54,7 @@ class Engine:
         self.max_len = max_len
         self.vocab = vocab
         self._constrainer = Constrainer(vocab)
+        self._steps, self._step_seconds, self._forward_seconds = 0, 0.0, 0.0
         self._next_id = 0
         self._live: dict[int, tuple[Listener, list[Sequence]]] = {}
 
@@ -94,8 +95,42 @@ class Engine:
         for sequence in sequences:
             self.scheduler.finish(sequence, "cancelled")
 
+    def hold(self, request_id: int) -> None:
+        """Compute nothing for a request until it is resumed: whoever reads it is far behind. It owns no blocks meanwhile."""
+        for sequence in self._live.get(request_id, (None, []))[1]:
+            self.scheduler.hold(sequence)
+
+    def resume(self, request_id: int) -> None:
+        """Go on with a request that was held. What it had computed is found in the prefix cache, or computed again."""
+        for sequence in self._live.get(request_id, (None, []))[1]:
+            self.scheduler.resume(sequence)
+
+    def stats(self) -> dict[str, float]:
+        """What there is and what was done so far. Reads single numbers: any thread may."""
+        scheduler, blocks = self.scheduler, self.scheduler.blocks
+        native = getattr(self.runner, "native", None)  # it tells the kernels' own time from that of calling them
+        forward = native.seconds if native else self._forward_seconds
+        return {
+            "sequences_running": len(scheduler.running),
+            "sequences_waiting": len(scheduler.waiting),
+            "sequences_held": len(scheduler.held),
+            "kv_usage": 1 - blocks.free / blocks.count,
+            "prefix_queries": scheduler.prefix_queries,
+            "prefix_hits": scheduler.prefix_hits,
+            "preemptions": scheduler.preemptions,
+            "steps": self._steps,
+            "step_seconds": self._step_seconds,
+            "host_seconds": self._step_seconds - forward,
+        }
+
     def step(self) -> None:
         """Compute one plan and tell the listeners."""
+        started = time.perf_counter()
+        self._step()
+        self._steps += 1
+        self._step_seconds += time.perf_counter() - started
+
+    def _step(self) -> None:
         plan = self.scheduler.plan()
         self._compute(plan)
         # Only now: when several candidates end in one step, each must still be heard.
@@ -106,6 +141,7 @@ class Engine:
         try:
             masks = self._constrainer.start(plan)
             logits = self.runner.run(plan)
+            self._forward_seconds += time.perf_counter() - started
             choices = self.runner.choose(logits, plan.sampling, masks.wait())
         except Exception as e:
             # Out of memory, most likely. Whoever was in this step learns of it; the engine lives on.

@@ -91,7 +91,7 @@ class Loop:
 
     def _fail_all(self, error: str) -> None:
         scheduler = self.engine.scheduler
-        self.engine.fail([*scheduler.running, *scheduler.waiting], error)
+        self.engine.fail([*scheduler.running, *scheduler.waiting, *scheduler.held], error)
 
 
 class Ticket:
@@ -106,5 +106,16 @@ class Ticket:
 
     def cancel(self) -> None:
         """Free what the request holds before the next step. Cancelling twice, or too late, does nothing."""
+        self._order(self._loop.engine.cancel)
+
+    def hold(self) -> None:
+        """Compute nothing for the request from the next step on, until it is resumed."""
+        self._order(self._loop.engine.hold)
+
+    def resume(self) -> None:
+        """Go on with a request that was held."""
+        self._order(self._loop.engine.resume)
+
+    def _order(self, action: Callable[[int], None]) -> None:
         with suppress(Unavailable):  # the engine is gone, and the request with it
-            self._loop.order(lambda: self._loop.engine.cancel(self._id) if self._id is not None else None)
+            self._loop.order(lambda: action(self._id) if self._id is not None else None)

@@ -43,6 +43,8 @@ class Scheduler:
         self.speculator = speculator
         self.waiting: list[Sequence] = []  # both lists are kept in order of (priority, arrival, candidate)
         self.running: list[Sequence] = []
+        self.held: list[Sequence] = []  # neither: they own nothing, and stand still until they are resumed
+        self.preemptions = self.prefix_queries = self.prefix_hits = 0  # so far; the last two count prompt tokens
         self._leaders: dict[int, Sequence] = {}  # request id -> its candidate 0, while that one is alive
 
     @property
@@ -65,12 +67,27 @@ class Scheduler:
         if sequence.finish_reason is not None:
             return
         sequence.finish_reason = reason
-        (self.running if sequence in self.running else self.waiting).remove(sequence)
+        next(there for there in (self.running, self.waiting, self.held) if sequence in there).remove(sequence)
         self._give_back(sequence)
         if self.speculator:
             self.speculator.forget(sequence)
         if self._leaders.get(sequence.request.id) is sequence:
             del self._leaders[sequence.request.id]
+
+    def hold(self, sequence: Sequence) -> None:
+        """Compute nothing for it until it is resumed. Its blocks are free at once; what they hold stays findable."""
+        if sequence.finish_reason is not None or sequence in self.held:
+            return
+        if sequence in self.running:
+            self._preempt(sequence)
+        self.waiting.remove(sequence)
+        self.held.append(sequence)
+
+    def resume(self, sequence: Sequence) -> None:
+        """Let it wait for its turn again."""
+        if sequence in self.held:
+            self.held.remove(sequence)
+            insort(self.waiting, sequence, key=_order)
 
     def plan(self) -> Plan:
         """What to compute next; empty when nothing can run."""
@@ -162,6 +179,8 @@ class Scheduler:
         sequence.blocks, sequence.computed = found, len(found) * BLOCK
         if not sequence.preemptions:
             sequence.cached = sequence.computed
+            self.prefix_queries += len(sequence.tokens)
+            self.prefix_hits += sequence.cached
         self.waiting.remove(sequence)
         insort(self.running, sequence, key=_order)
         return True
@@ -174,6 +193,7 @@ class Scheduler:
         while need > self.blocks.free:
             youngest = self.running[-1]
             self._preempt(youngest)
+            self.preemptions += 1
             slices.pop(youngest, None)
             if youngest is sequence:
                 return False
@@ -211,10 +231,10 @@ class Scheduler:
         self.blocks.check()
         held = [block for sequence in self.running for block in sequence.blocks]
         assert sorted(held) == sorted(b for b, n in enumerate(self.blocks.owners) for _ in range(n))
-        assert all(not s.blocks and s.computed == 0 for s in self.waiting)
+        assert all(not s.blocks and s.computed == 0 for s in self.waiting + self.held)
         assert self.waiting == sorted(self.waiting, key=_order)
         assert self.running == sorted(self.running, key=_order)
-        assert set(self._leaders) <= {s.request.id for s in self.waiting + self.running}
+        assert set(self._leaders) <= {s.request.id for s in self.waiting + self.running + self.held}
 
 
 def _constraint(request: Request) -> Constraint | None:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,14 +35,16 @@ from myna.records import (
 
 if TYPE_CHECKING:
     from myna.engine.engine import Update
-    from myna.engine.loop import Loop
+    from myna.engine.loop import Loop, Ticket
     from myna.model import Estimate
     from myna.modeldir import ModelDir
     from myna.provider.local_embed import LocalEmbedder
 
 log = logging.getLogger(__name__)
 
-Deltas = asyncio.Queue[Delta | ProviderError]
+# Deltas that may wait for a slow reader. Beyond HIGH its request is held, so memory does not grow with what it asked for;
+# below LOW it goes on. A step brings one for each candidate, or a few where guesses were right.
+HIGH, LOW = 256, 64
 LONGEST_TOKEN = 256  # characters; the longest in the vocabularies we know are 81 (SmolLM2) and 128 (Qwen, blanks)
 
 
@@ -69,6 +72,8 @@ class Local:
         self._make_embedder = embedder
         self._embedder: LocalEmbedder | None = None
         self._making = threading.Lock()
+        self.queued_tokens = 0  # prompt tokens of requests that have no first token yet
+        self._priority = 0
         self._mail = _Mail()
         loop.after = self._mail.deliver
 
@@ -76,6 +81,16 @@ class Local:
     def ready(self) -> bool:
         """Whether the engine's thread lives."""
         return self.loop.is_open
+
+    def behind(self) -> "Local":
+        """The same model, for work that gives way to all other: its requests are started and kept last."""
+        other = copy(self)
+        other.queued_tokens, other._priority = 0, 1
+        return other
+
+    def stats(self) -> dict[str, float]:
+        """What the engine counts, for /metrics."""
+        return {"queued_tokens": self.queued_tokens} | self.loop.engine.stats()
 
     def close(self) -> None:
         """Stop the engine's thread. Streams still open end with a ProviderError."""
@@ -94,8 +109,7 @@ class Local:
         form = await asyncio.to_thread(self._compile, what, rendered, sampling)
         answer = _Answer(self.chat, what, rendered, sampling)
         finished = Finished(form)
-        deltas: Deltas = asyncio.Queue()
-        events = asyncio.get_running_loop()
+        inbox, events = _Inbox(), asyncio.get_running_loop()
 
         def listen(update: "Update") -> bool:
             try:
@@ -103,29 +117,33 @@ class Local:
             except Exception as e:  # a bug of ours; without a word the reader would wait for ever
                 log.exception("reading the engine's update failed")
                 news = ProviderError(f"the answer could not be read: {type(e).__name__}", status=500)
-            self._mail.put(events, deltas, news)
+            self._mail.put(events, inbox, news)
             # Nobody will read what is put on a closed loop.
             return isinstance(news, ProviderError) or answer.stopped[update.candidate] or events.is_closed()
 
         try:
             matcher = form.matcher if form else None
             stops = self.chat.stop_ids | rendered.stop_ids
-            ticket = self.loop.submit(rendered.ids, sampling, listen, stop_ids=stops, form=matcher)
+            inbox.ticket = self.loop.submit(
+                rendered.ids, sampling, listen, stop_ids=stops, form=matcher, priority=self._priority
+            )
         except RequestError as e:
             if e.param == "prompt" and isinstance(what, Conversation):
                 e.param = "messages"  # the engine knows prompts, the request has messages
             raise
+        queued = len(rendered.ids)
+        self.queued_tokens += queued
         try:
             yield Delta()
             while True:
-                delta = await deltas.get()
-                if isinstance(delta, ProviderError):
-                    raise delta
+                delta = await inbox.get()
+                self.queued_tokens, queued = self.queued_tokens - queued, 0
                 yield await finished.look(delta, cut=answer.stopped[delta.candidate])
                 if delta.usage is not None:
                     return
         finally:
-            ticket.cancel()
+            self.queued_tokens -= queued
+            inbox.ticket.cancel()
 
     def _compile(self, what: Conversation | Document, rendered: Rendered, sampling: Sampling) -> Compiled | None:
         """What the answer must look like, after any reasoning. RequestError where that cannot be enforced."""
@@ -193,15 +211,40 @@ def _offered(what: Conversation | Document, sampling: Sampling) -> Conversation 
     return what
 
 
+class _Inbox:
+    """What one reader has not taken yet. Used on its event loop only."""
+
+    ticket: "Ticket"
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[Delta | ProviderError] = asyncio.Queue()
+        self._held = False
+
+    def put(self, news: Delta | ProviderError) -> None:
+        self._waiting.put_nowait(news)
+        if self._waiting.qsize() > HIGH and not self._held:
+            self._held = True
+            self.ticket.hold()
+
+    async def get(self) -> Delta:
+        news = await self._waiting.get()
+        if self._held and self._waiting.qsize() < LOW:
+            self._held = False
+            self.ticket.resume()
+        if isinstance(news, ProviderError):
+            raise news
+        return news
+
+
 class _Mail:
     """News on the way from the engine's thread to event loops. A step's news go in one call: waking a loop takes a system
     call and the interpreter's lock, for which 32 streams would contend 32 times a step."""
 
     def __init__(self) -> None:
-        self._waiting: dict[asyncio.AbstractEventLoop, list[tuple[Deltas, Delta | ProviderError]]] = {}
+        self._waiting: dict[asyncio.AbstractEventLoop, list[tuple[_Inbox, Delta | ProviderError]]] = {}
 
-    def put(self, events: asyncio.AbstractEventLoop, deltas: Deltas, news: Delta | ProviderError) -> None:
-        self._waiting.setdefault(events, []).append((deltas, news))
+    def put(self, events: asyncio.AbstractEventLoop, inbox: _Inbox, news: Delta | ProviderError) -> None:
+        self._waiting.setdefault(events, []).append((inbox, news))
 
     def deliver(self) -> None:
         waiting, self._waiting = self._waiting, {}
@@ -210,9 +253,9 @@ class _Mail:
                 events.call_soon_threadsafe(_hand_out, letters)
 
 
-def _hand_out(letters: list[tuple[Deltas, Delta | ProviderError]]) -> None:
-    for deltas, news in letters:
-        deltas.put_nowait(news)
+def _hand_out(letters: list[tuple[_Inbox, Delta | ProviderError]]) -> None:
+    for inbox, news in letters:
+        inbox.put(news)
 
 
 class _Answer:

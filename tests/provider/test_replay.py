@@ -1,0 +1,167 @@
+"""A model of no weights: it says what it is given, through the real engine."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from myna.chat.byte_chat import byte_chat, ids_of
+from myna.provider import complete
+from myna.provider.local import HIGH, Local
+from myna.provider.replay import replay
+from myna.records import Conversation, Document, Form, Sampling, Tokens
+
+HI = Conversation.ask("Hi")
+LONG = "All work and no play makes Jack a dull boy. " * 120
+
+
+def say(provider: Local, what: Any = HI, **sampling: Any) -> Any:
+    try:
+        return asyncio.run(complete(provider, what, Sampling(**sampling)))
+    finally:
+        provider.close()
+
+
+def all_free(provider: Local) -> bool:
+    engine = provider.loop.engine
+    return engine.idle and engine.scheduler.blocks.free == engine.scheduler.blocks.count and not engine._live
+
+
+@pytest.mark.parametrize("text", ["Hello.", "你好，世界 👋", "", "a\nb\t\x00<|im_end|>"])
+def test_bytes_there_and_back(text: str) -> None:
+    tokenizer = byte_chat().tokenizer
+    ids = tokenizer.encode(text)
+    assert ids == [*text.encode()]
+    assert b"".join(map(tokenizer.piece, ids)).decode() == text
+
+
+def test_it_says_its_answers_in_order_token_for_token() -> None:
+    provider = replay(["Hello, 世界", ids_of("two")])
+
+    async def both() -> list[Any]:
+        return [await complete(provider, HI), await complete(provider, HI)]
+
+    one, two = asyncio.run(both())
+    provider.close()
+    assert (one.text, two.text) == ("Hello, 世界", "two")
+    assert two.candidates[0].tokens.ids == (*b"two", 257)
+    assert one.usage.prompt_tokens == len(byte_chat().render(HI).ids)
+
+
+def test_what_is_not_finished_is_cut_by_max_tokens_and_stop_strings_are_found() -> None:
+    assert say(replay(["abcdef"]), max_tokens=3).candidates[0].finish_reason == "length"
+    assert say(replay(["abcdef"]), stop=("de",)).text == "abc"
+
+
+def test_candidates_and_echoes() -> None:
+    reply = say(replay(lambda request, k: ids_of(f"candidate {k}")), n=3)
+    assert [c.messages[0].text for c in reply.candidates] == ["candidate 0", "candidate 1", "candidate 2"]
+    assert say(replay(lambda request, k: request.ids), Document("", tokens=Tokens((65, 66)))).text == "AB"
+
+
+def test_logprobs_are_certain() -> None:
+    reply = say(replay(["ab"]), logprobs=2)
+    assert [token.logprob for token in reply.sampled[0]] == [0.0, 0.0, 0.0]
+
+
+def test_an_answer_that_breaks_its_form_ends_as_a_models_would() -> None:
+    with pytest.raises(Exception, match="form"):
+        say(replay(["not json"]), form=Form("regex", "[0-9]+"))
+
+
+# Readers.
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_reader_that_takes_nothing_stops_the_engine_and_misses_nothing_when_it_goes_on(n: int) -> None:
+    provider = replay([LONG], kv_tokens=1 << 16)
+    engine = provider.loop.engine
+
+    async def read() -> list[str]:
+        async with aclosing(provider.stream(HI, Sampling(n=n))) as deltas:
+            texts = [""] * n
+            for _ in range(2):
+                await anext(deltas)
+            while engine.stats()["sequences_held"] < n:
+                await asyncio.sleep(0.01)
+            assert engine.scheduler.blocks.free == engine.scheduler.blocks.count
+            made = sum(s.generated for s in engine.scheduler.held)
+            assert HIGH <= made <= HIGH + 40 * n  # what the steps in flight brought
+            first = await anext(deltas)
+            texts[first.candidate] += first.text
+            async for delta in deltas:
+                texts[delta.candidate] += delta.text
+            return texts
+
+    try:
+        texts = asyncio.run(read())
+    finally:
+        provider.close()
+    assert [LONG.endswith(text) and len(text) > len(LONG) - 4 for text in texts] == [True] * n
+
+
+def test_a_held_reader_that_leaves_leaves_nothing() -> None:
+    provider = replay([LONG])
+
+    async def read() -> None:
+        async with aclosing(provider.stream(HI)) as deltas:
+            await anext(deltas)
+            await anext(deltas)
+            while not provider.stats()["sequences_held"]:
+                await asyncio.sleep(0.01)
+        while not all_free(provider):
+            await asyncio.sleep(0.01)
+        assert provider.queued_tokens == 0
+
+    asyncio.run(read())
+    provider.close()
+
+
+def test_what_goes_behind_is_started_last_and_gives_way() -> None:
+    """One place: the three that came first go behind, and the two that came later before them."""
+    provider = replay(lambda request, k: ids_of("x" * 30), max_running=1)
+    ended: list[str] = []
+
+    def arrived() -> int:
+        return provider.loop.engine._next_id + len(provider.loop._orders)
+
+    async def ask(who: str, model: Local) -> None:
+        await complete(model, HI)
+        ended.append(who)
+
+    async def all_of_them() -> None:
+        behind = provider.behind()
+        batch = [asyncio.create_task(ask(f"batch {i}", behind)) for i in range(3)]
+        while arrived() < 3:
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*batch, *(ask("somebody", provider) for _ in range(2)))
+
+    gate = provider.loop.engine.runner.run  # the engine waits until everybody is in the line
+
+    def slowly(plan: Any) -> Any:
+        while arrived() < 5:
+            time.sleep(0.001)
+        return gate(plan)
+
+    provider.loop.engine.runner.run = slowly  # type: ignore[method-assign]
+    asyncio.run(all_of_them())
+    provider.close()
+    assert ended[1:3] == ["somebody", "somebody"]
+    assert ended[0].startswith("batch")
+
+
+def test_tokens_in_the_queue_are_counted_until_the_first_one_comes() -> None:
+    provider = replay(["ab"])
+    prompt = len(byte_chat().render(HI).ids)
+
+    async def read() -> list[int]:
+        seen = []
+        async with aclosing(provider.stream(HI)) as deltas:
+            async for _ in deltas:
+                seen.append(provider.queued_tokens)
+        return [*seen, provider.queued_tokens]
+
+    assert asyncio.run(read()) == [prompt, 0, 0, 0, 0]
+    provider.close()
