@@ -102,3 +102,23 @@ def test_statistics_count_steps_prompts_and_what_was_found() -> None:
     assert stats["steps"] >= 2 * 12
     assert 0 < stats["host_seconds"] < stats["step_seconds"]
     assert stats["kv_usage"] == 0
+
+
+def test_the_less_urgent_make_room_at_once_for_blocks_places_and_rows() -> None:
+    """A batch that fills the pool, or every place, or the step with its prompt, does not keep an urgent request waiting."""
+    for crowd, length in [(4, 30), (1, 150), (3, 60)]:
+        served = engine()
+        told = [Told() for _ in range(crowd + 1)]
+        rng = random.Random(crowd)
+        asked = [[rng.randrange(211) for _ in range(length)] for _ in range(crowd)] + [[5, 6, 7]]
+        for prompt, listen in zip(asked[:-1], told, strict=False):
+            served.submit(prompt, GREEDY, listen, priority=1)
+        for _ in range(3):
+            served.step()
+        served.submit(asked[-1], GREEDY, told[-1])
+        served.step()
+        assert len(told[-1].tokens) == 1
+        while not served.idle:
+            served.step()
+            served.scheduler.check()
+        assert [one.tokens for one in told] == [naive(MODEL, prompt) for prompt in asked]

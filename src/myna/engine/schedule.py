@@ -15,6 +15,7 @@ from myna.engine.request import Event, Plan, Request, Sequence, Slice
 from myna.engine.speculate import Speculator
 
 _order = attrgetter("order")
+_urgency = attrgetter("request.priority")
 
 
 class Scheduler:
@@ -94,17 +95,17 @@ class Scheduler:
         slices: dict[Sequence, Slice] = {}  # in order: decodes, then prefills
         decoding = [s for s in self.running if s.pending == 1]
         prefilling = [s for s in self.running if s.pending > 1]
+        begun = {*prefilling}
         for sequence in decoding:
             self._advance(sequence, 1, slices)  # the budget has room for every one of them
-        for sequence in prefilling:
-            self._advance(sequence, self._left(slices), slices)
-        for sequence in [*self.waiting]:
-            if len(self.running) >= self.max_running or self._left(slices) == 0:
+        blocked = False
+        for sequence in sorted([*prefilling, *self.waiting], key=_urgency):
+            if self._left(slices) == 0:
                 break
-            if self._waits_for_leader(sequence):
-                continue
-            if not self._admit(sequence):
-                break  # first come, first served: nobody overtakes the one that does not fit yet
+            if sequence not in begun:
+                if blocked or self._waits_for_leader(sequence):
+                    continue
+                blocked = not self._place(sequence, slices)  # nobody overtakes the one that does not fit yet
             self._advance(sequence, self._left(slices), slices)
         if self.speculator and all(s.stop - s.start == s.answers for s in slices.values()):
             self._guess(self.speculator, slices)  # last, so that guesses take nothing that a sequence needs
@@ -164,6 +165,17 @@ class Scheduler:
         if not self.prefix_cache or leader is None or leader is sequence:
             return False
         return leader.computed < len(leader.request.ids)
+
+    def _place(self, sequence: Sequence, slices: dict[Sequence, Slice]) -> bool:
+        """Admit a waiting sequence, in the place of less urgent ones if need be. False if it has to wait."""
+        while len(self.running) >= self.max_running or not self._admit(sequence):
+            last = self.running[-1] if self.running else sequence
+            if _urgency(last) <= _urgency(sequence):
+                return False
+            self._preempt(last)
+            self.preemptions += 1
+            slices.pop(last, None)
+        return True
 
     def _admit(self, sequence: Sequence) -> bool:
         """Move a waiting sequence to running, with the cached blocks of its prefix, if all of its tokens fit now."""
