@@ -6,10 +6,11 @@ at the start of a line, only an object that holds nothing else and names a known
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from myna.chat.scan import Scanner, Steps, decode
 
+Loose = Callable[[Scanner], Steps[bool]]
 NAMES = ("name", "tool_name", "function_name")
 ARGUMENTS = ("arguments", "parameters", "args", "kwargs")
 IDS = ("id", "tool_call_id", "call_id")
@@ -17,20 +18,24 @@ FENCE = "```"
 LANGUAGES = ("json", "tool_call", "tool_calls", "xml")
 
 
-def until(scan: Scanner, *marks: str) -> Steps[str]:
-    """As Scanner.until; on the way, calls of known tools without a marker, in a fence or at the start of a line, are read."""
-    loose = (FENCE, "{", "[") if scan.tools else ()
-    while mark := (yield from scan.until(*marks, *loose)):
+def until(scan: Scanner, *marks: str, loose: "Loose | None" = None) -> Steps[str]:
+    """As Scanner.until; on the way, calls of known tools without a marker, in a fence or at the start of a line, are read.
+
+    loose    reads calls that begin with a bracket in some other way than as JSON
+    """
+    begins = (FENCE, "{", "[") if scan.tools else ()
+    while mark := (yield from scan.until(*marks, *begins)):
         if mark in marks:
             return mark
-        if not scan.fresh:
-            scan.say(mark)
-        elif mark == FENCE:
+        if mark == FENCE:
             yield from _fence(scan)
+        elif not scan.fresh:
+            scan.say(mark)
         else:
             scan.back(mark)
-            if not (yield from read_calls(scan, sure=False)):
-                scan.say(scan.eat(1))
+            if (yield from _row(scan, sure=False)) or (loose and (yield from loose(scan))):
+                continue
+            scan.say(scan.eat(1))
     return ""
 
 
@@ -44,31 +49,24 @@ def marked(scan: Scanner, openers: Sequence[str], closers: Sequence[str] = ()) -
 def block(scan: Scanner) -> Steps[bool]:
     """The calls that a marker announced. Returns whether there were any."""
     yield from scan.blank()
-    found = False
-    while (yield from read_calls(scan)):
-        found = True
-        yield from _separator(scan)
+    found = yield from _row(scan, sure=True)
     if found:
+        yield from scan.blank()
         yield from scan.take("}")  # a brace too many is a common slip
     return found
 
 
 def _fence(scan: Scanner) -> Steps[None]:
-    """After an opening fence: calls, or a block of text, up to the closing fence."""
+    """After a fence: calls, up to the closing fence. Else it is text, and so is what it encloses."""
     scan.note()
     yield from scan.take(*LANGUAGES)
     yield from scan.blank()
-    found = False
-    while (yield from read_calls(scan, sure=False)):
-        found = True
-        yield from _separator(scan)
-    if found:
+    if (yield from _row(scan, sure=False)):
+        yield from scan.blank()
         yield from scan.take(FENCE)
         return
     scan.rewind()
     scan.say(FENCE)
-    if (yield from scan.upto(FENCE, take=scan.say)):
-        scan.say(FENCE)
 
 
 def read_calls(scan: Scanner, *, sure: bool = True) -> Steps[bool]:
@@ -86,6 +84,7 @@ def read_calls(scan: Scanner, *, sure: bool = True) -> Steps[bool]:
         return False
     while (yield from _separator(scan)) and (yield from read_call(scan, sure=True)):
         pass
+    yield from scan.blank()
     yield from scan.take("]")
     return True
 
@@ -105,11 +104,25 @@ def read_call(scan: Scanner, *, sure: bool = True, id: str = "") -> Steps[bool]:
 
 
 def _separator(scan: Scanner) -> Steps[bool]:
-    """Read what stands between calls; whether another may follow."""
+    """Read what stands between calls; nothing, if none follows. Whether one may."""
+    scan.note()
     yield from scan.blank()
     yield from scan.take(",", ";")
     yield from scan.blank()
-    return (yield from scan.peek()) == "{"
+    if (yield from scan.peek()) in ("{", "["):
+        scan.drop()
+        return True
+    scan.rewind()
+    return False
+
+
+def _row(scan: Scanner, *, sure: bool) -> Steps[bool]:
+    """Read calls, one after the other. Returns whether there was one."""
+    found = yield from read_calls(scan, sure=sure)
+    more = found
+    while more and (yield from _separator(scan)):
+        more = yield from read_calls(scan, sure=sure)
+    return found
 
 
 class _Call:
@@ -183,6 +196,16 @@ class _Call:
         if self.name:
             self.begin()
         return whole
+
+
+def arguments(scan: Scanner) -> Steps[bool]:
+    """Arguments that stand by themselves, of a call that has begun. Whether they are whole."""
+    yield from scan.blank()
+    if (yield from scan.peek()) == "{":
+        return (yield from scan.stream_value(scan.write))
+    text, whole = yield from scan.value()
+    scan.write(as_object(text))
+    return whole or bool(not text and (yield from scan.peek()))
 
 
 def as_object(text: str) -> str:

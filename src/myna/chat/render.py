@@ -101,6 +101,7 @@ class Chat:
             self.dialect = self._choose_dialect(template.source)
         special = tokenizer.special
         self._markers = frozenset(special[marker] for marker in self.dialect.markers if marker in special)
+        self._thinks = frozenset(special[marker] for marker in self.dialect.think or () if marker in special)
 
     @classmethod
     def load(
@@ -186,20 +187,17 @@ class Chat:
         taken      ids of earlier calls
         parallel   several calls are wanted; if not, the first one ends the answer
         """
-        parses = bool(tools or self.dialect.always) and not continues
-        reader = self.dialect.reader(tools, inside=open_reasoning) if parses else plain(open_reasoning)
+        parses = bool(tools or self.dialect.always)
+        shown = self._thinks | self._markers if parses else self._thinks
+        piece, visible = self.tokenizer.piece, self.tokenizer.visible
         return TextStream(
-            self._visible if parses else self.tokenizer.visible,
+            visible if continues else lambda id: piece(id) if id in shown else visible(id),
             stop,
-            reader=reader,
+            reader=plain(open_reasoning) if continues else self.dialect.reader(tools, inside=open_reasoning),
             calls=Calls(self.dialect.new_id, taken),
             parallel=parallel,
             strip_blank=self.tokenizer.strips_blank and not continues,
         )
-
-    def _visible(self, id: int) -> bytes:
-        """The bytes the parser of calls sees: a reader's, and the markers."""
-        return self.tokenizer.piece(id) if id in self._markers else self.tokenizer.visible(id)
 
     def _choose_dialect(self, source: str) -> Dialect:
         calls = [replace(PROBE, id=id) for id in PROBE_IDS]

@@ -145,7 +145,7 @@ class Scanner:
             yield from self._reason()
         words = (*marks, *(self._think or ())[:1])
         while True:
-            at, word = first(self.rest, words)
+            at, word = first(self.rest, words, self.ended)
             self.say(self.eat(at if word or self.ended else at - overlaps(self.rest, words)))
             self.eat(len(word))
             if word in marks:
@@ -159,7 +159,7 @@ class Scanner:
         """Hand what stands before the first of `marks` to `take`, as it comes, read the mark, and return it; "" at the
         end."""
         while True:
-            at, word = first(self.rest, marks)
+            at, word = first(self.rest, marks, self.ended)
             take(self.eat(at if word or self.ended else at - overlaps(self.rest, marks)))
             self.eat(len(word))
             if word or not (yield from self.more()):
@@ -192,16 +192,23 @@ class Scanner:
         found = max((word for word in words if self.rest.startswith(word)), key=len, default="")
         return self.eat(len(found))
 
-    def value(self) -> Steps[tuple[str, bool]]:
-        """One JSON value as it is written, and whether it is whole."""
+    def word(self) -> Steps[str]:
+        """Read a name: letters, digits, and what stands between them in the names of functions; "" if none comes next."""
+        found = ""
+        while (yield from self.peek()) and (size := _size(_WORD.match(self.rest))):
+            found += self.eat(size)
+        return found
+
+    def value(self, reader: "Value | None" = None) -> Steps[tuple[str, bool]]:
+        """One value, JSON's by default, as it is written, and whether it is whole."""
         parts: list[str] = []
-        whole = yield from self.stream_value(parts.append)
+        whole = yield from self.stream_value(parts.append, reader)
         return "".join(parts), whole
 
-    def stream_value(self, take: Callable[[str], None]) -> Steps[bool]:
-        """Hand one JSON value to `take`, character by character as written, sound or not. False if it breaks off: at the
+    def stream_value(self, take: Callable[[str], None], reader: "Value | None" = None) -> Steps[bool]:
+        """Hand one value, JSON's by default, to `take`, character by character as written, sound or not. False if it breaks off: at the
         end, or where something stands outside of strings that is no JSON (the next marker)."""
-        reader = _Value()
+        reader = reader or Value()
         while True:
             take(self.eat(reader.read(self.rest)))
             if reader.over:
@@ -238,6 +245,12 @@ class Scanner:
         place = self._notes.pop()
         self.rest = self._log[place:] + self.rest
         self._log = self._log[:place] if self._notes else None
+
+    def drop(self) -> None:
+        """The last noted place is not needed."""
+        if self._notes:
+            self._notes.pop()
+            self._log = self._log if self._notes else None
 
     def _reason(self) -> Steps[None]:
         """Read reasoning up to its closing marker. The line ends around a block are the marker's: templates write
@@ -281,76 +294,97 @@ class Reader:
         return events
 
 
-class _Value:
+class Value:
     """Finds the end of a JSON value. A single quote, too, opens a string: no JSON, but models write it."""
+
+    OPENERS, CLOSERS = "{[", "}]"
+    FOREIGN = "<`"  # what cannot stand in the value outside of strings
 
     def __init__(self) -> None:
         self.over = self.broken = False
-        self._depth = 0
+        self.depth = 0
+        self.begun = False
         self._quote = ""
-        self._escaped = self._begun = False
+        self._escaped = False
 
     @property
     def is_scalar(self) -> bool:
         """A number or a word: what ends with the text."""
-        return self._begun and not self._depth and not self._quote
+        return self.begun and not self.depth and not self._quote
 
     def read(self, text: str) -> int:
         """How many characters of `text` belong to the value."""
         for i, char in enumerate(text):
             if self._quote:
                 self._in_string(char)
-            elif self._stops(char):
-                self.over, self.broken = True, bool(self._depth) or not self._begun
+            elif char in self.FOREIGN or (not self.depth and self.ends(char)):
+                self.over, self.broken = True, bool(self.depth) or not self.begun
                 return i
             elif char in "\"'":
                 self._quote = char
             else:
-                self._depth += (char in "{[") - (char in "}]")
-                self.over = char in "}]" and not self._depth
-            self._begun = True
+                self.depth += (char in self.OPENERS) - (char in self.CLOSERS)
+                self.over = char in self.CLOSERS and self.closes()
+            self.begun = True
             if self.over:
                 return i + 1
         return len(text)
+
+    def ends(self, char: str) -> bool:
+        """Whether the value is over before this character, outside of brackets."""
+        return char in "}],;)" or (self.begun and char.isspace())
+
+    def closes(self) -> bool:
+        """Whether the value is over after this quote or bracket."""
+        return not self.depth
 
     def _in_string(self, char: str) -> None:
         if self._escaped or char == "\\":
             self._escaped = not self._escaped
         elif char == self._quote:
             self._quote = ""
-            self.over = not self._depth
-
-    def _stops(self, char: str) -> bool:
-        """Whether it cannot belong to the value, outside of strings."""
-        return char in "<`" or (not self._depth and (char in "}],;)" or (self._begun and char.isspace())))
+            self.over = self.closes()
 
 
 MAX_DEPTH = 200  # of a value that we look into; Python's own parsers recurse
+_WORD = re.compile(r"[\w.\-]+")
 _OPENERS = re.compile(r"[\[{(]")
 
 
 def decode(text: str) -> object:
     """The value of JSON text; None if it is none, or nested too deeply."""
-    if len(text) > MAX_DEPTH and len(_OPENERS.findall(text)) > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    if len(text) > MAX_DEPTH and len(_OPENERS.findall(text)) > MAX_DEPTH and depth(text) > MAX_DEPTH:
         return None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        value = json.loads(text)
+        if isinstance(value, str):
+            value.encode()
+        return value
+    except (ValueError, RecursionError):  # also where a string has half a surrogate pair, which is no text
         return None
 
 
-def _depth(text: str) -> int:
-    deepest = depth = 0
+def _size(found: re.Match[str] | None) -> int:
+    return found.end() if found else 0
+
+
+def depth(text: str) -> int:
+    """How deeply brackets nest in a text, at most: those in strings count as well."""
+    deepest = now = 0
     for char in text:
-        depth += (char in "[{(") - (char in "]})")
-        deepest = max(deepest, depth)
+        now += (char in "[{(") - (char in "]})")
+        deepest = max(deepest, now)
     return deepest
 
 
-def first(text: str, words: tuple[str, ...]) -> tuple[int, str]:
-    """(where the first of `words` begins, that word, the longest of several); (length of the text, "") if none does."""
+def first(text: str, words: tuple[str, ...], ended: bool) -> tuple[int, str]:
+    """(where the first of `words` begins, that word, the longest of several); (length of the text, "") if none does, or if
+    it may yet turn out to be a longer one."""
     found = [(at, -len(word), word) for word in words if (at := text.find(word)) >= 0]
     at, _, word = min(found, default=(len(text), 0, ""))
+    tail = text[at:]
+    if word and not ended and any(len(other) > len(tail) and other.startswith(tail) for other in words):
+        return len(text), ""
     return at, word
 
 

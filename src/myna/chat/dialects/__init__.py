@@ -14,9 +14,11 @@ A dialect is a module; there is nothing to inherit. What its `parse` makes of wh
 
 import difflib
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from myna.chat.scan import NOTHING, THINK, Begun, Reader, Said, Scanner, Steps, Thought, Wrote, decode
 from myna.chat.stream import new_id, only_text
@@ -39,6 +41,19 @@ class Tool:
     parameters: Json
     description: str = ""
     strict: bool = False
+
+
+def members_of(call: ToolCall) -> list[tuple[str, Any]]:
+    """A call's arguments by name, for a syntax that is not JSON. ChatError where they are no JSON object."""
+    value = decode(call.arguments)
+    if not isinstance(value, dict):
+        raise ChatError(f"the arguments of {call.name!r} are no JSON object: {call.arguments[:80]!r}")
+    return list(value.items())
+
+
+def plain_text(value: object) -> str:
+    """A value as bare text: a string as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def dialects() -> list[str]:
@@ -94,10 +109,10 @@ def choose(template: str, example: str | None, call: ToolCall) -> Dialect:
     likely = [d for d in every if d.signs and all(sign in template for sign in d.signs)]
     likely.sort(key=lambda d: (len(d.signs), sum(map(len, d.signs))), reverse=True)
     fallback = dialect(FALLBACK)
-    if example is None:
-        return likely[0] if likely else fallback
-    others = [d for d in every if d not in likely and d.name != FALLBACK]
-    return next((d for d in (*likely, *others, fallback) if reads(d, example, call)), likely[0] if likely else fallback)
+    if example is not None:
+        others = [d for d in every if d not in likely]
+        likely = [d for d in (*likely, fallback, *others) if reads(d, example, call)] + likely
+    return likely[0] if likely else fallback
 
 
 def reads(dialect: Dialect, text: str, call: ToolCall) -> bool:

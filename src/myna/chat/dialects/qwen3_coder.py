@@ -1,0 +1,58 @@
+"""<function=name><parameter=key>value</parameter></function> in <tool_call>: Qwen3-Coder, and Nemotron after it.
+
+Values are bare text; whether that is a string, the tool's schema says.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from myna.chat.arguments import Members
+from myna.chat.calls import block, until
+from myna.chat.dialects import Own, members_of, plain_text
+from myna.chat.scan import Scanner, Steps
+from myna.records import ToolCall
+
+SIGNS = ("<tool_call>", "<function=", "<parameter=")
+MARKERS = ("<tool_call>", "</tool_call>")
+
+
+def parse(scan: Scanner) -> Steps[None]:
+    while mark := (yield from until(scan, *MARKERS, "<function=", "</function>", "</parameter>")):
+        if mark == "<function=":
+            yield from _function(scan)
+        elif mark == "<tool_call>":
+            yield from block(scan)  # some write JSON here, as Hermes does
+
+
+def _function(scan: Scanner) -> Steps[None]:
+    name, _ = yield from scan.before(">")
+    scan.begin(name.strip())
+    members = Members(scan, scan.tools.get(name.strip()))
+    closing = ""
+    while not closing:
+        yield from scan.blank()
+        closing = yield from scan.take("</function>", "</tool_call>")
+        if closing or not (yield from scan.take("<parameter=")):
+            break
+        key, _ = yield from scan.before(">")
+        value, mark = yield from scan.before("</parameter>")
+        if not mark:
+            scan.end(whole=False)
+            return
+        members.add_text(key.strip(), value.removeprefix("\n").removesuffix("\n"))
+    if closing:
+        members.close()
+    scan.end(whole=bool(closing))
+
+
+def write(calls: Sequence[ToolCall]) -> Iterator[str]:
+    for i, call in enumerate(calls):
+        yield "\n<tool_call>\n<function=" if i else "<tool_call>\n<function="
+        yield Own(call.name)
+        yield ">\n"
+        for key, value in members_of(call):
+            yield "<parameter="
+            yield Own(key)
+            yield ">\n"
+            yield Own(plain_text(value))
+            yield "\n</parameter>\n"
+        yield "</function>\n</tool_call>"
