@@ -164,13 +164,10 @@ def test_without_tools_an_answer_is_text_alone(d: Dialect) -> None:
         assert hear(d, [wrote(d, WEATHER)], {}) == (wrote(d, WEATHER), "", [])
 
 
-@by_dialect
-def test_what_cannot_be_written_as_members_is_refused(d: Dialect) -> None:
-    broken = replace(WEATHER, arguments='{"a": ')
-    try:
-        assert '{"a": ' in wrote(d, broken)
-    except ChatError as e:
-        assert "get_weather" in str(e)
+@pytest.mark.parametrize("name", ["glm", "qwen3_coder", "pythonic", "gemma"])
+def test_what_cannot_be_written_as_members_is_refused(name: str) -> None:
+    with pytest.raises(ChatError, match="get_weather"):
+        wrote(dialect(name), replace(WEATHER, arguments='{"a": '))
 
 
 def test_a_dialect_nobody_knows_is_refused_with_the_closest() -> None:
