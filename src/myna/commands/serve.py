@@ -48,6 +48,8 @@ class Serving:
         The keys that may call, with their limits: JSON lines (docs/api.md). MYNA_API_KEY is one more, without limits.
     moderation
         What /v1/moderations looks for: a JSON file of phrases by category, {"category": ["phrase", ...]}.
+    data
+        The folder of /v1/files and /v1/batches; without one there are none. It belongs to one server at a time.
     log
         How to write the log: for people, or as JSON lines.
     log_prompts
@@ -64,6 +66,7 @@ class Serving:
     allow_origin: str | None = None
     key_file: Path | None = None
     moderation: Path | None = None
+    data: Path | None = None
     log: Literal["text", "json"] = "text"
     log_prompts: bool = False
 
@@ -97,7 +100,7 @@ def run(
         screen.print(f"curl {url}/v1/chat/completions {headers} -d '{body}'", markup=False)
 
     guard = Guard.of(serving.host, serving.allow_host, serving.allow_origin)
-    serve(App(desk, guard), serving.host, serving.port, started=announce)
+    serve(App(desk, guard, serving.data), serving.host, serving.port, started=announce)
 
 
 def _open(models: tuple[str, ...], serving: Serving, limits: Limits, loading: Loading) -> Desk:

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,19 +13,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from myna.provider import Provider
 from myna.provider.wire.error import in_shape_of
 from myna.provider.wire.request import read_chat, read_completion
 from myna.provider.wire.response import ChatWriter, CompletionWriter
 from myna.records import MynaError, RequestError
-from myna.serve import embed, messages, moderations, ollama, openapi, ops, responses, tokens
+from myna.serve import embed, files, messages, moderations, ollama, openapi, ops, responses, tokens
 from myna.serve.account import ACCOUNT, Account
 from myna.serve.answer import JsonResponse
+from myna.serve.batches import Batches
 from myna.serve.complete import ClientGone, Completions
 from myna.serve.desk import REQUEST_ID, Desk
 from myna.serve.guard import THIS_MACHINE, Guard
+from myna.serve.inside import Inside
 from myna.serve.keys import NO_KEYS, Keys
 from myna.serve.limits import Limits
 from myna.serve.logs import log_request
@@ -33,6 +36,7 @@ from myna.serve.models import Models
 from myna.serve.moderations import Check
 from myna.serve.page import page_routes
 from myna.serve.served import Served
+from myna.serve.store import Store
 
 log = logging.getLogger("myna.serve")
 GONE = 499  # nginx's status for a client that hung up; nobody receives it
@@ -46,18 +50,20 @@ def create_app(
     keys: Keys = NO_KEYS,
     limits: Limits = Limits(),
     check: Check | None = None,
+    data: Path | None = None,
 ) -> "App":
     """An application that serves these models under their names, or one under its own.
 
     guard   which Host and Origin may call; by default this machine only
     keys    who may call; by default whoever the guard lets
     check   what /v1/moderations asks; by default there is none
+    data    the folder of /v1/files and /v1/batches; by default there are none
     """
     desk = open_desk(keys, limits)
     desk.check = check
     for name, provider in (providers if isinstance(providers, Mapping) else {providers.name: providers}).items():
         desk.models.add(provider, name=name)
-    return App(desk, guard)
+    return App(desk, guard, data)
 
 
 def open_desk(keys: Keys = NO_KEYS, limits: Limits = Limits(), *, log_prompts: bool = False, **models: Any) -> Desk:
@@ -69,13 +75,20 @@ def open_desk(keys: Keys = NO_KEYS, limits: Limits = Limits(), *, log_prompts: b
 
 
 class App:
-    """Pure ASGI: nothing stands between a request and its disconnect. `jobs` run for as long as the server does."""
+    """Pure ASGI: nothing stands between a request and its disconnect. With a folder for `data` there are files and batches."""
 
-    def __init__(self, desk: Desk, guard: Guard, jobs: Iterable[Job] = ()):
+    def __init__(self, desk: Desk, guard: Guard, data: Path | None = None):
         self.desk = desk
         self._guard = guard
-        self._router = Router(_routes(desk), redirect_slashes=False)
-        self._jobs: list[Job] = [desk.models.keep_house, *jobs]
+        self._jobs: list[Job] = [desk.models.keep_house]
+        self._store: Store | None = None
+        stored: list[Route] = []
+        if data is not None:
+            self._store = Store(data, desk.limits)
+            batches = Batches(self._store, self._answer_line, lambda: desk.draining)
+            stored = files.routes(desk, batches)
+            self._jobs.append(batches.run)
+        self._router = Router([*_routes(desk), *stored], redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -95,6 +108,8 @@ class App:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.desk.models.close()
+        if self._store is not None:
+            self._store.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _run(self, job: Job) -> None:
@@ -106,14 +121,25 @@ class App:
             self.desk.failure = error
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        account = Account(f"req-{uuid.uuid4().hex}")
+        account = Account(_request_id())
+        reply = _Reply(send, {"x-request-id": account.id} | self._guard.cors(Headers(scope=scope)))
+        await self._account_for(account, self._admit, {**scope, "app": self}, receive, reply)
+
+    async def _answer_line(self, path: str, body: bytes, owner: str) -> tuple[int, str, bytes]:
+        """A request of the server's own, for a line of a batch; it goes behind all others. (status, request id, body)"""
+        account = Account(_request_id(), self.desk.keys.named(owner), background=True)
+        inside = Inside(body)
+        scope = {**inside.scope(path), "app": self}
+        await self._account_for(account, self._router, scope, inside.receive, reply := _Reply(inside.send, {}))
+        return reply.status, account.id, inside.answer
+
+    async def _account_for(
+        self, account: Account, answer: ASGIApp, scope: Scope, receive: Receive, reply: "_Reply"
+    ) -> None:
         REQUEST_ID.set(account.id)
         ACCOUNT.set(account)
-        headers = Headers(scope=scope)
-        scope = {**scope, "app": self}
-        reply = _Reply(send, {"x-request-id": account.id} | self._guard.cors(headers))
         try:
-            await self._admit(account, headers, scope, receive, reply)
+            await answer(scope, receive, reply)
         except ClientGone:
             reply.status = GONE
         except Exception as error:
@@ -124,7 +150,9 @@ class App:
             self.desk.metrics.http.labels(route, reply.status or GONE).inc()
             log_request(account, scope, reply.status or GONE, time.monotonic() - account.arrived)
 
-    async def _admit(self, account: Account, headers: Headers, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+    async def _admit(self, scope: Scope, receive: Receive, reply: Send) -> None:
+        headers, account = Headers(scope=scope), ACCOUNT.get()
+        assert account is not None, "set by _account_for"
         self._guard.check(headers)
         if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             await Response(status_code=204)(scope, receive, reply)
@@ -151,6 +179,10 @@ class App:
         """The methods of every route at this path."""
         routes = [r for r in self._router.routes if isinstance(r, Route) and r.matches(scope)[0] is not Match.NONE]
         return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+
+
+def _request_id() -> str:
+    return f"req-{uuid.uuid4().hex}"
 
 
 class _Reply:

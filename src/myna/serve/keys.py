@@ -83,6 +83,10 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._callers)
 
+    def named(self, name: str) -> Caller | None:
+        """The caller of that name, if there still is one."""
+        return next((caller for caller in self._callers if caller.name == name), None)
+
     def identify(self, headers: Headers) -> Caller | None:
         """Whose key a request carries, as `Authorization: Bearer KEY` or `X-Api-Key: KEY`; None where there are no keys.
 

@@ -1,0 +1,200 @@
+"""Batches: each line of a file answered as a request of its own would be, behind everybody who waits for an answer.
+
+A line is done when its answer is on the disk. A server that was killed goes on with the lines that are not, so none is lost,
+and what was computed but not written is computed again, so none is there twice.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from myna.provider.wire.batch import read_line, write_answer
+from myna.records import Json, RequestError
+from myna.serve.store import ENDED, Batch, Store, append, read_lines
+
+log = logging.getLogger("myna.serve")
+WIDTH = 32  # lines being answered at once
+MAX_LINES = 50_000  # OpenAI's
+ERRORS_SHOWN = 20
+WINDOW = 24 * 3600  # seconds a batch may take
+BUSY = frozenset({429, 503})  # not now: a line waits, and is asked again
+
+# (endpoint, body, whose batch) -> (status, request id, body)
+Ask = Callable[[str, bytes, str], Awaitable[tuple[int, str, bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Where a line of the input is; a file may be larger than memory."""
+
+    custom_id: str
+    offset: int
+    length: int
+
+
+class Batches:
+    """Works on one batch after the other, oldest first. `ask` answers a line; `stopping` says to begin no more lines."""
+
+    def __init__(self, store: Store, ask: Ask, stopping: Callable[[], bool]):
+        self.store = store
+        self._ask, self._stopping = ask, stopping
+        self._live: dict[str, Batch] = {}
+        self._come = asyncio.Event()
+
+    def add(self, batch: Batch) -> None:
+        """To be worked on. It is saved already."""
+        self._live[batch.id] = batch
+        self._come.set()
+
+    def find(self, batch: Batch) -> Batch:
+        """The one that is being worked on, which knows more than the disk."""
+        return self._live.get(batch.id, batch)
+
+    async def run(self) -> None:
+        """For ever. Begins with what a server before this one left."""
+        for batch in await asyncio.to_thread(self.store.batches):
+            if batch.status not in ENDED:
+                self._live.setdefault(batch.id, batch)
+        while True:
+            self._come.clear()
+            for batch in [*self._live.values()]:
+                await self._work_or_fail(batch)
+                if batch.status in ENDED:
+                    del self._live[batch.id]
+            await self._come.wait()
+
+    async def cancel(self, batch: Batch) -> Batch:
+        """Begin no more of its lines; those that are done stay done."""
+        batch = self.find(batch)
+        if batch.status in ENDED:
+            raise RequestError(f"{batch.id} is {batch.status} already.", param="batch_id")
+        batch.reach("cancelling")
+        await asyncio.to_thread(self.store.save, batch)
+        return batch
+
+    async def _work_or_fail(self, batch: Batch) -> None:
+        try:
+            await self._work(batch)
+        except Exception as e:  # a full disk, or a bug of ours: the next batch may do better
+            log.exception("%s failed", batch.id)
+            batch.errors = [
+                _error(RequestError(f"The server failed: {type(e).__name__}.", code="internal_error"), None)
+            ]
+            batch.reach("failed")
+            await asyncio.to_thread(self.store.save, batch)
+
+    async def _work(self, batch: Batch) -> None:
+        if batch.status == "finalizing":  # killed at the last moment: all lines are done and counted
+            await self._finish(batch)
+            return
+        try:
+            path = await asyncio.to_thread(self.store.content, batch.input_file_id, batch.owner)
+            lines, batch.errors = await asyncio.to_thread(_check, path, batch.endpoint)
+        except RequestError as e:
+            lines, batch.errors = [], [_error(e, None)]
+        if batch.errors:
+            batch.reach("failed")
+            await asyncio.to_thread(self.store.save, batch)
+            return
+        if batch.status == "validating":
+            batch.reach("in_progress")
+        batch.total = len(lines)
+        good, bad = await asyncio.to_thread(self.store.answered, batch)
+        batch.completed, batch.failed = len(good), len(bad)
+        await asyncio.to_thread(self.store.save, batch)
+        await self._answer(batch, path, [line for line in lines if line.custom_id not in good | bad])
+        await self._finish(batch)
+
+    async def _answer(self, batch: Batch, path: Path, lines: list[Line]) -> None:
+        waiting = iter(lines)
+
+        async def worker() -> None:
+            for line in waiting:
+                while not await self._answer_line(batch, path, line):
+                    await asyncio.sleep(1)
+                if batch.status != "in_progress" or self._stopping():
+                    return
+
+        if lines and batch.status == "in_progress":
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(WIDTH, len(lines))):
+                    workers.create_task(worker())
+
+    async def _answer_line(self, batch: Batch, path: Path, line: Line) -> bool:
+        """Whether it is done; False where the server was too busy for it, and the batch still wants it."""
+        if batch.status != "in_progress" or self._stopping():
+            return True
+        if time.time() > batch.expires_at:
+            batch.reach("expired")
+            return True
+        _, body = read_line(await asyncio.to_thread(_read_at, path, line), batch.endpoint)
+        status, request_id, answer = await self._ask(batch.endpoint, body, batch.owner)
+        if status in BUSY:
+            return False
+        output, errors = self.store.results(batch)
+        row = write_answer(f"batch_req_{secrets.token_hex(12)}", line.custom_id, request_id, status, answer)
+        await asyncio.to_thread(append, output if status == 200 else errors, row)
+        batch.completed += status == 200
+        batch.failed += status != 200
+        return True
+
+    async def _finish(self, batch: Batch) -> None:
+        """Publish what there is, unless it is to go on when the server is started again."""
+        done = batch.completed + batch.failed == batch.total
+        if not done and batch.status == "in_progress":
+            return
+        last = {"cancelling": "cancelled", "expired": "expired"}.get(batch.status, "completed")
+        batch.reach("finalizing")
+        if last == "completed":
+            await asyncio.to_thread(self.store.save, batch)
+        await asyncio.to_thread(self.store.finish, batch)
+        batch.reach(last)
+        await asyncio.to_thread(self.store.save, batch)
+        log.info("%s is %s: %d answered, %d failed", batch.id, last, batch.completed, batch.failed)
+
+
+def new_batch(order: Json, owner: str) -> Batch:
+    now = int(time.time())
+    return Batch(
+        f"batch_{secrets.token_hex(16)}", order["endpoint"], order["input_file_id"], order["completion_window"],
+        now, now + WINDOW, owner, order.get("metadata"),
+        output_id=f"file-{secrets.token_hex(16)}", error_id=f"file-{secrets.token_hex(16)}",
+    )  # fmt: skip
+
+
+def _check(path: Path, endpoint: str) -> tuple[list[Line], list[Json]]:
+    """The lines of an input file, or what is wrong with it: then nothing of it is answered."""
+    lines: list[Line] = []
+    errors: list[Json] = []
+    seen: set[str] = set()
+    for number, (offset, length, text) in enumerate(read_lines(path), start=1):
+        try:
+            custom_id, _ = read_line(text, endpoint)
+            if custom_id in seen:
+                raise RequestError(f"custom_id {custom_id[:80]!r} is used twice.", param="custom_id")
+            if number > MAX_LINES:
+                raise RequestError(f"The file has more than {MAX_LINES} lines.")
+        except RequestError as e:
+            errors.append(_error(e, number))
+            if len(errors) == ERRORS_SHOWN or number > MAX_LINES:
+                break
+            continue
+        seen.add(custom_id)
+        lines.append(Line(custom_id, offset, length))
+    if not lines and not errors:
+        errors.append(_error(RequestError("The file has no lines."), None))
+    return lines, errors
+
+
+def _error(e: RequestError, line: int | None) -> Json:
+    return {"code": e.code, "message": str(e), "param": e.param, "line": line}
+
+
+def _read_at(path: Path, line: Line) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(line.offset)
+        return file.read(line.length)
