@@ -4,14 +4,21 @@ import json
 from functools import lru_cache
 from typing import Any
 
+from llguidance import LLMatcher
+
+from myna.forms.deep import deeply
 from myna.forms.rules import Rules
 from myna.forms.schema import Schema, SchemaError
 from myna.forms.tags import Tags
+
+TRIED = 16 << 20  # stack that a grammar is tried on; the server has several times as much
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Never raises: an error is an answer, in `error`."""
     try:
+        if question["do"] == "try":
+            return deeply(lambda: _try(question["grammar"]), TRIED)
         kind, source = question["kind"], question["source"]
         if question["do"] == "check":
             return {"problem": _check(kind, source, question["text"])}
@@ -26,7 +33,13 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"it could not be read ({type(e).__name__})", "bug": repr(e)}
 
 
-@lru_cache(64)
+def _try(grammar: str) -> dict[str, Any]:
+    """To have survived is the answer; the parent, which has the vocabulary, learns of errors."""
+    LLMatcher.validate_grammar(grammar)
+    return {}
+
+
+@lru_cache(64)  # for the checks that follow
 def _read(kind: str, source: str) -> Schema | Tags:
     return Tags(source) if kind == "tags" else Schema(source)
 

@@ -16,6 +16,7 @@ from llguidance.gbnf_to_lark import any_to_lark
 
 from myna.chat.stream import CLOSE, OPEN
 from myna.chat.tokenizer import Tokenizer
+from myna.forms.deep import deeply
 from myna.forms.matcher import Matcher
 from myna.forms.rules import quoted
 from myna.forms.schema import SchemaError
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 Reasoning = Literal["none", "maybe", "open"]
 """Whether the model thinks before it answers: never; if it opens <think> itself; the prompt ends inside <think>."""
 
+STACK = 64 << 20
 MAX_SOURCE = 256 << 10  # characters of a form
 KEPT = 256  # compiled forms
 # One mask takes at most some 20 ms and one compilation some seconds, whatever the grammar (llguidance's own figures).
@@ -106,7 +108,10 @@ class Compiler:
             raise RequestError("This model has no end-of-turn token, so its answers cannot have a form.", param=PARAM)
         read = self._read(form)
         other = self._read(instead).grammar if instead else None
-        grammar = LLMatcher(self._words(), self._wrap(read.grammar, reasoning, other), log_level=0, limits=LIMITS)
+        whole = self._wrap(read.grammar, reasoning, other)
+        if "error" in (tried := _ask({"do": "try", "grammar": whole})):
+            raise _refusal(form, tried["error"])
+        grammar = deeply(lambda: LLMatcher(self._words(), whole, log_level=0, limits=LIMITS), STACK)
         if grammar.is_error():
             raise _refusal(form, grammar.get_error().splitlines()[0])
         return Compiled(form, read, grammar, self._tokenizer.vocab_size)

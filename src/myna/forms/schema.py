@@ -32,10 +32,12 @@ class Schema:
         self.json = _read(source)
         self.draft, self.canonical = _canonical(self.json)
         self._declared = [*_declared(self.json)]
-        self._declarations: dict[str, list[int]] = {}
+        self._declarations: dict[str, list[int]] = {}  # name -> the lists it is in, the names in order
         for i, names in enumerate(self._declared):
             for name in names:
                 self._declarations.setdefault(name, []).append(i)
+        for name in _required(self.json):
+            self._declarations.setdefault(name, [])
 
     def rules(self, rules: Rules, *, strict: bool) -> tuple[str, list[str]]:
         """(the rule of its values, what is left to `check`). Raises SchemaError when strict and something would be left."""
@@ -79,13 +81,16 @@ class Schema:
 
 
 def _declared(json: Any) -> Iterator[list[str]]:
-    """The names that objects declare, in order: in `properties`, and else in `required`."""
+    """The names that each object declares, in order."""
     for path, names in _walk(json):
         if path[-1:] == ("properties",) and isinstance(names, dict):
             yield [*names]
+
+
+def _required(json: Any) -> Iterator[str]:
     for path, names in _walk(json):
         if path[-1:] == ("required",) and isinstance(names, list):
-            yield [name for name in names if isinstance(name, str)]
+            yield from (name for name in names if isinstance(name, str))
 
 
 def _is(node: object) -> bool:

@@ -4,7 +4,9 @@ Bringing a hostile schema into canonical form may take minutes, with the interpr
 would take the server with it. Here it costs one small process, which is replaced. So is the check of a finished answer done
 here: it reads the same schema.
 
-    parent, a line:  {"do": "lower" | "check" | ..., ...}     child, a line:  {"lark": ..., "left": [...]} | {"error": ...} | ...
+So is every grammar tried out here, on less stack than the server has for it.
+
+    parent, a line:  {"do": "lower" | "try" | "check", ...}     child, a line:  {"lark": ..., "left": [...]} | {"error": ...} | ...
 """
 
 import json
@@ -15,14 +17,17 @@ import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
+
+from myna.forms.deep import deeply
 
 log = logging.getLogger(__name__)
 
 SECONDS = 10.0  # that one schema may take
 MEMORY = 2 << 30  # address space of a child
+STACK = 256 << 20  # of the child's thread, for schemas
 COUNT = 2  # children, so that one slow schema does not hold up all others
-KEPT = 64  # schemas that a child remembers, to check answers with
 
 
 class WorkerFailed(Exception):
@@ -78,7 +83,7 @@ class _Child:
         finally:
             timer.cancel()
         if not line.endswith(b"\n"):
-            raise WorkerFailed(f"it takes longer than {SECONDS:g} seconds, or more memory than there is for it")
+            raise WorkerFailed(f"it is nested too deeply, or reading it takes longer than {SECONDS:g} seconds")
         return json.loads(line)
 
     def kill(self) -> None:
@@ -94,13 +99,10 @@ def main() -> None:
     from myna.forms.answer import answer
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    threading.stack_size(256 << 20)  # jsonschema-rs recurses: a chain of 2000 references takes more than 8 MB
-    thread = threading.Thread(target=_serve, args=(answer,))
-    thread.start()
-    thread.join()
+    deeply(lambda: _serve(answer), STACK)
 
 
-def _serve(answer: Any) -> None:
+def _serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     for line in sys.stdin.buffer:
