@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from encoder_cases import write_encoder
 from myna.provider import Scripted
 from myna.provider.local_embed import load_embedder
 from myna.records import Embedding, Passage, RequestError, Scores, Unavailable, Vectors
+from myna.serve.keys import Caller, Keys, hash_key
 
 
 class Letters(Scripted):
@@ -243,6 +245,20 @@ def test_a_model_that_cannot_is_refused_and_unnamed_it_is_the_one_that_can(live:
         assert response.json()["error"]["message"] == f"chat does not {does}. Here that do: letters."
         gone = httpx.post(url + path, json=body | {"model": "none"}, trust_env=False)
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_embeddings_and_scores_are_in_the_books_and_charged_to_the_key(live: Callable[..., Live]) -> None:
+    letters = Letters()
+    keys = Keys([Caller("ann", hash_key("secret"), tokens_per_minute=25)])
+    url = live(letters, keys=keys).url
+    send = partial(httpx.post, trust_env=False, headers={"authorization": "Bearer secret"})
+    assert send(url + "/v1/embeddings", json={"input": ["a", "b"]}).status_code == 200
+    assert send(url + "/score", json={"text_1": "q", "text_2": ["a"]}).status_code == 200
+    assert send(url + "/v1/embeddings", json={"input": ["a"]}).status_code == 200  # 10 + 10 + 5 + 10 tokens
+    assert send(url + "/v1/embeddings", json={"input": "a"}).status_code == 429
+    books = httpx.get(url + "/metrics", trust_env=False, headers={"authorization": "Bearer secret"}).text
+    assert 'myna:prompt_tokens_total{model_name="letters"} 35.0' in books
+    assert 'myna:request_success_total{finished_reason="stop",model_name="letters"} 3.0' in books
 
 
 def test_a_client_that_hangs_up_cancels_the_work(live: Callable[..., Live], letters: Letters) -> None:

@@ -11,6 +11,7 @@ from myna.records import MynaError
 VERBS = {
     "chat": "Talk to a model in the terminal.",
     "generate": "Answer one prompt, or continue a text.",
+    "embed": "Turn texts into vectors.",
     "serve": "Serve a model: the OpenAI API and a chat page.",
     "pull": "Fetch or import a model.",
     "list": "The models you have, and those you can pull by name.",

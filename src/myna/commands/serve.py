@@ -14,7 +14,8 @@ from rich.console import Console
 from myna.commands.options import LoadingFlags
 from myna.modeldir import DEFAULT, ModelDir, find
 from myna.modeldir.cache import model_path
-from myna.provider.local import Loading, load, memory_needed
+from myna.provider.either import load_either, memory_of_either
+from myna.provider.local import Loading
 from myna.records import MynaError
 from myna.serve import App, Guard, Keys, Limits, Loadable, key_of, open_desk, read_keys, serve
 from myna.serve.desk import Desk
@@ -83,8 +84,8 @@ def run(
     Parameters
     ----------
     models
-        Pulled models' names, or paths of model directories; the default model if left out. POST /v1/models/load adds
-        other pulled models.
+        Pulled models' names, or paths of model directories; the default model if left out. One may be an encoder, for
+        embeddings and reranking. POST /v1/models/load adds other pulled models.
     """
     _start_log(serving.log)
     screen = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -124,7 +125,7 @@ def _open(models: tuple[str, ...], serving: Serving, limits: Limits, loading: Lo
 
 def _loadable(model: str, loading: Loading, name: str | None = None) -> Loadable:
     name = name or ModelDir.open(find(model)).name
-    return Loadable(name, lambda: load(model, loading, name=name), lambda: memory_needed(model, loading))
+    return Loadable(name, lambda: load_either(model, loading, name=name), lambda: memory_of_either(model, loading))
 
 
 def _pulled(name: str, loading: Loading) -> Loadable:

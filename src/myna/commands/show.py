@@ -32,14 +32,19 @@ def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096,
         needs = needs.beside(estimate(ModelDir.open(find(draft)), kv_tokens=tokens))
     free = available_memory()
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _identity(about):
+    for name, value in _identity(about, encoder=spec.encoder is not None):
         table.add_row(name, printable(value))
     table.add_row("parameters", f"{spec.parameters():,}" + _active(spec.parameters(), spec.active_parameters()))
-    table.add_row("in memory", f"{needs.precision}: {decimal(needs.weights)} of weights, {_kv(needs.kv_per_token)}")
-    most = Loading().kv_gb
-    table.add_row(
-        "to chat", f"{decimal(needs.total)} at the peak with {tokens} tokens; a server adds up to {most:g} GiB of cache"
-    )
+    if spec.encoder:
+        table.add_row("in memory", f"{needs.precision}: {decimal(needs.weights)} of weights")
+        table.add_row("to embed", f"{decimal(needs.total)} at the peak")
+    else:
+        most = Loading().kv_gb
+        table.add_row("in memory", f"{needs.precision}: {decimal(needs.weights)} of weights, {_kv(needs.kv_per_token)}")
+        table.add_row(
+            "to chat",
+            f"{decimal(needs.total)} at the peak with {tokens} tokens; a server adds up to {most:g} GiB of cache",
+        )
     verdict = "fits" if needs.total < free else "does NOT fit"
     table.add_row("here", f"{verdict}: {decimal(free)} of memory is free")
     screen = Console(highlight=False, soft_wrap=True)
@@ -48,7 +53,7 @@ def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096,
         screen.print(printable(f"note: {warning}"), style="yellow")
 
 
-def _identity(about: Facts) -> list[tuple[str, str]]:
+def _identity(about: Facts, *, encoder: bool) -> list[tuple[str, str]]:
     kinds = ", ".join(f"{kind} {decimal(size)}" for kind, size in about.kinds.items())
     packed = ", ".join(f"{precision} {decimal(size)}" for precision, size in about.packed.items())
     lineage = {k: about.lineage.get(k) for k in ("provenance", "date", "parent") if about.lineage.get(k)}
@@ -59,7 +64,7 @@ def _identity(about: Facts) -> list[tuple[str, str]]:
         ("on disk", f"{decimal(about.nbytes)} as {about.format}: {kinds}"),
         *([("packed", f"{packed}: kept so that the next start is quick")] if packed else []),
         ("context", f"{about.context} tokens"),
-        ("template", "yes" if about.template else "none: a base model, which continues text"),
+        *([] if encoder else [("template", "yes" if about.template else "none: a base model, which continues text")]),
         ("licence", about.licence or "not stated"),
         ("source", about.source or "not recorded"),
         *((k, str(v)) for k, v in lineage.items()),

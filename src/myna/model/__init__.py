@@ -3,7 +3,7 @@
 from myna.model.decoder import Decoder
 from myna.model.encoder import Encoder
 from myna.model.fit import Estimate, estimate
-from myna.model.load import REFERENCE, describe, hf_state, load_encoder, load_model
+from myna.model.load import REFERENCE, check_decoder, describe, hf_state, load_encoder, load_model
 from myna.model.machine import available_memory
 from myna.model.memory import Apart, Cache, Causal, Memory, visible, weigh
 from myna.model.spec import AttentionRule, MoE, Norm, Rope, Spec
@@ -23,6 +23,7 @@ __all__ = [
     "Rope",
     "Spec",
     "available_memory",
+    "check_decoder",
     "describe",
     "estimate",
     "hf_state",

@@ -58,17 +58,22 @@ def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None
     ModelDirError names a tensor that is missing, extra or misshaped, or the setting that cannot be.
     """
     spec, stored = describe(directory)
-    if spec.encoder:
-        raise ModelDirError(
-            f"{directory.name} is an encoder ({spec.family}): it makes embeddings or scores and answers nobody. "
-            f"Use it with `myna embed --model {directory.name}`, or serve it beside a model with --embed."
-        )
+    check_decoder(directory, spec)
     kept, precision = pick_kv(stored, kv, precision), pick_precision(stored, precision)
     max_len = pick_length(spec, max_len)
     with torch.device("meta"):
         decoder = Decoder(spec, MAKE[precision], max_len, kept)
     _fill(decoder, directory, stored, precision)
     return decoder.requires_grad_(False).eval()
+
+
+def check_decoder(directory: ModelDir, spec: Spec) -> None:
+    """ModelDirError for an encoder, with what it is good for."""
+    if spec.encoder:
+        raise ModelDirError(
+            f"{directory.name} is an encoder ({spec.family}): it makes embeddings or scores, and answers nobody. "
+            f"Use it with `myna embed --model {directory.name}`, or serve it beside a model: myna serve MODEL {directory.name}"
+        )
 
 
 @torch.inference_mode(False)

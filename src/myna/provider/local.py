@@ -400,8 +400,9 @@ def memory_needed(model: str, how: Loading = Loading()) -> int:
 
 
 def _needs(directory: "ModelDir", draft: "ModelDir | None", how: Loading) -> "Estimate":
-    from myna.model import estimate
+    from myna.model import check_decoder, describe, estimate
 
+    check_decoder(directory, describe(directory)[0])
     needs = estimate(directory, how.precision, kv=how.kv, max_len=how.max_len)
     if draft:
         needs = needs.beside(estimate(draft, kv=how.kv))

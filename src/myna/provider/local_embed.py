@@ -245,7 +245,7 @@ def load_embedder(
 
     directory = ModelDir.open(find(model))
     spec, _ = describe(directory)
-    memory_needed(directory, how)
+    _check_memory(directory, how)
     name = name or directory.name
     if spec.encoder is None:
         return embedder_of(load_model(directory, how.precision, how.max_len), directory, name=name, pooling=how.pooling)
@@ -297,8 +297,15 @@ def embedder_of(
     return LocalEmbedder(reader, compute, settings, width=model.spec.width, details=details)
 
 
-def memory_needed(directory: ModelDir, how: EmbedLoading) -> int:
-    """Bytes at the peak. ModelDirError with the sum when less is free here."""
+def memory_needed(model: str, how: EmbedLoading = EmbedLoading()) -> int:
+    """Bytes that `load_embedder` would take. Raises ModelDirError as it does, and reads no weight."""
+    from myna.model import estimate
+
+    return estimate(ModelDir.open(find(model)), how.precision, max_len=how.max_len, step=BUDGET).total
+
+
+def _check_memory(directory: ModelDir, how: EmbedLoading) -> None:
+    """ModelDirError with the sum when it does not fit here."""
     from myna.model import available_memory, estimate
 
     needs, free = estimate(directory, how.precision, max_len=how.max_len, step=BUDGET), available_memory()
@@ -307,4 +314,3 @@ def memory_needed(directory: ModelDir, how: EmbedLoading) -> int:
             f"{directory.name} as {needs.precision} needs {needs.total / 1e9:.1f} GB to embed with ({needs.weights / 1e9:.1f} "
             f"weights) and {free / 1e9:.1f} GB of memory is free. Try --precision int8, or a smaller model."
         )
-    return needs.total

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 from starlette.routing import Route
 
 from myna.provider.wire import embed as wire
-from myna.records import Embedding, Json, RequestError
+from myna.records import ChatError, DataError, Json, RequestError, Scores, Unavailable, Vectors
+from myna.serve.account import ACCOUNT, Account
 from myna.serve.desk import Desk
 from myna.serve.plain import Plain
 
 T = TypeVar("T")
+R = TypeVar("R", Vectors, Scores)
 Reply = tuple[Json, tuple[str, ...]]
 DOES = {"embed": "make embeddings", "score": "score documents"}
 
@@ -21,35 +23,34 @@ DOES = {"embed": "make embeddings", "score": "score documents"}
 def routes(desk: Desk) -> list[Route]:
     async def embeddings(body: bytes) -> Reply:
         ask = await asyncio.to_thread(wire.read_embeddings, body)
-        model = _able(desk, ask.model, "embed")
-        found = await _told(model.embed(ask.texts, ask.how), ask.param)
-        return await asyncio.to_thread(wire.write_embeddings, ask, model.name, found), ask.ignored
+        name, found = await _embed(desk, ask)
+        return await asyncio.to_thread(wire.write_embeddings, ask, name, found), ask.ignored
 
     async def rerank(body: bytes) -> Reply:
         ask = await asyncio.to_thread(wire.read_rerank, body)
         model = _able(desk, ask.model, "score")
-        found = await model.score(ask.query, ask.documents, truncate=ask.truncate)
-        return wire.write_rerank(ask, model.name, found), ask.ignored
+        work = partial(model.score, ask.query, ask.documents, truncate=ask.truncate)
+        return wire.write_rerank(ask, model.name, await _counted(desk, model.name, work)), ask.ignored
 
     async def score(body: bytes) -> Reply:
         ask = await asyncio.to_thread(wire.read_score, body)
         model = _able(desk, ask.model, "score")
-        rows = [model.score(query, texts, truncate=ask.truncate) for query, texts in ask.queries]
-        found = await _all([_told(row, partial(ask.param, i)) for i, row in enumerate(rows)])
+        work = [partial(model.score, query, texts, truncate=ask.truncate) for query, texts in ask.queries]
+        found = await _all(
+            [_told(_counted(desk, model.name, row), partial(ask.param, i)) for i, row in enumerate(work)]
+        )
         return wire.write_score(model.name, int(time.time()), found), ask.ignored
 
     async def ollama_embed(body: bytes) -> Reply:
         started = time.perf_counter_ns()
         ask = await asyncio.to_thread(wire.read_ollama_embed, body)
-        model = _able(desk, ask.model, "embed")
-        found = await _told(model.embed(ask.texts, ask.how), ask.param)
+        name, found = await _embed(desk, ask)
         taken = time.perf_counter_ns() - started
-        return await asyncio.to_thread(wire.write_ollama_embed, ask, model.name, found, taken), ask.ignored
+        return await asyncio.to_thread(wire.write_ollama_embed, ask, name, found, taken), ask.ignored
 
     async def ollama_embeddings(body: bytes) -> Reply:
         ask = wire.read_ollama_embeddings(body)
-        model = _able(desk, ask.model, "embed")
-        found = await _told(model.embed(ask.texts, Embedding()), ask.param)
+        _, found = await _embed(desk, ask)
         return wire.write_ollama_embeddings(ask, found), ask.ignored
 
     endpoints = {
@@ -63,6 +64,13 @@ def routes(desk: Desk) -> list[Route]:
         "/api/embeddings": ollama_embeddings,
     }
     return [Route(path, Plain(desk, answer), methods=["POST"]) for path, answer in endpoints.items()]
+
+
+async def _embed(desk: Desk, ask: wire.EmbedAsk) -> tuple[str, Vectors]:
+    """The model's name and its vectors."""
+    model = _able(desk, ask.model, "embed")
+    work = partial(model.embed, ask.texts, ask.how)
+    return model.name, await _told(_counted(desk, model.name, work), ask.param)
 
 
 def _able(desk: Desk, name: str | None, verb: str) -> Any:
@@ -80,7 +88,28 @@ def _able(desk: Desk, name: str | None, verb: str) -> Any:
     return provider
 
 
-async def _told(work: Awaitable[T], param: Callable[[str], str]) -> T:
+async def _counted(desk: Desk, name: str, work: Callable[[], Awaitable[R]]) -> R:
+    """What `work` gives, in the books as an answer of the model: its tokens, its end, and who pays."""
+    account, metrics = ACCOUNT.get() or Account(""), desk.metrics
+    account.model = name
+    metrics.requests.labels(name).inc()
+    try:
+        found = await work()
+    except BaseException as e:
+        mine = isinstance(e, RequestError | Unavailable | ChatError | DataError)
+        counter = metrics.refused if mine else metrics.failed if isinstance(e, Exception) else metrics.cancelled
+        counter.labels(name).inc()
+        raise
+    metrics.succeeded.labels(name, "stop").inc()
+    metrics.prompt_tokens.labels(name).inc(found.tokens)
+    account.outcome = "stop"
+    account.prompt_tokens += found.tokens
+    if account.caller:
+        account.caller.charge(found.tokens)
+    return found
+
+
+async def _told(work: Coroutine[Any, Any, T], param: Callable[[str], str]) -> T:
     """What `work` gives; where it complains of a text, the complaint says where that is in the body."""
     try:
         return await work
