@@ -49,12 +49,11 @@ def main() -> None:
 
 
 def read(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    """Questions, the different paragraphs, and the number of each question's own."""
+    """Questions, the paragraphs, and the number of each question's own."""
     with gzip.open(path, "rt") as file:
         rows = [json.loads(line) for line in file]
-    paragraphs = [*dict.fromkeys(row["context"] for row in rows)]
-    place = {paragraph: i for i, paragraph in enumerate(paragraphs)}
-    return [row["question"] for row in rows], paragraphs, np.array([place[row["context"]] for row in rows])
+    pairs = [(qa["question"], number) for number, row in enumerate(rows) for qa in row["qas"]]
+    return [question for question, _ in pairs], [row["context"] for row in rows], np.array([n for _, n in pairs])
 
 
 def vectors(model: LocalEmbedder, texts: list[str]) -> np.ndarray:
