@@ -87,13 +87,16 @@ def test_names_of_old_files_and_of_other_heads_are_understood(tmp_path: Path) ->
     torch.testing.assert_close(ours[2], theirs, **TOLERANCE)
 
 
-def test_estimates_count_what_is_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_estimates_count_what_is_loaded(tmp_path: Path, precision: str) -> None:
     encoder_oracle("xlm-roberta that scores", tmp_path)
     directory = ModelDir.open(tmp_path)
-    encoder = load_encoder(directory, "float32")
-    assert estimate(directory, "float32").weights == sum(4 * p.numel() for p in encoder.parameters())
-    assert describe(directory)[0].parameters() == sum(p.numel() for p in encoder.parameters())
-    assert estimate(directory, "float32", kv_tokens=1000).kv == 0
+    encoder = load_encoder(directory, precision)
+    tensors = [*encoder.parameters(), *encoder.buffers()]
+    assert estimate(directory, precision, kv_tokens=1000).weights == sum(tensor.nbytes for tensor in tensors)
+    assert estimate(directory, precision, kv_tokens=1000).kv == 0
+    if precision == "float32":
+        assert describe(directory)[0].parameters() == sum(tensor.numel() for tensor in tensors)
 
 
 def test_an_encoder_answers_nobody_and_a_decoder_is_no_encoder(tmp_path: Path) -> None:

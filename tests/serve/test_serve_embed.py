@@ -286,5 +286,9 @@ def test_a_real_encoder_behind_the_server(live: Callable[..., Live], tmp_path: P
             assert (caught.value.param, caught.value.code) == ("input", "context_length_exceeded")
             with pytest.raises(openai.BadRequestError, match="answers nobody"):
                 client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "Hi"}])
+            (listed,) = client.models.list().data
+            assert listed.model_dump()["capabilities"] == ["embeddings", "rerank"]
+        shown = httpx.post(url + "/api/show", json={"model": "tiny"}, trust_env=False).json()
+        assert shown["capabilities"] == ["embedding"]
     finally:
         model.close()

@@ -51,6 +51,8 @@ LONGEST_TOKEN = 256  # characters; the longest in the vocabularies we know are 8
 class Local:
     """A loaded model that answers. `defaults` apply where a request says nothing."""
 
+    capabilities = ("chat", "completions", "embeddings", "rerank")
+
     def __init__(
         self,
         loop: "Loop",

@@ -72,12 +72,14 @@ def _show(desk: Desk, name: str, provider: Any) -> Json:
         "modified_at": write_time(desk.since),
         "details": details,
         "model_info": {"general.architecture": family, f"{family}.context_length": described["context_length"]},
-        "capabilities": _capabilities(chat),
+        "capabilities": _capabilities(provider, chat),
     }
 
 
-def _capabilities(chat: Any) -> list[str]:
-    """What the tokenizer and the template show that a model can do."""
+def _capabilities(provider: Any, chat: Any) -> list[str]:
+    """What a model can do, as the provider says and its tokenizer and template show."""
+    if "chat" not in getattr(provider, "capabilities", ("chat",)):
+        return ["embedding"] if "embeddings" in provider.capabilities else []
     template = chat.template if chat is not None else None
     can = {
         "completion": True,

@@ -2,9 +2,10 @@
 
 import { t } from "./words.js";
 
+/** Those that chat. One that is not loaded yet does not say, and is among them. */
 export async function models() {
   const response = await request("/v1/models", {});
-  return (await response.json()).data;
+  return (await response.json()).data.filter((model) => !model.capabilities || model.capabilities.includes("chat"));
 }
 
 /** Yields the stream's chunks. Throws an Error whose message is for the reader; AbortError when stopped. */
