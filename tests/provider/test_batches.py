@@ -49,6 +49,7 @@ def play(case: Case, *, budget: int = 10, most: int = 1000) -> Machine:
 async def held(machine: Machine, batches: "Batches[str, str]") -> "asyncio.Task[list[str]]":
     """A first request, whose batch does not end while the gate is closed."""
     machine.gate.clear()
+    machine.begun.clear()
     first = asyncio.create_task(batches.run(["first"]))
     await asyncio.to_thread(machine.begun.wait, 10)
     return first
