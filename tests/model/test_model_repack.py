@@ -1,6 +1,7 @@
 """Blocks of a GGUF file are packed number for number, and each tensor gets the format it should."""
 
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -9,10 +10,15 @@ import torch
 
 from myna.kernels import FORMATS, library
 from myna.kernels.formats import pack, unpack
+from myna.model import load_model
 from myna.model.blocks import decode
+from myna.model.config import Config
+from myna.model.families import read_spec
 from myna.model.linear import PackedLinear
+from myna.model.load import _parts
+from myna.model.names import Part
 from myna.model.repack import EXACT, pick_formats, regroup
-from myna.modeldir import Stored
+from myna.modeldir import ModelDir, Stored, Weights
 from myna.records import ModelDirError
 
 needs_native = pytest.mark.skipif(library() is None, reason="no native kernels here: nothing is packed")
@@ -46,8 +52,6 @@ def test_a_scale_that_is_no_number_is_refused(kind: str) -> None:
 
 
 def test_each_precision_gives_each_tensor_its_format() -> None:
-    from myna.model.names import Part
-
     qkv = [("q", 64, "Q4_K"), ("k", 64, "Q4_K"), ("v", 40, "Q6_K")]
     parts = [Part(name, (rows, 256), "layers.0.attention.qkv.weight", 0, (rows,)) for name, rows, _ in qkv]
     parts += [Part("embed", (90, 256), "embed.weight", 0, (90,)), Part("norm", (256,), "norm.weight", 0, (256,))]
@@ -64,6 +68,36 @@ def test_each_precision_gives_each_tensor_its_format() -> None:
     assert chosen("int8") == [((168, q8),), ((90, q8),)]
 
 
+LLAMA = {
+    "model_type": "llama", "vocab_size": 40, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 32,
+}  # fmt: skip
+GPT2 = {"model_type": "gpt2", "n_embd": 256, "n_layer": 2, "n_head": 4, "n_positions": 32, "vocab_size": 40}
+
+
+@needs_native
+@pytest.mark.parametrize("first", range(len(EXACT)))
+@pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2, whose matrices GGUF turns round"])
+def test_a_quantized_file_is_held_number_for_number(config: dict, first: int) -> None:
+    """Every tensor of another type than the one before it, so that some of those that lie in one weight differ."""
+    kinds, stored = islice(cycle(EXACT), first, None), {}
+    parts = [*_parts(read_spec(Config(config)))]
+    for part in parts:
+        if len(part.shape) == 1:
+            raw, kind = np.zeros(4 * part.shape[0], np.uint8), "F32"
+        else:
+            kind = next(kinds)
+            raw = random_blocks(kind, *(reversed(part.shape) if part.turned else part.shape))
+        stored[part.name] = Stored(part.name, part.shape, kind, raw, "transpose" if part.turned else None)
+    decoder = load_model(ModelDir(Path("somewhere"), config, {}, {}, None, Weights(stored)), "mixed")
+    for part in parts:
+        module = decoder.get_submodule(part.path.removesuffix(".weight").removesuffix(".bias"))
+        if isinstance(module, PackedLinear) and len(part.shape) > 1:
+            numbers = torch.cat([unpack(packed, *shape, format) for packed, shape, format in module.parts()])
+            exact = decode(stored[part.name].kind, stored[part.name].raw)
+            assert torch.equal(numbers[part.start :][: len(exact)], exact), part.name
+
+
 @needs_native
 def test_filling_in_chunks_is_filling_whole() -> None:
     torch.manual_seed(0)
@@ -76,6 +110,13 @@ def test_filling_in_chunks_is_filling_whole() -> None:
     assert torch.equal(whole.packed, chunked.packed)
     close = torch.cat([unpack(*piece[:1], *piece[1], piece[2]) for piece in whole.parts()])
     torch.testing.assert_close(close, weight, rtol=0.2, atol=0.3)
+
+
+@needs_native
+def test_input_may_lie_in_memory_as_it_likes() -> None:
+    layer, x = PackedLinear(64, 40), torch.randn(64, 5).T
+    layer.fill(0, torch.randn(40, 64))
+    assert torch.equal(layer(x), layer(x.contiguous()))
 
 
 @needs_native

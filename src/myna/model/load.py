@@ -156,7 +156,8 @@ def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:
 
 
 def pick_precision(stored: dict[str, Stored], precision: str) -> str:
-    """What "auto" means for these weights; any other name is checked and returned."""
+    """What a precision, once it is checked, means for these weights here: "auto" follows them, "reference" is float32, and
+    without native kernels what only they compute with is int8."""
     if precision == "auto":
         kinds = {tensor.kind for tensor in stored.values() if len(tensor.shape) > 1}
         dense = "bfloat16" if kinds & {"BF16", "F16"} else "float32"
@@ -240,8 +241,9 @@ def _jobs(model: Decoder | Encoder, part: Part, stored: Stored) -> Iterator[Call
 
 
 def _fill_rows(module: AnyLinear, start: int, stored: Stored, rows: slice) -> None:
+    """Write a chunk of rows, which lie on disk as in memory: number for number where the format holds the type."""
     start += rows.start
-    if isinstance(module, PackedLinear) and EXACT.get(stored.kind) is module.format_at(start) and not stored.adjust:
+    if isinstance(module, PackedLinear) and EXACT.get(stored.kind) is module.format_at(start):
         module.fill_grouped(start, regroup(stored.kind, raw_rows(stored, rows)))
     else:
         module.fill(start, read_rows(stored, rows))
