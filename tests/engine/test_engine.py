@@ -240,7 +240,7 @@ def test_nan_in_one_request_stays_in_that_request(model: Decoder, prompts: list[
         errors.append(update.error or "")
         return False
 
-    for _ in range(3):  # again and again: the wiped blocks go to healthy requests
+    for _ in range(3):  # again and again: its blocks go to healthy requests, NaN and all
         engine.submit([5, 13, *range(20, 60)], GREEDY, hear)
         assert answers(engine, good, GREEDY) == truth
     assert errors == ["the model's output is not a number"] * 3

@@ -188,13 +188,11 @@ class Engine:
                 self._live.pop(id, None)
 
     def _break(self, sequence: Sequence, error: str) -> None:
-        """End a sequence whose numbers are not to be trusted, and everything it left behind."""
+        """End a sequence whose numbers are not to be trusted; nobody finds what it left behind."""
         blocks = [*sequence.blocks]
         self.scheduler.finish(sequence, "error")
-        mine = [block for block in blocks if not self.scheduler.blocks.owners[block]]
         for block in blocks:
             self.scheduler.blocks.forget(block)
-        self.runner.clear(mine)
         self._tell(sequence, Update(sequence.candidate, error=error))
 
     def fail(self, sequences: Iterable[Sequence], error: str) -> None:

@@ -29,21 +29,9 @@ class Pages:
     def __init__(self, spec: Spec, blocks: int, format: PageFormat):
         assert format.dim == spec.head_dim
         self.format = format
-        self._memory = _zeros((blocks, spec.layers, 2, spec.kv_heads, format.nbytes))
-        self.keys, self.values = self._memory.transpose(0, 1).unbind(2)
-
-    def clear(self, blocks: list[int]) -> None:
-        """Wipe blocks whose owner computed NaN, so that no next owner's sum meets it."""
-        for block in blocks:
-            self._memory[block] = 0
-
-
-def _zeros(shape: tuple[int, ...]) -> Tensor:
-    """Zeros that take no memory until they are written to: numpy maps them lazily, torch.zeros writes them.
-
-    Zeros and not empty: a masked slot still meets a weight of 0 in the sum, and 0 * NaN is NaN.
-    """
-    return torch.from_numpy(np.zeros(shape, np.uint8))
+        # numpy maps zeros, which take no memory until they are written to; torch.zeros writes them.
+        memory = torch.from_numpy(np.zeros((blocks, spec.layers, 2, spec.kv_heads, format.nbytes), np.uint8))
+        self.keys, self.values = memory.transpose(0, 1).unbind(2)
 
 
 @dataclass(slots=True)

@@ -27,9 +27,6 @@ class Runner(Protocol):
     ) -> list[list[Choice] | BrokenLogits]:
         """The next tokens of each slice; see sample.choose."""
 
-    def clear(self, blocks: list[int]) -> None:
-        """Forget what these blocks hold: their owner computed NaN."""
-
 
 class PagedRunner:
     """One forward pass over all rows of the plan, keys and values in preallocated pages: as a program of the native
@@ -40,7 +37,6 @@ class PagedRunner:
     def __init__(self, model: Decoder, blocks: int):
         self.model = model
         self.pages = Pages(model.spec, blocks, model.kv_format)
-        self.clear = self.pages.clear
         self.native = NativeStep(model, self.pages) if why_not(model) is None else None
         if self.native is None and "int" in model.precision:
             log.warning("%s runs through the decoder, slower: %s", model.spec.family, why_not(model))
@@ -78,9 +74,6 @@ class ReferenceRunner:
             hidden = self.model(ids, torch.arange(ids.shape[1])[None], Causal())
             rows.append(self.model.logits(hidden[0, -piece.answers :]))
         return torch.cat(rows)
-
-    def clear(self, blocks: list[int]) -> None:
-        """There is nothing to forget."""
 
 
 def runner_for(precision: str) -> Callable[[Decoder, int], Runner]:
