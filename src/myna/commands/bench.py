@@ -42,10 +42,12 @@ def run(model: str = DEFAULT, /, *, long: int = 0, json: bool = False, loading: 
     screen = Console(stderr=json, highlight=False)
     directory = ModelDir.open(find(model))
     decoder = load_model(directory, loading.precision, loading.max_len, loading.kv)
-    kv_tokens = int(loading.kv_gb * 2**30 / decoder.kv_bytes_per_token)
-    runner = runner_for(loading.precision)
     engine = engine_for(
-        decoder, kv_tokens=kv_tokens, max_running=loading.max_running, prefix_cache=False, runner=runner
+        decoder,
+        kv_tokens=loading.kv_tokens(decoder.kv_bytes_per_token),
+        max_running=loading.max_running,
+        prefix_cache=False,
+        runner=runner_for(loading.precision),
     )
     screen.print(f"{model} as {decoder.precision}, kernels: {level()}, {threads()} threads\n")
     if left_out := [str(batch) for batch in BATCHES if not fits(engine, batch)]:

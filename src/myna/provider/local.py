@@ -355,6 +355,10 @@ class Loading:
     draft: str | None = None
     dialect: str | None = None
 
+    def kv_tokens(self, per_token: int) -> int:
+        """How many tokens `kv_gb` holds, where the keys and values of one take so many bytes."""
+        return int(self.kv_gb * 2**30 / per_token)
+
 
 def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Local:
     """Load a model directory or a pulled model and start its engine.
@@ -408,7 +412,7 @@ def _needs(directory: "ModelDir", draft: "ModelDir | None", how: Loading) -> "Es
     needs = estimate(directory, how.precision, kv=how.kv, max_len=how.max_len)
     if draft:
         needs = needs.beside(estimate(draft, kv=how.kv))
-    return replace(needs, kv=int(how.kv_gb * 2**30 / needs.kv_per_token) * needs.kv_per_token)
+    return replace(needs, kv=how.kv_tokens(needs.kv_per_token) * needs.kv_per_token)
 
 
 def _check_memory(directory: "ModelDir", draft: "ModelDir | None", how: Loading) -> int:
