@@ -166,7 +166,7 @@ class DraftModel:
         """Remember the blocks that are full. `digests` are of the sequence's own tokens, so guesses are none of them."""
         assert shadow.sequence is not None
         full = min(shadow.sequence.computed // BLOCK, len(digests))
-        for index in range(min(shadow.noted, full), full):
+        for index in range(shadow.noted, full):
             self._holds[shadow.sequence.blocks[index]] = digests[index]
         shadow.noted = full
 

@@ -17,7 +17,7 @@ from myna.model.norm import LayerNorm, RMSNorm
 
 
 class Buffers:
-    """What a step of up to `rows` rows computes with, of which `samples` give logits.
+    """What a step of up to `rows` rows computes with, of which up to `samples` give logits.
 
     x         [rows, C] the residual stream          added   what attention or MLP give back before it is normalised
     qkv       [rows, (H + 2 KV) D]                   seen    [rows, H D] what heads have seen
@@ -43,7 +43,7 @@ class Buffers:
             packed = moe.top_k * packed
             hidden = max(hidden, row_bytes(moe.shared), moe.top_k * row_bytes(moe.hidden))
         packed = max(packed, row_bytes(spec.heads * spec.head_dim))
-        self.packed = torch.empty(max(rows, samples) * packed, dtype=torch.uint8)
+        self.packed = torch.empty(rows * packed, dtype=torch.uint8)
         self.hidden = torch.empty(rows * hidden, dtype=torch.uint8)
 
 

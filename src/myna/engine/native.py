@@ -60,7 +60,7 @@ class NativeStep:
 
     def _build(self, rows: int, samples: int) -> None:
         self._views: dict[int, Tensor] = {}
-        self.step, self.buffers = Step(max(rows, samples)), Buffers(self.model.spec, rows, samples)
+        self.step, self.buffers = Step(rows), Buffers(self.model.spec, rows, samples)
         self.program = Forward(self.model, self.pages, self.step, self.buffers).program
 
 

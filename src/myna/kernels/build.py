@@ -78,7 +78,7 @@ def _check(level: str) -> None:
 
 
 def level() -> str:
-    """What runs: avx512, avx2, portable, or "torch's own"."""
+    """What runs: avx512, avx2, neon, portable, or "torch's own"."""
     native = library()
     return "torch's own" if native is None else native.myna_level().decode()
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 GROUP = UNIT = 32
+SMALLEST = 1e-30  # rounded to 8 bits, a group whose largest number is below this is zeros
 
 
 @dataclass(frozen=True, slots=True)

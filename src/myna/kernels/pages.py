@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from myna.kernels.formats import GROUP
+from myna.kernels.formats import GROUP, SMALLEST
 
 BLOCK = 16  # positions in a block; as in engine/blocks.py and native/linear.h
 KEPT = {"bfloat16": 0, "int8": 1}  # what the native operations read
-SMALLEST = 1e-30  # a group whose largest number is below this is zeros
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from myna.kernels.formats import GROUP, Format, unpack
+from myna.kernels.formats import GROUP, SMALLEST, Format, unpack
 from myna.kernels.program import Part
 
-SMALLEST = 1e-30  # a group whose largest number is below this is zeros
 REFINED, TIE = 2, 1e-7  # as in native/fit.h
 
 

@@ -61,7 +61,8 @@ class Linear(nn.Module):
 class Int8Linear(nn.Module):
     """W = scale * q: q int8 [N, K], one bfloat16 scale a row, symmetric; products in bfloat16 with float32 sums.
 
-    The scale is rounded to bfloat16 before it divides, so rounding it adds no error: |W - scale q| <= scale / 2.
+    The scale is rounded to bfloat16 before it divides, so |W - scale q| <= scale / 2, but for the largest of a row where the
+    scale was rounded down: q ends at 127.
     """
 
     weight: Tensor
