@@ -23,6 +23,14 @@ def test_nothing_is_known_before_the_first_step() -> None:
     assert costs.known
 
 
+def test_what_was_asked_before_does_not_hold_when_the_machine_changes() -> None:
+    costs = Costs(4)
+    for seconds in (1.0, 3.0):
+        for _ in range(10):
+            costs.learn(1, seconds)
+        assert costs.seconds(1) == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_curve_is_found_through_noise(seed: int) -> None:
     rng, costs = random.Random(seed), Costs(16)

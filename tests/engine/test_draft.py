@@ -170,6 +170,33 @@ def test_every_guess_is_what_the_draft_model_says_of_the_text_so_far(room: str, 
     assert 0 < tally(engine).right < tally(engine).drafted, "there was something to roll back"
 
 
+def test_who_is_preempted_in_mid_answer_gets_guesses_from_keys_and_values_computed_anew(
+    prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = drafting(SERVED, kv_tokens=112, max_running=8, prefix_cache=False, draft_rows=12)
+    drafted: list[bool] = []
+    really, scheduler = engine.scheduler._preempt, engine.scheduler
+    monkeypatch.setattr(scheduler, "_preempt", lambda s: (drafted.append(s in guesser(engine)._shadows), really(s)))
+    answers(engine, prompts, replace(GREEDY, max_tokens=40))
+    assert sum(drafted) > 3
+    assert tally(engine).right == tally(engine).drafted > 100, "it drafts for itself"
+
+
+def test_of_a_text_that_is_all_there_already_the_last_token_is_computed_again() -> None:
+    """It fills its block, and the block is known: what follows is still to be said."""
+    drafter, text = guesser(drafting(SERVED)), [*range(30, 46)]
+    for tokens, blocks, count in (([*text, 7], [3, 4], 1), (text, [3, 5], 2)):
+        sequence = Sequence(Request(0, tuple(tokens), GREEDY.resolve(DEFAULTS)), 0, tokens, blocks=blocks)
+        extend_digests(sequence.digests, tokens, "")
+        assert drafter.draft({sequence: count}) == {sequence: naive(SERVED, tokens, count)}
+
+
+def test_a_bias_of_tokens_that_it_does_not_have_is_no_bias_to_it() -> None:
+    biased = replace(GREEDY, logit_bias=((VOCAB, 5.0), (VOCAB - 1, 50.0))).resolve(DEFAULTS)
+    asked = guesser(drafting(SERVED))._ask(Request(0, (1,), biased)).sampling
+    assert asked.logit_bias == ((VOCAB - 1, 50.0),)
+
+
 def test_guesses_save_steps() -> None:
     engine, steps = drafting(SERVED), 0
     engine.submit([5, 6, 7], replace(GREEDY, max_tokens=100), lambda update: False)
@@ -265,8 +292,8 @@ def test_blocks_that_it_computed_before_are_not_computed_again(prompts: list[lis
 def test_a_block_that_somebody_else_wrote_into_is_computed_again() -> None:
     """The same prompt in the same block, and in between a short text that did not fill it."""
     drafter = DraftModel(PagedRunner(SERVED, 3), vocab=VOCAB, max_len=256, most=8, clock=lambda: 0.0)
-    for tokens in ([*range(20, 40)], [*range(60, 70)], [*range(20, 40)]):
-        sequence = Sequence(Request(0, tuple(tokens), GREEDY.resolve(DEFAULTS)), 0, [*tokens], blocks=[0, 1])
+    for tokens in ([*range(20, 60)], [*range(60, 70)], [*range(20, 60)]):
+        sequence = Sequence(Request(0, tuple(tokens), GREEDY.resolve(DEFAULTS)), 0, [*tokens], blocks=[0, 1, 2])
         extend_digests(sequence.digests, tokens, "")
         assert drafter.draft({sequence: 4}) == {sequence: naive(SERVED, tokens, 4)}
         drafter.forget(sequence)

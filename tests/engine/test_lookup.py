@@ -24,6 +24,12 @@ def test_what_followed_the_last_tokens_before_is_the_guess_and_a_period_goes_on(
     assert guess(lookup, sequence([5, 5, 5, 5]), 3) == [5, 5, 5]
 
 
+def test_no_more_tokens_agree_than_there_are() -> None:
+    lookup, s = Lookup(), sequence([1, 2, 3, 1, 2, 3])
+    lookup.chances(s, 1)
+    assert lookup._readings[s].length == 3, "nothing is before the first"
+
+
 @pytest.mark.parametrize("prompt", [[1], [1, 2], [1, 2, 3], list(range(50)), [1, 2, 9, 1, 2, 8, 2]])
 def test_what_was_not_seen_before_is_not_guessed(prompt: list[int]) -> None:
     assert guess(Lookup(), sequence(prompt), 4) == []

@@ -1,12 +1,16 @@
 """`myna bench` counts what it says: prompts of their own, whole answers, and an engine left as it was found."""
 
+from itertools import count
+
 import pytest
 import torch
 
+from myna.engine import measure as module
 from myna.engine.engine import Engine, engine_for
 from myna.engine.measure import bytes_read, measure, read_bandwidth
 from myna.model import AttentionRule, Decoder, Norm, Rope, Spec
 from myna.model.linear import int8_linear
+from myna.model.spec import MoE
 from myna.records import RequestError, Sampling
 
 
@@ -77,6 +81,27 @@ def test_a_step_reads_its_weights_once_and_the_keys_and_values_of_everybody(mode
     weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()]) - sum(t.nbytes for t in tables)
     assert bytes_read(model, 1, 0) == weights  # the embedding is the head too
     assert bytes_read(model, 3, 100) == weights + 300 * model.kv_bytes_per_token
+
+
+def test_a_mixture_reads_the_experts_that_are_visited_and_none_twice() -> None:
+    spec = Spec(
+        family="mixtral", vocab=50, width=32, layers=1, heads=2, kv_heads=2, head_dim=16, hidden=32, max_len=64,
+        norm=Norm(), rules=(AttentionRule(0.25),), rope=Rope(dim=16), tied=True, moe=MoE(experts=4, top_k=2, hidden=32, norm_topk=True),
+    )  # fmt: skip
+    mixture = Decoder(spec)
+    experts = sum(t.nbytes for name, t in mixture.named_parameters() if ".experts." in name)
+    one, two, many = (bytes_read(mixture, batch, 0) for batch in (1, 2, 9))
+    assert two == many == one + experts / 2
+
+
+def test_the_hosts_share_is_what_is_not_spent_in_the_forward_pass(
+    model: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = count(0, 0.9)
+    monkeypatch.setattr(module, "_seconds", lambda work: 1.0 if work() is None else 0.0)
+    monkeypatch.setattr(module, "_inside", lambda engine: next(spent))
+    rate, host = module._decode(engine_for(model, kv_tokens=4000), 3, 8, Sampling(temperature=0.0), steps=2)
+    assert (rate, host) == (3.0, pytest.approx(0.1))
 
 
 def test_a_bandwidth_is_one_that_a_memory_may_have() -> None:

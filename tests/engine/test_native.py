@@ -12,7 +12,7 @@ from myna.engine.native import NativeStep, why_not
 from myna.engine.pages import Pages
 from myna.engine.request import Plan, Sequence, Slice
 from myna.engine.runner import PagedRunner
-from myna.kernels import FORMATS, build, library
+from myna.kernels import FORMATS, build, library, row_bytes
 from myna.model import Decoder, Spec
 from myna.model.config import Config
 from myna.model.families import read_spec
@@ -37,14 +37,15 @@ CONFIGS = {
     | {"rope_scaling": {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                         "original_max_position_embeddings": 256}},
     "qwen2, bias": LLAMA | {"model_type": "qwen2", "head_dim": None},
-    "qwen3, norms of q and k": LLAMA | {"model_type": "qwen3", "head_dim": 32},
+    "qwen3, norms of q and k": LLAMA | {"model_type": "qwen3", "head_dim": 32, "rms_norm_eps": 0.3},
     "mistral, window": LLAMA | {"model_type": "mistral", "sliding_window": 33},
     "phi3, part of a head turned": LLAMA
     | {"model_type": "phi3", "head_dim": None, "partial_rotary_factor": 0.5, "pad_token_id": 0},
     "gemma2, caps and windows": GEMMA
     | {"model_type": "gemma2", "final_logit_softcapping": 1.0, "attn_logit_softcapping": 1.0},
-    "gemma3, two ropes": GEMMA | {"model_type": "gemma3_text"},
-    "gpt2": {"model_type": "gpt2", "n_embd": 96, "n_layer": 2, "n_head": 4, "n_positions": 1024, "vocab_size": 97},
+    "gemma3, two ropes": GEMMA | {"model_type": "gemma3_text", "rms_norm_eps": 0.3},
+    "gpt2": {"model_type": "gpt2", "n_embd": 96, "n_layer": 2, "n_head": 4, "n_positions": 1024, "vocab_size": 97,
+             "layer_norm_epsilon": 0.3},
     "odd heads": LLAMA | {"head_dim": 24},
     "odd heads, norms of q and k": LLAMA | {"model_type": "qwen3", "head_dim": 40},
     "odd heads, part turned": LLAMA
@@ -222,6 +223,13 @@ def test_the_buffers_of_a_step_are_in_the_memory_estimate(config: dict) -> None:
     buffers = Buffers(spec, rows=512, samples=1)
     held = {t.data_ptr(): t.nbytes for t in vars(buffers).values() if isinstance(t, torch.Tensor)}
     assert sum(held.values()) <= _activation_bytes(spec, "int8", 512)
+
+
+def test_an_experts_and_the_shared_experts_hidden_layers_fit_their_buffer() -> None:
+    for shared, inner in ((900, 40), (80, 300)):
+        sizes = EXPERTS | {"shared_expert_intermediate_size": shared, "moe_intermediate_size": inner}
+        buffers = Buffers(read_spec(Config(LLAMA | {"model_type": "qwen2_moe"} | sizes)), rows=10, samples=1)
+        assert buffers.hidden.nbytes >= 10 * max(row_bytes(shared), 3 * row_bytes(inner))
 
 
 def test_weights_that_are_not_packed_run_through_the_decoder() -> None:

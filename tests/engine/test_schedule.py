@@ -68,6 +68,7 @@ def play(scheduler: Scheduler, model: PretendModel | None = None, steps: int = 1
         plan = scheduler.plan()
         assert plan.slices, "work is waiting and nothing runs"
         assert sum(p.stop - p.start for p in plan.slices) <= scheduler.budget
+        assert all(p.sequence.generated + p.answers <= p.sequence.request.max_tokens for p in plan.slices)
         scheduler.check()
         scheduler.settle(plan, model.run(plan))
         scheduler.check()
@@ -149,15 +150,15 @@ def test_right_guesses_save_steps_and_wrong_ones_cost_none() -> None:
     assert steps[8] < 250
 
 
-def test_nothing_follows_a_stop_token_even_if_it_was_guessed_right() -> None:
+@pytest.mark.parametrize("length", [1, 12])  # the second: what was computed behind the stop token fills a block
+def test_nothing_follows_a_stop_token_even_if_it_was_guessed_right(length: int) -> None:
     scheduler = Scheduler(Blocks(8), speculator=guessing(8))
-    (sequence,) = scheduler.add(request(0, [5], max_tokens=9))
+    (sequence,) = scheduler.add(request(0, [5] * length, max_tokens=9))
     scheduler.settle(scheduler.plan(), [[7]])
-    plan = Plan((Slice(sequence, 1, 5, (8, STOP, 9)),))
-    sequence.blocks += scheduler.blocks.take(0)
+    plan = Plan((Slice(sequence, length, length + 4, (8, STOP, 9)),))
     events = scheduler.settle(plan, [[8, STOP, 9, 4]])
     assert [(e.token, e.finish_reason) for e in events] == [(8, None), (STOP, "stop")]
-    assert sequence.tokens == [5, 7, 8, STOP]
+    assert sequence.tokens == [5] * length + [7, 8, STOP]
     scheduler.check()
 
 
@@ -216,12 +217,27 @@ def test_steps_that_prefill_do_not_guess_and_teach_nothing_of_costs() -> None:
     assert heard == [2 + sum(len(piece.draft) for piece in plan.slices)]
 
 
+def test_who_is_cancelled_while_guesses_are_verified_leaves_nothing_behind() -> None:
+    lookup = Lookup()
+    speculator = Speculator([lookup], rows=8, vocab=2000, costs=Scripted())
+    scheduler = Scheduler(Blocks(50), speculator=speculator)
+    (sequence,) = scheduler.add(request(0, [1, 2, 3] * 5, max_tokens=40))
+    scheduler.settle(scheduler.plan(), [[1]])
+    plan = scheduler.plan()
+    assert plan.slices[0].draft
+    scheduler.finish(sequence, "cancelled")
+    assert scheduler.settle(plan, [[2]]) == []
+    assert not speculator._asked
+    assert not lookup._readings
+
+
 def test_a_small_pool_does_preempt() -> None:
     """Guards the test above: it must not pass because nothing was ever preempted."""
     scheduler = Scheduler(Blocks(6), budget=64, max_running=4)
     sequences = [s for id in range(4) for s in scheduler.add(request(id, [id + 1] * 20, max_tokens=40))]
     play(scheduler)
     assert sum(s.preemptions for s in sequences) > 0
+    assert [s.cached for s in sequences] == [0] * 4, "what was found again is their own"
 
 
 @given(
@@ -275,6 +291,21 @@ def test_a_cached_prefix_is_not_computed_again_but_its_last_token_is() -> None:
     plan = scheduler.plan()
     assert [(p.start, p.stop) for p in plan.slices] == [(BLOCK, 2 * BLOCK)]
     assert again.cached == BLOCK
+
+
+def test_blocks_that_are_found_are_not_counted_as_free_too() -> None:
+    """Four blocks: two hold the beginning of what waits, two are somebody's; it needs two more."""
+    scheduler, model = Scheduler(Blocks(4), budget=64), PretendModel()
+    prompt = list(range(1, 34))
+    scheduler.add(request(0, prompt, max_tokens=1))
+    play(scheduler, model)
+    scheduler.add(request(1, [900] * 17, max_tokens=15))
+    scheduler.settle(plan := scheduler.plan(), model.run(plan))
+    (waits,) = scheduler.add(request(2, [*prompt, *[901] * 20], max_tokens=2))
+    assert (scheduler.blocks.free, len(scheduler.plan().slices)) == (2, 1)
+    play(scheduler, model)
+    assert (waits.cached, waits.preemptions) == (32, 0)
+    assert waits.tokens == alone(list(waits.request.ids), 2)
 
 
 def test_salt_keeps_prefixes_apart() -> None:

@@ -97,6 +97,32 @@ def test_what_was_compiled_is_found_again_and_what_is_damaged_is_made_again(comp
     assert build.build(["-O1"]) != path
 
 
+def test_whatever_decides_the_code_makes_another_library(
+    compiled: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler, sources = tmp_path / "cxx", tmp_path / "native"
+    compiler.touch(mode=0o755)
+    sources.mkdir()
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr(build, "SOURCES", sources)
+
+    def again(flag: str = "-O1") -> None:
+        assert build.build([flag]) == build.build([flag])
+
+    compiler.write_text("#!/bin/sh\necho version 1")
+    again()
+    again("-O2")
+    (sources / "kernels.h").write_text("int x;")
+    again()
+    compiler.write_text("#!/bin/sh\necho version 2")
+    again()
+    monkeypatch.setattr(build, "features", lambda: {"fma"})
+    again()
+    monkeypatch.setattr(build.platform, "machine", lambda: "other")
+    again()
+    assert len(compiled) == 6
+
+
 @needs_compiler
 def test_a_library_outlives_its_compiler(compiled: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = build.build(["-O0"])
@@ -137,6 +163,59 @@ def test_a_wrong_cxx_is_named(chosen: str, words: str, tmp_path: Path, monkeypat
     monkeypatch.setenv("MYNA_HOME", str(tmp_path))
     with pytest.raises(build.Unavailable, match=words):
         build.build(["-O0"])
+
+
+@needs_compiler
+@pytest.mark.skipif(len(LEVELS) == 1, reason="this processor has one level")
+def test_a_library_of_another_level_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler may not know what it was asked for."""
+    other = build.build([*build.COMMON, *build.LEVELS[LEVELS[-1]][1]])
+    monkeypatch.setattr(build, "_shipped", lambda level: other)
+    build.load.cache_clear()
+    with pytest.raises(build.Unavailable, match=f"the compiler made the level {LEVELS[-1]}, not {LEVELS[0]}"):
+        build.load(LEVELS[0])
+    build.load.cache_clear()
+
+
+def test_of_a_wheels_libraries_the_best_is_taken_that_this_processor_can_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (best, *_), (plain, needs, flags), *_ = build.SHIPPED
+    assert best == plain == "avx512"
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "native")
+    for folder in ("native", "built"):
+        (tmp_path / folder).mkdir()
+    for shipped, _, those in build.SHIPPED:
+        build.shipped_path(shipped, those).touch()
+    for had, expected in ((needs | {"avx512_bf16"}, build.SHIPPED[0][2]), (needs, flags)):
+        monkeypatch.setattr(build, "features", lambda had=had: had)
+        assert build._shipped("avx512") == build.shipped_path("avx512", expected)
+    monkeypatch.setattr(build, "features", lambda: needs - {"bmi2"})
+    assert build._shipped("avx512") is None, "to be compiled here"
+
+
+@pytest.mark.parametrize(
+    ("torch_has", "allowed", "quota", "threads"),
+    [
+        (4, 8, "max 100000", 4),
+        (8, 3, "max 100000", 3),
+        (8, 8, "150000 100000", 2),
+        (8, 8, "20000 100000", 1),
+        (6, 8, None, 6),
+    ],
+)
+def test_threads_are_no_more_than_there_is_time_for(
+    torch_has: int, allowed: int, quota: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_text(path: Path) -> str:
+        if quota is None:
+            raise FileNotFoundError(path)
+        return quota
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: torch_has)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(allowed)), raising=False)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert build.threads() == threads
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def slice_of(sampling: Sampling, vocab: int, seed: int, draft: tuple[int, ...] =
     some = torch.Generator().manual_seed(seed)
     tokens = torch.randint(0, min(vocab, 30), (60,), generator=some).tolist()
     request = Request(0, tuple(tokens[:40]), replace(sampling, seed=seed).resolve(DEFAULTS))
-    return Slice(Sequence(request, 0, tokens), 59, 60 + len(draft), draft)
+    return Slice(Sequence(request, seed % 3, tokens), 59, 60 + len(draft), draft)
 
 
 @pytest.mark.parametrize("spread", [0.0003, 3.0, 30.0])
@@ -104,15 +104,17 @@ def test_logprobs_are_float64s_and_the_models_own(level: str) -> None:
 
 
 def test_rows_beyond_a_wrong_guess_do_not_count(level: str) -> None:
-    """Each row's penalties see the guesses before it, as they would had they been sampled."""
-    logits = torch.randn(5, 800, generator=torch.Generator().manual_seed(3))
+    """Each row's penalties see the guesses before it, as they would had they been sampled: all rows like the same tokens."""
+    random = torch.Generator().manual_seed(3)
+    logits = torch.randn(800, generator=random) + 0.01 * torch.randn(5, 800, generator=random)
     sampling = Sampling(temperature=0.0, repetition_penalty=5.0, frequency_penalty=2.0)
-    piece, tokens = slice_of(sampling, 800, 0), []
+    sequence, tokens = slice_of(sampling, 800, 0).sequence, []
     with native(level):
-        for row in logits:
-            (choice,) = choose(row[None], [piece])[0]
+        for at, row in enumerate(logits, 59):
+            (choice,) = choose(row[None], [Slice(sequence, at, at + 1)])[0]
             tokens.append(choice.id)
-            piece.sequence.tokens.append(choice.id)
+            sequence.tokens.append(choice.id)
+        assert len(set(tokens)) == 5
         assert choose(logits, [slice_of(sampling, 800, 0, (*tokens[:4],))]) == [[Choice(token) for token in tokens]]
         wrong = (*tokens[:2], (tokens[2] + 1) % 800, tokens[3])
         assert choose(logits, [slice_of(sampling, 800, 0, wrong)]) == [[Choice(token) for token in tokens[:3]]]

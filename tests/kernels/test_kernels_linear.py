@@ -1,10 +1,12 @@
 """Packing loses nothing, and the packed product is float64's within float32 rounding, at every level."""
 
+import ctypes
+
 import pytest
 import torch
 from kernel_cases import LEVELS, native, needs_compiler, random_grouped, random_packed
 
-from myna.kernels import FORMATS, reference
+from myna.kernels import FORMATS, Program, reference
 from myna.kernels.formats import pack, unpack
 from myna.kernels.program import gather, product
 
@@ -114,9 +116,10 @@ def test_full_scale_numbers_do_not_saturate(name: str, level: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_an_empty_batch_is_an_empty_answer(level: str) -> None:
+    out = torch.full((1, 40), 7.0)
     with native(level):
-        out = torch.empty(0, 40)
-        product(torch.empty(0, 64), out, [(random_packed("q8", 40, 64), (40, 64), FORMATS["q8"])], None)
+        product(torch.empty(0, 64), out[:0], [(random_packed("q8", 40, 64), (40, 64), FORMATS["q8"])], None)
+    assert (out == 7).all()
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -154,3 +157,21 @@ def test_gathered_rows_are_the_unpacked_ones(name: str, level: str) -> None:
     with native(level):
         gather(ids, out, packed, FORMATS[name])
     torch.testing.assert_close(out, unpack(packed, rows, columns, FORMATS[name])[ids.long()], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_product_may_add_to_what_is_there_beside_others_and_from_a_row_on(level: str, first: int) -> None:
+    rows, columns, count = 40, 96, ctypes.c_int32(7)
+    packed, x, start = random_packed("q8", rows, columns), torch.randn(10, columns), torch.randn(11, 60)
+    q, scale = reference.quantize(x)
+    exact, offset, out = start.double(), ctypes.c_int32(first), start.clone()
+    exact[first : first + 7, 15:55] += reference.linear(q, scale, packed, (rows, columns), FORMATS["q8"])[first:][:7]
+    program = Program()
+    program.linear(
+        ctypes.addressof(count), reference.rows(q, scale), out, packed, (rows, columns), FORMATS["q8"],
+        start=15, adds=True, first=ctypes.addressof(offset),
+    )  # fmt: skip
+    with native(level):
+        program.run()
+    torch.testing.assert_close(out.double(), exact, rtol=1e-4, atol=1e-4)

@@ -145,6 +145,19 @@ def test_an_unknown_precision_is_refused() -> None:
         load_model(directory(), "int3")
 
 
+def test_torch_has_as_many_threads_after_loading_as_before() -> None:
+    before, bad = torch.get_num_threads(), torch.full((32, 40), torch.nan)
+    torch.set_num_threads(before + 1)
+    try:
+        load_model(directory())
+        assert torch.get_num_threads() == before + 1
+        with pytest.raises(ModelDirError, match="not a number"):
+            load_model(directory(model__layers__0__mlp__down_proj__weight=bad), "int8")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("same", [True, False])
 def test_a_tied_model_that_repeats_its_head_keeps_one_copy_unless_they_differ(same: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,22 @@ def test_another_version_of_the_code_packs_anew(model: Path, packs: list[str], m
     monkeypatch.setattr(load, "_code", lambda: "another")
     load_model(ModelDir.open(model), "int8")
     assert len(packs) == 2
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["kernels/native/fit.h", "kernels/formats.py", "model/repack.py", "model/families/llama.py", "modeldir/gguf.py"],
+)
+def test_a_version_is_another_when_anything_that_reads_or_packs_differs(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in ("kernels", "model", "modeldir"):
+        shutil.copytree(Path(load.myna.__file__).parent / room, tmp_path / room)
+    before = load._code.__wrapped__()
+    monkeypatch.setattr(load.myna, "__file__", str(tmp_path / "__init__.py"))
+    assert load._code.__wrapped__() == before
+    (tmp_path / file).open("a").write(" ")
+    assert load._code.__wrapped__() != before
 
 
 def test_a_shorter_model_of_the_same_weights_is_not_packed_anew(model: Path, packs: list[str]) -> None:

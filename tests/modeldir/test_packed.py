@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from myna.modeldir import list_models, packed_bytes, publish
-from myna.modeldir.packed import Packed
+from myna.modeldir.packed import SPARE, Packed
 from myna.modeldir.safetensors import LARGE_PAGE
 from myna.modeldir.stored import Source
 
@@ -139,7 +139,7 @@ def test_a_full_disk_is_a_warning_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     if when == "before":
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 40, 1 << 40, 0))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 40, 1 << 40, SPARE))
     else:
         monkeypatch.setattr(os, "fsync", full)
     packed(model).write(TENSORS)
@@ -152,15 +152,25 @@ def test_while_another_process_writes_it_is_left_alone(model: Path, caplog: pyte
     partial = model / "packed" / "int8.safetensors.partial"
     with open(partial, "wb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        other.write(b"half")
+        other.write(b"half" * 1000)
         other.flush()
         with caplog.at_level(logging.WARNING):
             packed(model).write(TENSORS)
-        assert partial.read_bytes() == b"half"
+        assert partial.read_bytes() == b"half" * 1000
     assert caplog.text == ""
     packed(model).write(TENSORS)  # it died: its half is no hindrance
     assert same(packed(model).read(WANTED))
     assert not partial.exists()
+
+
+def test_what_another_process_has_just_finished_is_left_alone(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between our opening the partial file and our lock it got its name."""
+    (model / "packed").mkdir()
+    partial, done = (model / "packed" / f"int8.safetensors{tail}" for tail in (".partial", ""))
+    partial.write_bytes(b"theirs")
+    monkeypatch.setattr(fcntl, "flock", lambda *_: partial.rename(done))
+    packed(model).write(TENSORS)
+    assert done.read_bytes() == b"theirs"
 
 
 def test_one_file_a_precision_and_none_of_weights_that_are_no_more(model: Path) -> None:
