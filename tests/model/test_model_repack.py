@@ -113,6 +113,19 @@ def test_filling_in_chunks_is_filling_whole() -> None:
 
 
 @needs_native
+@pytest.mark.parametrize(
+    ("pieces", "halves"), [((128,), 2), ((40, 40), 2), ((80,), 0), ((32, 64), 0), ((64, 32, 32), 0)]
+)
+def test_a_weight_has_halves_where_no_unit_is_in_both(pieces: tuple[int, ...], halves: int) -> None:
+    layer = PackedLinear(64, sum(pieces))
+    layer.lay_out(tuple((rows, FORMATS["q8"]) for rows in pieces))
+    layer.fill(0, torch.randn(sum(pieces), 64))
+    whole, found = torch.cat([unpack(p, *shape, f) for p, shape, f in layer.parts()]), layer.halves()
+    assert len(found) == halves
+    assert not found or torch.equal(torch.cat([unpack(p, *shape, f) for p, shape, f in found]), whole)
+
+
+@needs_native
 def test_input_may_lie_in_memory_as_it_likes() -> None:
     layer, x = PackedLinear(64, 40), torch.randn(64, 5).T
     layer.fill(0, torch.randn(40, 64))
