@@ -1,6 +1,7 @@
 """The whole way with a real model: the official client, HTTP, the engine. SmolLM2 on a free port."""
 
 import concurrent.futures
+import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,3 +117,60 @@ def test_completions_continue_text(client: openai.OpenAI) -> None:
         model="smollm2-135m", prompt="The days of the week are Monday, Tuesday,", max_tokens=2, temperature=0
     )
     assert reply.choices[0].text.startswith(" Wednesday")
+
+
+CITY = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 24}, "people": {"type": "integer", "maximum": 99_999_999}},
+    "required": ["name", "people"],
+    "additionalProperties": False,
+}
+
+
+def asked_for(schema: Any, *, strict: bool) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": strict}}
+
+
+def test_a_hot_answer_keeps_its_schema_streamed_or_not(client: openai.OpenAI) -> None:
+    ask = ASK | {"temperature": 2, "seed": 3, "max_tokens": 200, "response_format": asked_for(CITY, strict=True)}
+    whole = client.chat.completions.create(**ask).choices[0]
+    assert whole.finish_reason == "stop"
+    assert [*json.loads(whole.message.content or "")] == ["name", "people"]
+    chunks = [*client.chat.completions.create(**ask, stream=True)]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.message.content
+
+
+def test_what_cannot_be_enforced_is_refused_when_strict_and_told_when_not(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"host": {"format": "hostname", "type": "string", "pattern": "^-[a-z]{2}$"}},
+    }
+    schema |= {"required": ["host"], "additionalProperties": False}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(**ASK, response_format=asked_for(schema, strict=True))
+    assert refused.value.code == "invalid_json_schema"
+    assert "`format` at #/properties/host" in str(refused.value)
+    (choice,) = client.chat.completions.create(**ASK, response_format=asked_for(schema, strict=False)).choices
+    assert choice.finish_reason == "stop"
+    assert choice.model_extra
+    assert "#/host" in choice.model_extra["flaw"]
+
+
+def test_a_company_of_forms_is_answered_as_each_alone(client: openai.OpenAI, local: Local) -> None:
+    formats: list[dict[str, Any]] = [
+        {"response_format": asked_for(CITY, strict=True)},
+        {"response_format": {"type": "json_object"}},
+        {"extra_body": {"guided_choice": ["Paris", "London", "Rome"]}},
+        {"extra_body": {"guided_regex": r"[A-Z][a-z]{2,9}, \d{2}"}},
+        {},
+    ]
+    asks = [ASK | {"temperature": 1, "seed": k, "max_tokens": 40} | formats[k % 5] for k in range(15)]
+
+    def text(ask: dict[str, Any]) -> str | None:
+        return client.chat.completions.create(**ask).choices[0].message.content
+
+    alone = [text(ask) for ask in asks]
+    with concurrent.futures.ThreadPoolExecutor(15) as pool:
+        assert [*pool.map(text, asks)] == alone
+    assert {alone[2], alone[7], alone[12]} <= {"Paris", "London", "Rome"}
+    eventually(lambda: all_free(local.loop.engine))
