@@ -140,6 +140,17 @@ def test_auto_precision_follows_the_weights(kind: str, expected: str) -> None:
     assert pick_precision(tensors, "auto") == expected
 
 
+def test_four_bits_without_native_kernels_are_refused_and_auto_takes_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    from myna.model.load import pick_precision
+
+    monkeypatch.setattr("myna.model.load.library", lambda: None)
+    tensors = {"a": Stored("a", (2, 32), "Q8_0", np.zeros((2, 1), np.uint8))}
+    assert pick_precision(tensors, "auto") == "int8"
+    for precision in ("int4", "mixed"):
+        with pytest.raises(ModelDirError, match=f"{precision} needs the native kernels"):
+            pick_precision(tensors, precision)
+
+
 def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ModelDirError, match="'int3' is not known; these are: auto, float32, bfloat16, int8"):
         load_model(directory(), "int3")

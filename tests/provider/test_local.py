@@ -56,6 +56,12 @@ def idle_blocks(local: Local) -> bool:
     return False
 
 
+@pytest.mark.parametrize("size", [float("nan"), float("inf"), 1e300, 0.0, -1.0])
+def test_room_for_keys_and_values_is_a_size(size: float) -> None:
+    with pytest.raises(MynaError, match=r"--kv-gb is .*; it is a number of gigabytes above 0"):
+        Loading(kv_gb=size).kv_tokens(1000)
+
+
 def test_a_steps_news_wake_the_event_loop_once(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many streams it has: each waking takes a system call and the interpreter's lock."""
     sizes: list[int] = []

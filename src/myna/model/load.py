@@ -156,17 +156,21 @@ def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:
 
 
 def pick_precision(stored: dict[str, Stored], precision: str) -> str:
-    """What a precision, once it is checked, means for these weights here: "auto" follows them, "reference" is float32, and
-    without native kernels what only they compute with is int8."""
+    """What a precision, once it is checked, means for these weights here: "auto" follows them as far as there are kernels,
+    "reference" is float32. ModelDirError for one that needs native kernels where there are none."""
     if precision == "auto":
         kinds = {tensor.kind for tensor in stored.values() if len(tensor.shape) > 1}
         dense = "bfloat16" if kinds & {"BF16", "F16"} else "float32"
-        precision = "mixed" if kinds - set(DENSE) else dense
+        return dense if kinds <= set(DENSE) else "int8" if library() is None else "mixed"
     if precision == REFERENCE:
         return "float32"
     if precision not in MAKE:
         raise ModelDirError(f"precision {precision!r} is not known; these are: auto, {', '.join(MAKE)}, {REFERENCE}.")
-    return "int8" if precision in NATIVE and library() is None else precision
+    if precision in NATIVE and library() is None:
+        raise ModelDirError(
+            f"precision {precision} needs the native kernels, and there are none here; take auto or int8."
+        )
+    return precision
 
 
 def pick_kv(stored: dict[str, Stored], kv: str, precision: str) -> str:

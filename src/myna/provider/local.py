@@ -356,7 +356,9 @@ class Loading:
     dialect: str | None = None
 
     def kv_tokens(self, per_token: int) -> int:
-        """How many tokens `kv_gb` holds, where the keys and values of one take so many bytes."""
+        """How many tokens `kv_gb` holds, where the keys and values of one take so many bytes. MynaError if it is no size."""
+        if not 0 < self.kv_gb < 1e6:
+            raise MynaError(f"--kv-gb is {self.kv_gb:g}; it is a number of gigabytes above 0, such as 1 or 0.5.")
         return int(self.kv_gb * 2**30 / per_token)
 
 
@@ -425,7 +427,7 @@ def _check_memory(directory: "ModelDir", draft: "ModelDir | None", how: Loading)
         raise ModelDirError(
             f"{who} needs {needs.total / 1e9:.1f} GB ({needs.weights / 1e9:.1f} weights, "
             f"{needs.kv / 1e9:.1f} keys and values, {(needs.activations + needs.runtime) / 1e9:.1f} to work with) and "
-            f"{free / 1e9:.1f} GB of memory is free. Try a smaller --kv-gb, --precision int8, or a smaller model."
+            f"{free / 1e9:.1f} GB of memory is free. Try a smaller --kv-gb, --precision int4, or a smaller model."
         )
     return needs.kv // needs.kv_per_token
 
