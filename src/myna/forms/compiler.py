@@ -103,6 +103,12 @@ class Compiler:
                 self._kept.popitem(last=False)
         return compiled
 
+    def lower(self, schema: str, *, strict: bool) -> str:
+        """A Lark grammar of a JSON Schema, to be part of another. Raises RequestError when it is malformed, or strict and
+        says what cannot be enforced."""
+        form = Form("schema", schema, strict)
+        return str(self._read(form).grammar["lark_grammar"])
+
     def _compile(self, form: Form, reasoning: Reasoning, instead: Form | None) -> Compiled:
         if not self._stop_ids:
             raise RequestError("This model has no end-of-turn token, so its answers cannot have a form.", param=PARAM)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from myna.chat import Chat, Rendered, TextDelta, TextStream, schemas
 from myna.chat.stream import OPEN
-from myna.forms import Compiled, Compiler
+from myna.forms import Compiled, Compiler, Reasoning
 from myna.provider.finished import Finished
 from myna.provider.judge import Judge
+from myna.provider.tools import bound_calls, must_call, offered
 from myna.records import (
     Conversation,
     Delta,
@@ -35,7 +36,7 @@ from myna.records import (
 
 if TYPE_CHECKING:
     from myna.engine.engine import Update
-    from myna.engine.loop import Loop, Ticket
+    from myna.engine.loop import Loop
     from myna.model import Estimate
     from myna.modeldir import ModelDir
     from myna.provider.local_embed import LocalEmbedder
@@ -106,7 +107,7 @@ class Local:
         """See Provider.stream. Rendering runs off the event loop; the forward pass has a thread of its own."""
         self._refuse_if_hopeless(what)
         sampling = sampling.resolve(self.defaults).check()
-        what = _offered(what, sampling)
+        what = offered(what, sampling)
         rendered = await asyncio.to_thread(self.render, what)
         form = await asyncio.to_thread(self._compile, what, rendered, sampling)
         answer = _Answer(self.chat, what, rendered, sampling)
@@ -149,12 +150,13 @@ class Local:
 
     def _compile(self, what: Conversation | Document, rendered: Rendered, sampling: Sampling) -> Compiled | None:
         """What the answer must look like, after any reasoning. RequestError where that cannot be enforced."""
-        if sampling.form is None:
+        calls = bound_calls(self.chat, self._forms, what, sampling) if isinstance(what, Conversation) else None
+        form = calls if calls and must_call(sampling) else sampling.form or calls
+        if form is None:
             return None
         may_think = isinstance(what, Conversation) and OPEN in self.chat.tokenizer.special
-        return self._forms.compile(
-            sampling.form, "open" if rendered.open_reasoning else "maybe" if may_think else "none"
-        )
+        reasoning: Reasoning = "open" if rendered.open_reasoning else "maybe" if may_think else "none"
+        return self._forms.compile(form, reasoning, instead=None if form is calls else calls)
 
     async def embed(self, texts: Sequence[Passage], how: Embedding = Embedding()) -> Vectors:
         """See Embedder.embed. The decoder's last hidden row of each text, computed beside the engine and without its cache."""
@@ -193,24 +195,6 @@ class Local:
     def render(self, what: Conversation | Document) -> Rendered:
         """The exact prompt that `stream` would send."""
         return self.chat.render(what) if isinstance(what, Conversation) else self.chat.prompt(what)
-
-
-def _offered(what: Conversation | Document, sampling: Sampling) -> Conversation | Document:
-    """The conversation with the tools that its answer may call. RequestError where there is no such tool."""
-    if isinstance(what, Document):
-        return what
-    choice = (sampling.tool_choice or ToolChoice()).check(frozenset(schemas(what.tools)))
-    if choice.mode == "none":
-        return replace(what, tools=())
-    strict = [i for i, tool in enumerate(what.tools) if tool.get("function", tool).get("strict")]
-    if choice.mode != "auto" or strict:
-        field = f"tools.{strict[0]}.function.strict" if choice.mode == "auto" else f"tool_choice {choice.mode!r}"
-        raise RequestError(
-            f"{field} is not supported: answers cannot be bound to a form yet. Leave it out.",
-            param=field.partition(" ")[0],
-            code="unsupported_parameter",
-        )
-    return what
 
 
 class _Inbox:

@@ -1,0 +1,45 @@
+"""Which tools an answer may call, and the form that binds its calls where they are not left to the model."""
+
+import json
+from dataclasses import replace
+
+from myna.chat import Chat, schemas
+from myna.chat.grammar import calls_form
+from myna.forms import Compiler
+from myna.records import Conversation, Document, Form, RequestError, Sampling, ToolChoice
+
+
+def offered(what: Conversation | Document, sampling: Sampling) -> Conversation | Document:
+    """The conversation with the tools that its answer may call. RequestError where there is no such tool."""
+    if isinstance(what, Document):
+        return what
+    choice = (sampling.tool_choice or ToolChoice()).check(frozenset(schemas(what.tools)))
+    return replace(what, tools=()) if choice.mode == "none" else what
+
+
+def must_call(sampling: Sampling) -> bool:
+    return sampling.tool_choice is not None and sampling.tool_choice.mode in ("required", "named")
+
+
+def bound_calls(chat: Chat, forms: Compiler, talk: Conversation, sampling: Sampling) -> Form | None:
+    """The form of calls: where they are required, where a tool is strict, and where the text has a form. None leaves them
+    to the model. RequestError names the tool whose schema cannot be enforced."""
+    strict = {name for i, name in enumerate(schemas(talk.tools)) if _is_strict(talk, i)}
+    if not talk.tools or not (must_call(sampling) or strict or sampling.form):
+        return None
+    arguments = {}
+    for i, (name, schema) in enumerate(schemas(talk.tools).items()):
+        try:
+            arguments[name] = forms.lower(json.dumps({"type": "object"} | schema), strict=name in strict)
+        except RequestError as e:
+            path = f"tools.{i}.function.parameters"
+            raise RequestError(f"{path}: {e}", param=path, code="invalid_function_parameters") from None
+    choice = sampling.tool_choice or ToolChoice()
+    if sampling.form and choice.mode == "auto":  # the text's own form is an alternative beside this one
+        choice = replace(choice, mode="required")
+    return calls_form(chat.dialect, arguments, choice, chat.tokenizer.special, chat.stop_ids)
+
+
+def _is_strict(talk: Conversation, i: int) -> bool:
+    tool = talk.tools[i]
+    return bool(tool.get("function", tool).get("strict"))
