@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator, Mapping
 
 from myna.chat.calls import NAMES, quoted
 from myna.chat.dialects import FALLBACK, Dialect, dialect
-from myna.records import ChatError, Form, ToolCall, ToolChoice
+from myna.records import ChatError, Form, RequestError, ToolCall, ToolChoice
 
-NAME, ARGUMENTS = "NAMESTANDSHERE", '{"argumentsStandHere": 0}'
+NAME, ARGUMENTS = "NAMESTANDSHERE", "ARGUMENTSSTANDHERE"
 _NUMBER = re.compile(r"(\d+)")
 
 
@@ -35,6 +35,13 @@ def calls_form(
     if choice.mode == "auto" and speaks.name != FALLBACK:
         shapes.append(_Shape(dialect(FALLBACK)))  # what many models write although they were taught otherwise
     arguments = [f"arguments_{k}: %lark {{\n{lark}\n}}" for k, lark in enumerate(called.values())]
+    if choice.mode == "auto" and not shapes[0].before:
+        raise RequestError(
+            f"A call of {speaks.name} begins with the name alone, which cannot be told from text: with tool_choice 'auto' "
+            "its arguments cannot be strict. Leave `strict` out, or set tool_choice to 'required'.",
+            param="tools",
+            code="unsupported_parameter",
+        )
     starts = [rule for i, shape in enumerate(shapes) for rule in writer.answer(shape, i)]
     text = [f"TEXT: {_text(shapes, called)}"] if choice.mode == "auto" else []
     start = " | ".join([*(f"answer_{i}" for i in range(len(shapes))), *(["TEXT"] if text else [])])

@@ -36,7 +36,7 @@ from myna.records import (
 
 if TYPE_CHECKING:
     from myna.engine.engine import Update
-    from myna.engine.loop import Loop
+    from myna.engine.loop import Loop, Ticket
     from myna.model import Estimate
     from myna.modeldir import ModelDir
     from myna.provider.local_embed import LocalEmbedder
