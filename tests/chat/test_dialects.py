@@ -215,6 +215,8 @@ def test_json_without_markers_is_a_call_if_it_names_a_tool(text: str, said: str,
     [
         ("hermes", "<tool_call>\nnothing like it\n</tool_call>", "nothing like it\n", []),
         ("hermes", '<tool_call>{"name": "new", "arguments": {}}}\n</tool_call>', "", [("new", "{}", True)]),
+        ("hermes", '<tool_call>{"name": "add", "argum', "", [("add", "", False)]),
+        ("hermes", '<tool_call>{"name": "add", "arguments": ', "", [("add", "", False)]),
         ("hermes", '{"name": "add", "arguments": {}}\n</tool_call>', "", [("add", "{}", True)]),
         ("hermes", '<tools>\n{"name": "add", "arguments": {}}\n</tools>', "", [("add", "{}", True)]),
         ("hermes", '<tool_call>{"name": "add", "arguments": {"a": "</tool_call>"}}</tool_call>', "",

@@ -94,8 +94,8 @@ def read_call(scan: Scanner, *, sure: bool = True, id: str = "") -> Steps[bool]:
     scan.note()
     call = _Call(scan, sure, id)
     whole = yield from call.object()
-    if whole and call.name and not call.begun:
-        call.begin()
+    if call.name and not call.begun and (whole or sure):
+        call.begin("{}" if whole else "")
     if not call.begun:
         scan.rewind()
         return False
@@ -135,10 +135,10 @@ class _Call:
         self._early: str | None = None  # arguments that came before the name
         self._inside = False  # of OpenAI's envelope
 
-    def begin(self) -> None:
+    def begin(self, arguments: str) -> None:
         self.begun = True
         self.scan.begin(self.name, self.id)
-        self.scan.write(as_object(self._early or ""))
+        self.scan.write(arguments)
 
     def object(self) -> Steps[bool]:
         """Read {"key": value, ...}. False if it breaks off or is no call."""
@@ -182,7 +182,7 @@ class _Call:
             return False
         self.name = name
         if self._early is not None:
-            self.begin()
+            self.begin(self._early)
         return True
 
     def _arguments(self) -> Steps[bool]:
@@ -192,9 +192,10 @@ class _Call:
             self.begun = True
             scan.begin(self.name, self.id)
             return (yield from scan.stream_value(scan.write))
-        self._early, whole = yield from scan.value()
+        text, whole = yield from scan.value()
+        self._early = as_object(text) if whole else text
         if self.name:
-            self.begin()
+            self.begin(self._early)
         return whole
 
 
@@ -204,8 +205,9 @@ def arguments(scan: Scanner) -> Steps[bool]:
     if (yield from scan.peek()) == "{":
         return (yield from scan.stream_value(scan.write))
     text, whole = yield from scan.value()
-    scan.write(as_object(text))
-    return whole or bool(not text and (yield from scan.peek()))
+    whole = whole or bool(not text and (yield from scan.peek()))
+    scan.write(as_object(text) if whole else text)
+    return whole
 
 
 def as_object(text: str) -> str:

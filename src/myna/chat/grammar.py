@@ -32,8 +32,10 @@ def calls_form(
     called = {choice.name: tools[choice.name]} if choice.mode == "named" else dict(sorted(tools.items()))
     writer = _Writer(called, choice.parallel and choice.mode != "named", control, frozenset(stop_ids))
     shapes = [_shape(speaks)]
-    if choice.mode == "auto" and speaks.name != FALLBACK:
-        shapes.append(_Shape(dialect(FALLBACK)))  # what many models write although they were taught otherwise
+    if speaks.name != FALLBACK:
+        # What many models write although they were taught otherwise: bound to <tool_call>, Qwen2.5-Coder does not know when
+        # to stop.
+        shapes.append(_Shape(dialect(FALLBACK)))
     arguments = [f"arguments_{k}: %lark {{\n{lark}\n}}" for k, lark in enumerate(called.values())]
     if choice.mode == "auto" and not shapes[0].before:
         raise RequestError(
@@ -105,5 +107,6 @@ def _text(shapes: list[_Shape], tools: Mapping[str, str]) -> str:
     first = re.escape("".join(sorted({shape.before[0] for shape in shapes if shape.before} | set("`{["))))
     keys, names = "|".join((*NAMES, "function")), "|".join(re.escape(quoted(name)[1:-1]) for name in tools)
     markers = [re.escape(marker) for shape in shapes for marker in shape.markers]
-    banned = "|".join([f'"({keys})"[ \\n]*:[ \\n]*"({names})"', *sorted(set(markers))]).replace("/", r"\/")
+    named = rf'"({keys})"[ \n]*:[ \n]*"({names})"|({names})\('
+    banned = "|".join([named, *sorted(set(markers))]).replace("/", r"\/")
     return f"/[^{first}](.|\\n)*/ & ~/(.|\\n)*({banned})(.|\\n)*/"

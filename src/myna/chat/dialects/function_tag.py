@@ -8,7 +8,7 @@ from myna.chat.scan import Scanner, Steps
 from myna.records import ToolCall
 
 OPENER, CLOSER = "<function=", "</function>"
-SIGNS = (OPENER, CLOSER)
+SIGNS = MARKERS = (OPENER, CLOSER)
 
 
 def parse(scan: Scanner) -> Steps[None]:

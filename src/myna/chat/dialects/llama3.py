@@ -5,18 +5,18 @@ from collections.abc import Iterator, Sequence
 
 from myna.chat.calls import block, quoted, until
 from myna.chat.dialects import Own
-from myna.chat.dialects.function_tag import OPENER, read_tag
+from myna.chat.dialects.function_tag import CLOSER, OPENER, read_tag
 from myna.chat.dialects.pythonic import read_calls
 from myna.chat.scan import Scanner, Steps
 from myna.records import ToolCall
 
 TAG = "<|python_tag|>"
 SIGNS = (TAG,)
-MARKERS = (TAG,)
+MARKERS = (TAG, OPENER, CLOSER)
 
 
 def parse(scan: Scanner) -> Steps[None]:
-    while mark := (yield from until(scan, TAG, OPENER, "</function>")):
+    while mark := (yield from until(scan, *MARKERS)):
         if mark == OPENER:
             yield from read_tag(scan)
         elif mark == TAG and not (yield from block(scan)):

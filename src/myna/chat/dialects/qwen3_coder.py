@@ -12,11 +12,11 @@ from myna.chat.scan import Scanner, Steps
 from myna.records import ToolCall
 
 SIGNS = ("<tool_call>", "<function=", "<parameter=")
-MARKERS = ("<tool_call>", "</tool_call>")
+MARKERS = ("<tool_call>", "</tool_call>", "<function=", "</function>", "</parameter>")
 
 
 def parse(scan: Scanner) -> Steps[None]:
-    while mark := (yield from until(scan, *MARKERS, "<function=", "</function>", "</parameter>")):
+    while mark := (yield from until(scan, *MARKERS)):
         if mark == "<function=":
             yield from _function(scan)
         elif mark == "<tool_call>":

@@ -1,0 +1,212 @@
+"""Tools from the request to the answer: what is offered, what is bound, and what the answer says it was."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from myna.chat import Chat
+from myna.chat.dialects import dialect, dialects
+from myna.forms import Compiled, Compiler
+from myna.provider import complete
+from myna.provider.local import Loading, Local, load
+from myna.provider.tools import bound_calls
+from myna.records import (
+    Conversation,
+    Delta,
+    Form,
+    Json,
+    Message,
+    MynaError,
+    RequestError,
+    Sampling,
+    ToolCall,
+    ToolChoice,
+    fold,
+)
+
+
+def tool(name: str, strict: bool = False, **properties: Json) -> Json:
+    parameters = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    return {
+        "type": "function",
+        "function": {"name": name, "parameters": parameters} | ({"strict": True} if strict else {}),
+    }
+
+
+WEATHER = tool("get_weather", city={"type": "string"}, unit={"enum": ["c", "f"]})
+ADD = tool("add", a={"type": "integer"}, b={"type": "integer"})
+PARIS = ToolCall("", "get_weather", '{"city": "Paris", "unit": "c"}')
+TOWN = ToolCall("", "get_weather", '{"town": "Paris"}')
+PERSON = Conversation.ask("Describe a person as JSON with name and age.")
+NO_JSON = ("gemma", "glm", "pythonic", "qwen3_coder")  # constrained to JSON in a fence
+
+
+@pytest.fixture(scope="module")
+def chat(smollm2: Path) -> Chat:
+    return Chat.load(smollm2)
+
+
+@pytest.fixture(scope="module")
+def forms(chat: Chat) -> Compiler:
+    return Compiler(chat.tokenizer, chat.stop_ids)
+
+
+def allows(chat: Chat, compiled: Compiled, text: str) -> bool:
+    matcher = compiled.matcher()
+    return all(matcher.advance(id) for id in chat.tokenizer.encode(text)) and matcher.may_end
+
+
+@pytest.mark.parametrize("name", dialects())
+@pytest.mark.parametrize("mode", ["auto", "required", "named"])
+def test_a_bound_call_is_written_as_the_model_writes_it_and_fits_its_schema(
+    chat: Chat, forms: Compiler, monkeypatch: pytest.MonkeyPatch, name: str, mode: Any
+) -> None:
+    speaks = dialect(name)
+    monkeypatch.setattr(chat, "dialect", speaks)
+    strict = WEATHER["function"] | {"strict": True}
+    talk = Conversation.ask("x", tools=(ADD, {"type": "function", "function": strict}))
+    sampling = Sampling(tool_choice=ToolChoice(mode, "get_weather" if mode == "named" else ""))
+    if name == "functionary" and mode == "auto":
+        with pytest.raises(RequestError, match="cannot be told from text"):
+            bound_calls(chat, forms, talk, sampling)
+        return
+    form = bound_calls(chat, forms, talk, sampling)
+    assert form
+    compiled = forms.compile(form)
+    writer = dialect("generic") if name in NO_JSON else speaks
+
+    def wrote(*calls: ToolCall) -> str:
+        return "".join(writer.write(calls))
+
+    assert allows(chat, compiled, wrote(PARIS))
+    assert allows(chat, compiled, wrote(PARIS, PARIS)) == (mode != "named")
+    assert not allows(chat, compiled, wrote(TOWN))
+    assert not allows(chat, compiled, wrote(replace(PARIS, name="unknown")))
+    assert allows(chat, compiled, "Hello there.") == (mode == "auto")
+    assert not allows(chat, compiled, f"Well: {wrote(TOWN)}")
+
+
+def test_calls_are_left_to_the_model_unless_something_binds_them(chat: Chat, forms: Compiler) -> None:
+    talk = Conversation.ask("x", tools=(WEATHER,))
+    assert bound_calls(chat, forms, talk, Sampling()) is None
+    assert bound_calls(chat, forms, Conversation.ask("x"), Sampling(form=Form("json"))) is None
+
+
+def test_a_strict_schema_that_cannot_be_enforced_is_refused_by_the_tools_place(chat: Chat, forms: Compiler) -> None:
+    talk = Conversation.ask("x", tools=(WEATHER, tool("f", strict=True, a={"type": "nonsense"})))
+    with pytest.raises(RequestError) as e:
+        bound_calls(chat, forms, talk, Sampling())
+    assert e.value.param == "tools.1.function.parameters"
+
+
+TEMPLATE = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>\n"
+    '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}'
+    "<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def local(smollm2: Path) -> Iterator[Local]:
+    """The small model with a template that takes tools."""
+    provider = load(str(smollm2), Loading(kv_gb=0.2))
+    provider.chat = Chat.load(smollm2, template=TEMPLATE)
+    yield provider
+    provider.close()
+
+
+def ask(local: Local, question: str, **sampling: Any) -> tuple[list[Delta], Message, str | None]:
+    async def collect() -> list[Delta]:
+        talk = Conversation.ask(question, tools=(WEATHER, ADD))
+        return [d async for d in local.stream(talk, Sampling(temperature=1.5, seed=7, **sampling))]
+
+    deltas = asyncio.run(collect())
+    (candidate,) = fold(deltas).candidates
+    return deltas, candidate.messages[0], candidate.finish_reason
+
+
+def fits(call: ToolCall) -> bool:
+    schema = {"get_weather": WEATHER, "add": ADD}[call.name]["function"]["parameters"]
+    return bool(jsonschema_rs.is_valid(schema, json.loads(call.arguments)))
+
+
+def test_the_dialect_is_told_from_the_template(local: Local) -> None:
+    assert local.chat.dialect.name == "hermes"
+
+
+@pytest.mark.parametrize("question", ["What is the weather in Rome?", "Hello!", "加一加"])
+def test_required_calls_something_that_fits(local: Local, question: str) -> None:
+    _, said, finish = ask(local, question, tool_choice=ToolChoice("required", parallel=False), max_tokens=400)
+    assert (said.text, len(said.tool_calls), finish) == ("", 1, "tool_calls")
+    assert fits(said.tool_calls[0])
+
+
+def test_a_named_tool_is_called_once_and_ends_with_stop(local: Local) -> None:
+    deltas, said, finish = ask(local, "Hello!", tool_choice=ToolChoice("named", "add"), max_tokens=400)
+    assert ([call.name for call in said.tool_calls], said.text, finish) == (["add"], "", "stop")
+    pieces = [piece for delta in deltas for piece in delta.tool_calls]
+    assert (bool(pieces[0].id), pieces[0].name, pieces[0].arguments) == (True, "add", "")
+    assert len(pieces) > 2
+    assert all(not piece.id and not piece.name and piece.arguments for piece in pieces[1:])
+
+
+def test_a_call_that_is_cut_ends_with_length(local: Local) -> None:
+    _, said, finish = ask(local, "Hello!", tool_choice=ToolChoice("named", "add"), max_tokens=12)
+    assert finish == "length"
+    assert "tool_call" not in said.text
+
+
+def test_none_leaves_the_tools_out(local: Local) -> None:
+    deltas, said, _ = ask(local, "Hello!", tool_choice=ToolChoice("none"), max_tokens=3)
+    assert said.tool_calls == ()
+    assert deltas[-1].usage
+    assert deltas[-1].usage.prompt_tokens == len(local.render(Conversation.ask("Hello!")).ids)
+
+
+def test_a_tool_that_is_not_there_is_refused(local: Local) -> None:
+    with pytest.raises(RequestError) as e:
+        ask(local, "Hello!", tool_choice=ToolChoice("named", "fly"))
+    assert e.value.param == "tool_choice"
+
+
+def test_what_was_sampled_as_a_call_is_trained_on_id_for_id(local: Local) -> None:
+    talk = Conversation.ask("Add 2 and 3.", tools=(WEATHER, ADD))
+    prompt = local.render(talk)
+    reply = asyncio.run(complete(local, talk, Sampling(seed=1, tool_choice=ToolChoice("named", "add"), max_tokens=400)))
+    assert reply.message.tool_calls
+    assert reply.candidates[0].tokens
+    sampled = reply.candidates[0].tokens.ids
+    trained = local.chat.render(talk + reply.message, open_turn=False)
+    assert trained.ids[: len(prompt.ids) + len(sampled)] == prompt.ids + sampled
+    wrong = replace(reply.message, tool_calls=(replace(reply.message.tool_calls[0], arguments='{"a": -1, "b": -1}'),))
+    with pytest.raises(MynaError, match=r"messages\.1\.tokens"):
+        local.chat.render(talk + wrong, open_turn=False)
+
+
+@pytest.mark.slow
+def test_the_default_model_calls_tools_unbound_and_bound(qwen_coder: Path) -> None:
+    provider = load(str(qwen_coder), Loading(kv_gb=0.2))
+    try:
+        talk = Conversation.ask("What is the weather in Paris, in celsius?", tools=(WEATHER, ADD))
+        for choice in (None, ToolChoice("required"), ToolChoice("named", "get_weather")):
+            sampling = Sampling(temperature=0.0, max_tokens=80, tool_choice=choice)
+            reply = asyncio.run(complete(provider, talk, sampling))
+            assert [(call.name, json.loads(call.arguments)) for call in reply.message.tool_calls] == [
+                ("get_weather", {"city": "Paris", "unit": "c"})
+            ]
+            assert reply.text == ""
+            assert reply.candidates[0].finish_reason == ("stop" if choice and choice.mode == "named" else "tool_calls")
+        json_answer = asyncio.run(
+            complete(provider, replace(talk, messages=PERSON.messages), Sampling(temperature=0.0, max_tokens=60))
+        )
+        assert json_answer.message.tool_calls == ()
+        assert '"age"' in json_answer.text
+    finally:
+        provider.close()
