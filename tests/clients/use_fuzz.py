@@ -16,7 +16,7 @@ done = subprocess.run(
         "--checks",
         CHECKS,
         "--max-examples",
-        "100",
+        "30",
         "--seed",
         "4",
         "--exclude-path-regex",

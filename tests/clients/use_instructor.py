@@ -17,7 +17,7 @@ HI = [{"role": "user", "content": "Hi"}]
 for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA, instructor.Mode.JSON):
     client = instructor.from_openai(plain, mode=mode)
     found = client.chat.completions.create(model="scripted", messages=HI, response_model=Person, max_retries=0)
-    assert found == Person(name="Ada", age=36), (mode, found)
+    assert found.model_dump() == {"name": "Ada", "age": 36}, (mode, found)
 parts = instructor.from_openai(plain, mode=instructor.Mode.TOOLS).chat.completions.create_partial(
     model="scripted", messages=HI, response_model=Person, max_retries=0
 )

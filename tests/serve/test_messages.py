@@ -199,6 +199,7 @@ def test_blocks_are_messages_in_order(live: Start) -> None:
 
 REFUSALS: list[tuple[Any, str]] = [
     ({"messages": []}, "messages"),
+    ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
     ({"max_tokens": None}, "max_tokens"),
     ({"max_tokens": 0}, "max_tokens"),
     ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "Once"}]}, "messages.1"),

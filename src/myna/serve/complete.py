@@ -125,6 +125,6 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
 
 def listed(names: tuple[str, ...]) -> str:
     """Header-safe: a client chose these names."""
-    safe = ("".join(c if c.isascii() and c.isprintable() and c != "," else "?" for c in name) for name in names)
+    safe = ("".join(c if "!" <= c <= "~" and c != "," else "?" for c in name) or "?" for name in names)
     text = ",".join(safe)
     return text if len(text) <= IGNORED_SHOWN else text[: IGNORED_SHOWN - 3] + "..."

@@ -126,7 +126,7 @@ def _describe(op: Operation, refs: dict[Model, Any]) -> Json:
     schema: Json = some[0] if len(some) == 1 else {"anyOf": some} if some else {"type": "object"}
     content: Json = {op.kind: {"schema": schema if op.kind == "application/json" else {"type": "string"}}}
     if op.streams:
-        content[op.streams] = {"schema": {"type": "string"}}
+        content[op.streams] = {}  # what is known of a schema here is about one whole reply, not about an event
     error = {"description": "What is at fault", "content": {"application/json": {"schema": refs[op.error]}}}
     row: Json = {
         "summary": op.summary,

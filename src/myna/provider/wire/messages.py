@@ -207,6 +207,8 @@ class _Reader:
             self._user(blocks, path)
 
     def _user(self, blocks: list[Json], path: str) -> None:
+        if not blocks:
+            raise RequestError(f"{path} is empty; a user's turn has at least one block.", param=path)
         words: list[Text | Image] = []
         for i, block in enumerate(blocks):
             if block.get("type") != "tool_result":
