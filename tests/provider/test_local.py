@@ -127,6 +127,7 @@ def test_a_stop_string_ends_the_answer_and_is_never_shown(local: Local) -> None:
         reply = fold(deltas)
         assert reply.text == whole[: whole.index(stop)]
         assert reply.candidates[0].finish_reason == "stop"
+        assert [delta.stop for delta in deltas if delta.finish_reason] == [stop]
         more = PARIS + reply.message + Message("user", "Go on.")
         assert asyncio.run(complete(local, more, replace(GREEDY, max_tokens=2))).usage.completion_tokens == 2
     assert idle_blocks(local)

@@ -83,6 +83,14 @@ def test_the_events_build_the_whole(live: Start, turn: Any, thinking: Any) -> No
     assert built == whole
 
 
+@pytest.mark.parametrize("thinking", [{"type": "disabled"}, {"type": "adaptive", "display": "omitted"}])
+def test_thinking_that_is_not_wanted_is_not_shown(live: Start, thinking: Any) -> None:
+    server = live(Scripted(cycle([TURN])))
+    assert "thinking" not in [block["type"] for block in post(server, {"thinking": thinking}).json()["content"]]
+    assert "先想" not in post(server, {"thinking": thinking, "stream": True}).text
+    assert "先想" in post(server, {"stream": True}).text
+
+
 def test_events_come_in_anthropics_order(live: Start) -> None:
     rows = events(live(Scripted([TURN], split=lambda text: [text] if text else [])), {})
     block = ["content_block_start", "content_block_delta", "content_block_stop"]
@@ -128,6 +136,7 @@ class _Pieces:
         ("x", "end_turn"),
         (Candidate((Message("assistant", "x"),), finish_reason="length"), "max_tokens"),
         (Message("assistant", "", tool_calls=CALLS), "tool_use"),
+        (Candidate((Message("assistant", "", tool_calls=CALLS[:1]),), finish_reason="stop"), "tool_use"),
     ],
 )
 def test_the_stop_reason_is_anthropics(live: Start, turn: Any, reason: str) -> None:

@@ -203,6 +203,12 @@ def test_what_cannot_be_honoured_is_refused_by_name(live: Start) -> None:
     assert found == [(400, param) for _, param in REFUSALS]
 
 
+@pytest.mark.parametrize("name", [" ", "", "a b", "\n", "é"])
+def test_any_name_of_an_unknown_field_fits_the_header(live: Start, name: str) -> None:
+    reply = httpx.post(f"{live(['ok']).url}/v1/responses", json={"input": "Hi", name: 1}, timeout=20)
+    assert reply.headers["x-ignored-params"] == ("a?b" if name == "a b" else "?")
+
+
 def test_unknown_fields_are_named_and_labels_are_not(live: Start) -> None:
     body = {"input": "Hi", "mood": "sunny", "metadata": {"a": "b"}, "user": "me", "max_tool_calls": 3}
     reply = httpx.post(f"{live(['ok']).url}/v1/responses", json=body, timeout=20)

@@ -47,7 +47,11 @@ class Stops:
     def __init__(self, stops: tuple[str, ...]):
         self._stops = stops
         self._held = ""
-        self.stopped = False
+        self.met: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self.met is not None
 
     def push(self, text: str, last: bool = False) -> str:
         if self.stopped or not self._stops:
@@ -56,8 +60,9 @@ class Stops:
         self._held = ""
         found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
-            self.stopped = True
-            return text[: min(found)[1]]
+            end, start = min(found)
+            self.met = text[start:end]
+            return text[:start]
         keep = 0 if last else max(overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
@@ -118,9 +123,14 @@ class TextStream:
         self.stopped = False
 
     @property
+    def met(self) -> str | None:
+        """The stop string that ended the answer."""
+        return self._thought.met if self._text.met is None else self._text.met
+
+    @property
     def cut(self) -> bool:
         """Whether a stop string ended the answer."""
-        return self._text.stopped or self._thought.stopped
+        return self.met is not None
 
     @property
     def called(self) -> bool:

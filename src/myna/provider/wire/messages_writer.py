@@ -10,7 +10,6 @@ from myna.provider.wire.messages import shows_thinking
 from myna.provider.wire.request import Ask
 from myna.records import CallPiece, Delta, Json, Usage
 
-STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 EMPTY: dict[str, Json] = {
     "thinking": {"type": "thinking", "thinking": "", "signature": ""},
     "text": {"type": "text", "text": ""},
@@ -39,7 +38,8 @@ class MessagesWriter:
         self._kind: str | int | None = None  # of the open block: "text", "thinking", or the number of a call
         self._blocks: list[Json] = []
         self._said: list[list[str]] = []
-        self._ending: Json = {"stop_reason": None, "stop_sequence": None}
+        self._finish = "stop"
+        self._stop: str | None = None
         self._usage = Usage()
 
     def opening(self) -> list[Json]:
@@ -47,8 +47,7 @@ class MessagesWriter:
 
     def chunks(self, delta: Delta) -> Iterator[Json]:
         if delta.finish_reason:
-            reason = "stop_sequence" if delta.stop is not None else STOP_REASONS.get(delta.finish_reason, "end_turn")
-            self._ending = {"stop_reason": reason, "stop_sequence": delta.stop}
+            self._finish, self._stop = delta.finish_reason, delta.stop
         self._usage = delta.usage or self._usage
         if delta.reasoning and self._shows_thinking:
             yield from self._begin("thinking", EMPTY["thinking"])
@@ -58,6 +57,13 @@ class MessagesWriter:
             yield self._say(delta.text, type="text_delta", text=delta.text)
         for piece in delta.tool_calls:
             yield from self._call(piece)
+
+    @property
+    def _ending(self) -> Json:
+        """A named tool's call ends with "stop" in OpenAI's API, and with tool_use like any other in this one."""
+        called = any(block["type"] == "tool_use" for block in self._blocks)
+        reason = "stop_sequence" if self._stop is not None else "tool_use" if called else "end_turn"
+        return {"stop_reason": "max_tokens" if self._finish == "length" else reason, "stop_sequence": self._stop}
 
     def closing(self) -> list[Json]:
         ending = {"type": "message_delta", "delta": self._ending, "usage": _write_usage(self._usage)}
