@@ -286,7 +286,9 @@ class _Answer:
         usage = None
         if self.running == 0:
             usage = Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
-        return Delta(k, text.text, text.reasoning, text.calls, (token,), finish, self.texts[k].met if finish else None, usage)
+        return Delta(
+            k, text.text, text.reasoning, text.calls, (token,), finish, self.texts[k].met if finish else None, usage
+        )
 
     def _reason(self, candidate: int, finish: str) -> str:
         """As OpenAI has it: an answer that ended by itself after its calls ends with tool_calls, but with stop where the
