@@ -93,6 +93,14 @@ def test_events_come_in_openais_order(live: Start) -> None:
     assert indices == [0, 1, 2, 3]
 
 
+def test_a_cut_answer_is_incomplete_and_says_why(client: Connect) -> None:
+    cut = Candidate((Message("assistant", "cut"),), finish_reason="length")
+    reply = client([cut]).responses.create(model="scripted", input="Hi", max_output_tokens=1)
+    assert (reply.status, reply.output[0].status) == ("incomplete", "incomplete")
+    assert reply.incomplete_details
+    assert reply.incomplete_details.reason == "max_output_tokens"
+
+
 def test_the_clients_own_accumulator_reads_the_stream(client: Connect) -> None:
     tools: Any = [TOOL]
     with client([TURN]).responses.stream(model="scripted", input="Hi", tools=tools) as stream:
