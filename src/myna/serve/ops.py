@@ -1,5 +1,6 @@
 """For whoever runs the server: is it alive, is it ready, what does it count, and which models does it hold."""
 
+import asyncio
 import time
 
 import orjson
@@ -30,8 +31,8 @@ def routes(desk: Desk) -> list[Route]:
             else {"state": slot.state}
             for name, slot in desk.models.slots.items()
         }
-        uptime = int(time.time()) - desk.since
-        return JsonResponse({"status": "ok", "uptime_seconds": uptime, "active": desk.active, "models": counts})
+        row = {"status": "ok", "uptime_seconds": int(time.time()) - desk.since, "active": desk.active}
+        return JsonResponse(row | {"tasks": len(asyncio.all_tasks()), "models": counts})
 
     async def ready(_: Request) -> Response:
         if desk.ready:
