@@ -16,6 +16,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ def main() -> None:
     try:
         url = f"http://127.0.0.1:{announced_port(server)}"
         assert server.stderr is not None
-        os.set_blocking(server.stderr.fileno(), False)
+        threading.Thread(target=server.stderr.read, daemon=True).start()  # its log, so that it never waits for us
         good = asyncio.run(crowd(args, url, server))
     finally:
         server.terminate()
@@ -138,9 +139,7 @@ async def ask(client: httpx.AsyncClient, seen: Seen, rng: random.Random) -> None
 
 
 async def look(client: httpx.AsyncClient, server: "subprocess.Popen[str]") -> dict[str, float]:
-    """What the server holds now. Its log is read away, so that it never waits for us."""
-    if server.stderr is not None:
-        server.stderr.read()
+    """What the server holds now."""
     health = (await client.get("/health")).json()
     metrics = (await client.get("/metrics")).text
     names = ("num_requests_waiting", "num_requests_running", "num_sequences_running", "num_sequences_waiting")

@@ -1,12 +1,13 @@
 """A request that is held computes nothing, owns nothing, and goes on as if nothing had been."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from tiny_decoder import naive, random_decoder, spec_of
 
 from myna.engine.engine import Engine, Update, engine_for
+from myna.engine.schedule import Scheduler
 from myna.records import Sampling
 
 MODEL = random_decoder(spec_of("plain"))
@@ -104,21 +105,29 @@ def test_statistics_count_steps_prompts_and_what_was_found() -> None:
     assert stats["kv_usage"] == 0
 
 
-def test_the_less_urgent_make_room_at_once_for_blocks_places_and_rows() -> None:
-    """A batch that fills the pool, or every place, or the step with its prompt, does not keep an urgent request waiting."""
-    for crowd, length in [(4, 30), (1, 150), (3, 60)]:
-        served = engine()
-        told = [Told() for _ in range(crowd + 1)]
-        rng = random.Random(crowd)
-        asked = [[rng.randrange(211) for _ in range(length)] for _ in range(crowd)] + [[5, 6, 7]]
-        for prompt, listen in zip(asked[:-1], told, strict=False):
-            served.submit(prompt, GREEDY, listen, priority=1)
-        for _ in range(3):
-            served.step()
-        served.submit(asked[-1], GREEDY, told[-1])
+FULL: dict[str, tuple[int, int, Callable[[Scheduler], bool]]] = {
+    "places": (4, 20, lambda s: len(s.running) == 4 and all(one.pending == 1 for one in s.running)),
+    "rows": (1, 150, lambda s: len(s.running) == 1 and s.running[0].pending > 50),
+    "blocks": (3, 60, lambda s: s.blocks.free == 0),
+}
+
+
+@pytest.mark.parametrize("what", FULL)
+def test_the_less_urgent_give_way_at_once(what: str) -> None:
+    """A batch that fills every place, the step with its prompt, or the pool, does not keep an urgent request waiting."""
+    crowd, length, full = FULL[what]
+    served, rng = engine(), random.Random(crowd)
+    told = [Told() for _ in range(crowd + 1)]
+    asked = [[rng.randrange(211) for _ in range(length)] for _ in range(crowd)] + [[5, 6, 7]]
+    for prompt, listen in zip(asked[:-1], told, strict=False):
+        served.submit(prompt, GREEDY, listen, priority=1)
+    while not full(served.scheduler):
+        assert not served.idle
         served.step()
-        assert len(told[-1].tokens) == 1
-        while not served.idle:
-            served.step()
-            served.scheduler.check()
-        assert [one.tokens for one in told] == [naive(MODEL, prompt) for prompt in asked]
+    served.submit(asked[-1], GREEDY, told[-1])
+    served.step()
+    assert len(told[-1].tokens) == 1
+    while not served.idle:
+        served.step()
+        served.scheduler.check()
+    assert [one.tokens for one in told] == [naive(MODEL, prompt) for prompt in asked]

@@ -298,6 +298,11 @@ SCHEMA = Form(
 )
 
 
+def test_what_torch_computes_is_not_promised_to_be_the_same_every_time(smollm2: Path) -> None:
+    with pytest.raises(MynaError, match="--precision int8, or reference"):
+        load(str(smollm2), Loading(precision="float32", kv_gb=0.05, max_len=256, deterministic=True))
+
+
 def test_a_finished_answer_has_its_form_even_when_it_is_hot(local: Local) -> None:
     hot = Sampling(temperature=2.0, seed=1, n=4, max_tokens=120, form=SCHEMA)
     reply = asyncio.run(complete(local, PARIS, hot))

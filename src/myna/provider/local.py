@@ -329,6 +329,9 @@ class Loading:
         A pulled model's name, or the path of a model directory.
     dialect
         How the model writes tool calls: hermes, mistral, ... Unset is told from its chat template; /v1/models shows it.
+    deterministic
+        Answer only where the same request gives the same bytes whatever else runs, which is wherever our kernels compute, and
+        with --precision reference; refuse to start where torch computes, whose sums depend on the batch. Changes no answer.
     """
 
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4", "mixed", "reference"] = "auto"
@@ -340,6 +343,7 @@ class Loading:
     draft_rows: int = 16
     draft: str | None = None
     dialect: str | None = None
+    deterministic: bool = False
 
     def kv_tokens(self, per_token: int) -> int:
         """How many tokens `kv_gb` holds, where the keys and values of one take so many bytes. MynaError if it is no size."""
@@ -356,6 +360,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     """
     from myna.engine.engine import engine_for
     from myna.engine.loop import Loop
+    from myna.engine.native import why_not
     from myna.engine.runner import runner_for
     from myna.model import REFERENCE, load_model
     from myna.modeldir import ModelDir, find
@@ -370,6 +375,11 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     if draft:
         _check_same_tokens(directory, chat, draft)
     decoder = load_model(directory, how.precision, how.max_len, how.kv)
+    if how.deterministic and how.precision != REFERENCE and (reason := why_not(decoder)) is not None:
+        raise MynaError(
+            f"{directory.name} would be computed by torch here, as {reason}: answers may differ with what else runs. "
+            "For --deterministic take --precision int8, or reference."
+        )
     engine = engine_for(
         decoder,
         kv_tokens=kv_tokens,

@@ -102,7 +102,7 @@ class Desk:
             "owned_by": "myna",
             "context_length": getattr(served, "max_len", None),
             "capabilities": [*getattr(served, "capabilities", ("chat", "completions"))] if served else None,
-            "dialect": getattr(served, "dialect", None),
+            "dialect": getattr(served, "details", {}).get("dialect"),
             "ready": slot.state == "ready" and bool(getattr(served, "ready", True)),
             "state": slot.state,
             "pinned": slot.pinned,
