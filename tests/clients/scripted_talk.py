@@ -23,7 +23,7 @@ def talk() -> Scripted:
         if SLOWLY in last.text:
             return "one two three four " * 5000
         names = [tool["function"]["name"] for tool in what.tools]
-        if last.role == "tool":
+        if last.role == "tool" or "sunny in" in last.text:  # smolagents tells results in a user's turn
             told = f"The tool says: {last.text}"
             return _call("final_answer", {"answer": told}) if "final_answer" in names else told
         if what.tools:

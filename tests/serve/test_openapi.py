@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from myna.chat import Chat
 from myna.provider import Scripted
-from myna.records import Candidate, Message, ToolCall
+from myna.records import Candidate, Delta, Message, ToolCall, Usage
 from myna.serve import create_app
 from myna.serve.app import App
 from myna.serve.moderations import Phrases
@@ -106,6 +106,27 @@ def test_every_refusal_is_as_described(server: Live, path: str) -> None:
         reply = httpx.post(server.url + path, content=wrong, timeout=20)
         assert 400 <= reply.status_code < 500
         BY_PATH[path].error.model_validate(reply.json(), strict=True)
+
+
+class Flawed:
+    """A model whose answer has not quite the form that was asked for."""
+
+    name = "scripted"
+
+    async def stream(self, what: Any, sampling: Any = None) -> Any:
+        yield Delta()
+        yield Delta(text="7", finish_reason="stop", flaw="7 is less than the minimum")
+        yield Delta(usage=Usage(1, 1))
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/api/chat"])
+def test_a_flaw_is_told_in_every_api(live: Start, path: str) -> None:
+    server = live(Flawed())
+    body = HI | {"input": "Hi", "max_tokens": 9}
+    whole = httpx.post(server.url + path, json=body | {"stream": False}, timeout=20).json()
+    fits(BY_PATH[path], whole)
+    assert "7 is less than the minimum" in str(whole)
+    assert "7 is less than the minimum" in httpx.post(server.url + path, json=body | {"stream": True}, timeout=20).text
 
 
 def test_a_reply_with_a_field_more_or_less_is_not_as_described() -> None:

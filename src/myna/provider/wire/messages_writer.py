@@ -40,6 +40,7 @@ class MessagesWriter:
         self._said: list[list[str]] = []
         self._finish = "stop"
         self._stop: str | None = None
+        self._flaw: str | None = None
         self._usage = Usage()
 
     def opening(self) -> list[Json]:
@@ -47,7 +48,7 @@ class MessagesWriter:
 
     def chunks(self, delta: Delta) -> Iterator[Json]:
         if delta.finish_reason:
-            self._finish, self._stop = delta.finish_reason, delta.stop
+            self._finish, self._stop, self._flaw = delta.finish_reason, delta.stop, delta.flaw
         self._usage = delta.usage or self._usage
         if delta.reasoning and self._shows_thinking:
             yield from self._begin("thinking", EMPTY["thinking"])
@@ -63,7 +64,8 @@ class MessagesWriter:
         """A named tool's call ends with "stop" in OpenAI's API, and with tool_use like any other in this one."""
         called = any(block["type"] == "tool_use" for block in self._blocks)
         reason = "stop_sequence" if self._stop is not None else "tool_use" if called else "end_turn"
-        return {"stop_reason": "max_tokens" if self._finish == "length" else reason, "stop_sequence": self._stop}
+        ending = {"stop_reason": "max_tokens" if self._finish == "length" else reason, "stop_sequence": self._stop}
+        return ending | ({"flaw": self._flaw} if self._flaw else {})
 
     def closing(self) -> list[Json]:
         ending = {"type": "message_delta", "delta": self._ending, "usage": _write_usage(self._usage)}

@@ -33,6 +33,7 @@ class OllamaWriter:
         self._first: int | None = None
         self._usage = Usage()
         self._finish = "stop"
+        self._flaw: str | None = None
         self._calls: list[Delta] = []  # whole calls only: their pieces wait here
 
     def opening(self) -> list[Json]:
@@ -42,6 +43,7 @@ class OllamaWriter:
         if delta.tokens and self._first is None:
             self._first = time.monotonic_ns()
         self._usage = delta.usage or self._usage
+        self._flaw = delta.flaw or self._flaw
         self._finish = "length" if delta.finish_reason == "length" else self._finish
         if delta.tool_calls:
             self._calls.append(delta)
@@ -94,7 +96,7 @@ class OllamaWriter:
             "eval_count": self._usage.completion_tokens,
         }
         times = {"prompt_eval_duration": first - self._started, "eval_duration": end - first}
-        return row | (times if timed else {})
+        return row | (times if timed else {}) | _if_any(flaw=self._flaw)
 
     def _logprobs(self, tokens: tuple[Sampled, ...]) -> Json:
         if self._ask.sampling.logprobs is None or not tokens:

@@ -89,6 +89,7 @@ class ChatMessage(Reply):
 
 class ChatChoice(Reply):
     index: Count
+    flaw: str | None = None
     message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
@@ -115,6 +116,7 @@ class CompletionLogprobs(Reply):
 
 class CompletionChoice(Reply):
     index: Count
+    flaw: str | None = None
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: str
@@ -248,6 +250,7 @@ class ResponseReply(Reply):
     truncation: str
     usage: ResponseUsage | None
     user: Any
+    flaw: str | None = None
 
 
 class TextBlock(Reply):
@@ -286,6 +289,7 @@ class MessageReply(Reply):
     stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
     stop_sequence: str | None
     usage: MessagesUsage
+    flaw: str | None = None
 
 
 class CountReply(Reply):
@@ -319,6 +323,7 @@ class OllamaReply(Reply):
     load_duration: Count | None = None
     prompt_eval_count: Count | None = None
     eval_count: Count | None = None
+    flaw: str | None = None
 
 
 class OllamaChatReply(OllamaReply):

@@ -51,6 +51,7 @@ class ResponsesWriter:
         self._output: list[Json] = []
         self._item: _Item | None = None
         self._finish: str | None = None
+        self._flaw: str | None = None
         self._usage: Usage | None = None
         self._reasoned = 0
         self._lagging: tuple[Sampled, ...] = ()  # tokens whose text is still held back
@@ -61,6 +62,7 @@ class ResponsesWriter:
 
     def chunks(self, delta: Delta) -> Iterator[Json]:
         self._finish = delta.finish_reason or self._finish
+        self._flaw = delta.flaw or self._flaw
         self._usage = delta.usage or self._usage
         self._lagging += delta.tokens
         if delta.reasoning:
@@ -159,6 +161,7 @@ class ResponsesWriter:
         sent = self._ask.sent
         repeated = {name: sent.get(name) for name in REPEATED}
         cut = status == "incomplete"
+        repeated |= {"flaw": self._flaw} if self._flaw else {}
         return repeated | {
             "id": self._id,
             "object": "response",
