@@ -146,8 +146,11 @@ def test_the_outcome_of_any_text_does_not_depend_on_the_cuts(d: Dialect, data: s
     whole = hear(d, [text])
     assert hear(d, cut(text, at)) == whole
     assert hear(d, list(text)) == whole
+    bare = text
     for marker in d.markers:
-        assert marker not in whole[0] or marker not in text, "a marker is shown"
+        bare = bare.replace(marker, "")
+    for marker in d.markers:  # halves that meet where another was taken out are text
+        assert marker not in whole[0] or marker in bare, "a marker is shown"
 
 
 @by_dialect
