@@ -3,6 +3,7 @@
 An endpoint that streams is described by its whole reply; the stream's events are told in words.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,7 +34,8 @@ Model = type[BaseModel]
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What one path takes and says. `replies` of none: an object that this document does not describe. `streams`: the media
-    type of its stream, if it has one. `kind` of a reply that is not JSON is its media type."""
+    type of its stream, if it has one. `kind` of a reply that is not JSON is its media type. `verb`, if it is not what the body
+    suggests: a body's is POST, else GET."""
 
     path: str
     summary: str
@@ -41,10 +43,11 @@ class Operation:
     replies: tuple[Model, ...] = ()
     streams: str | None = None
     kind: str = "application/json"
+    verb: Literal["", "get", "post", "delete"] = ""
 
     @property
-    def method(self) -> Literal["get", "post"]:
-        return "get" if self.body is None else "post"
+    def method(self) -> str:
+        return self.verb or ("get" if self.body is None else "post")
 
     @property
     def error(self) -> Model:
@@ -130,11 +133,13 @@ def _describe(op: Operation, refs: dict[Model, Any]) -> Json:
     error = {"description": "What is at fault", "content": {"application/json": {"schema": refs[op.error]}}}
     row: Json = {
         "summary": op.summary,
-        "operationId": op.path.strip("/").replace("/", "_").replace("{", "").replace("}", "").replace(".", "_"),
+        "operationId": f"{op.method}_{re.sub(r'[^A-Za-z0-9]+', '_', op.path).strip('_')}",
         "responses": {"200": {"description": "The answer", "content": content}, "default": error},
     }
-    if "{name}" in op.path:
-        row["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+    if names := re.findall(r"{(\w+)}", op.path):
+        row["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
     if op.body is not None:
         row["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[op.body]}}}
     return row
