@@ -175,3 +175,4 @@ def test_each_guess_has_the_mask_of_its_row(level: str) -> None:
     words[0, 1], words[1, 1], words[2, 0] = 1 << 8, 1 << 9, 1 << 3
     with native(level):
         assert choose(logits, [piece], {piece.sequence: words}) == [[Choice(40), Choice(41), Choice(3)]]
+        assert choose_by_torch(logits, [piece], {piece.sequence: words}) == [[Choice(40), Choice(41), Choice(3)]]

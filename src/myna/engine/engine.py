@@ -164,8 +164,6 @@ class Engine:
             update = Update(sequence.candidate, token, event.finish_reason, cached=sequence.cached)
             if sequence not in enough and self._tell(sequence, update):
                 enough.add(sequence)
-        for sequence, fault in faults(s for s in chosen if s.finish_reason is None).items():
-            self._break(sequence, fault)
 
     def _tell(self, sequence: Sequence, update: Update) -> bool:
         """Whether its listener has heard enough: then the sequence ends, and hears of no other token of this step."""
