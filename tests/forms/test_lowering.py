@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from schema_suite import WORDS, generates, ours
 
@@ -173,6 +173,7 @@ def test_a_child_that_takes_too_long_is_replaced(monkeypatch: pytest.MonkeyPatch
     "pattern", ["^a+$", "b", "a|^c$", r"^\w{2,3}$", r"\s", r"^[^a-c]*$", r'^"\\\n?$', "^(ab|cd)+?$", r"^\d{2}-x$", "."]
 )
 @given(st.text(max_size=6))
+@settings(max_examples=15)
 def test_a_pattern_over_json_text_says_what_the_pattern_says(pattern: str, text: str) -> None:
     """Judged by jsonschema-rs's reading of the pattern."""
     from jsonschema_rs import is_valid

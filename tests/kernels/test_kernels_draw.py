@@ -134,7 +134,7 @@ def test_no_rows_are_no_choices(level: str) -> None:
         assert choose(torch.empty(0, 40), []) == []
 
 
-@pytest.mark.parametrize("vocab", [1, 31, 33, 65, 1025, 5000])
+@pytest.mark.parametrize("vocab", [1, 33, 1025])
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.99])
 def test_what_a_mask_forbids_is_never_drawn_and_the_rest_as_torch_draws_it(
     level: str, vocab: int, share: float
