@@ -81,7 +81,7 @@ def test_a_reader_that_takes_nothing_stops_the_engine_and_misses_nothing_when_it
     engine = provider.loop.engine
 
     async def read() -> list[str]:
-        async with aclosing(provider.stream(HI, Sampling(n=n))) as deltas:
+        async with asyncio.timeout(60), aclosing(provider.stream(HI, Sampling(n=n))) as deltas:
             texts = [""] * n
             for _ in range(2):
                 await anext(deltas)
@@ -107,7 +107,7 @@ def test_a_held_reader_that_leaves_leaves_nothing() -> None:
     provider = replay([LONG])
 
     async def read() -> None:
-        async with aclosing(provider.stream(HI)) as deltas:
+        async with asyncio.timeout(60), aclosing(provider.stream(HI)) as deltas:
             await anext(deltas)
             await anext(deltas)
             while not provider.stats()["sequences_held"]:
