@@ -36,7 +36,7 @@ Compute = Callable[[list[Framed]], Sequence[Any]]
 # What models call their prompts for what is asked and for what is searched.
 QUERY, DOCUMENT = ("query", "search_query"), ("document", "passage", "search_document")
 
-# Tokens computed at once. Of 512 to 8192, measured with MiniLM on 2 cores: docs/log.md.
+# Tokens computed at once. 512 made MiniLM a tenth slower in float32, and no slower in int8 (docs/log.md).
 BUDGET = 2048
 MAX_QUEUED = 1 << 20  # tokens
 LONGEST_TOKEN = 256  # characters; as in local.py
@@ -49,7 +49,7 @@ class EmbedLoading:
     Attributes
     ----------
     precision
-        What weights become in memory: auto follows the disk; int8 is a third of the size, at a loss that docs/models.md states.
+        What weights become in memory: auto follows the disk; int8 is a quarter of float32's size, at a loss that docs/embeddings.md states.
     max_len
         Most tokens of a text. Unset is what the model's makers reckon with.
     pooling
@@ -165,14 +165,14 @@ class LocalEmbedder(_Encoding):
         """See Embedder.embed. Tokenizing runs off the event loop; computing has a thread of its own."""
         prompt, size = self._prompt(how.prompt), self._size(how.dimensions)
         framed = await asyncio.to_thread(self._read, texts, prompt, how.truncate, "input.{}")
-        return _unit(await self._batches.run(framed), size, framed)
+        return await asyncio.to_thread(_unit, await self._batches.run(framed), size, framed)
 
     async def score(self, query: str, documents: Sequence[str], *, truncate: bool = False) -> Scores:
         """See Scorer.score. Queries and documents get the model's prompts for them, where it has some."""
         ask, tell = (self._prompt(self._usual(kind)) for kind in (QUERY, DOCUMENT))
         framed = await asyncio.to_thread(self._read, [query], ask, False, "query")
         framed += await asyncio.to_thread(self._read, documents, tell, truncate, "documents.{}")
-        vectors = _unit(await self._batches.run(framed), self.width, framed)
+        vectors = await asyncio.to_thread(_unit, await self._batches.run(framed), self.width, framed)
         # Row by row: a product of matrices would round by how many documents there are.
         values = tuple(float(np.dot(vectors.rows[0], row)) for row in vectors.rows[1:])
         return Scores(values, vectors.tokens)
