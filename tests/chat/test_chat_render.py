@@ -240,6 +240,12 @@ def test_tools_are_never_dropped(chat: Chat, family: str) -> None:
             chat.render(c)
 
 
+def test_strict_is_said_to_the_server_and_not_to_the_model(qwen3: Chat) -> None:
+    strict = {**TOOL, "function": TOOL["function"] | {"strict": True}}
+    prompts = [qwen3.render(Conversation.ask("Hello", tools=(tool,))).ids for tool in (TOOL, strict)]
+    assert prompts[0] == prompts[1]
+
+
 def test_an_image_is_refused_by_its_place(chat: Chat) -> None:
     c = Conversation((Message("user", (Text("see"), Image("data:,"))),))
     with pytest.raises(RequestError) as e:

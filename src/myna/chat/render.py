@@ -22,7 +22,7 @@ from myna.chat.scan import NOTHING, decode
 from myna.chat.stream import Calls, TextDelta, TextStream, plain
 from myna.chat.template import ChatTemplate
 from myna.chat.tokenizer import Tokenizer, read_json, read_template
-from myna.chat.tools import PROBE, PROBE_IDS, PROBE_TOOL, schemas
+from myna.chat.tools import PROBE, PROBE_IDS, PROBE_TOOL, schemas, shown
 from myna.chat.traced import MARKUP, TEXT, Origin, Place, Traced, parts_of
 from myna.records import ChatError, Conversation, Delta, Document, Image, Json, Message, RequestError, ToolCall, fold
 
@@ -230,7 +230,7 @@ class Chat:
         messages = [_message(m, i, speaks_developer) for i, m in enumerate(conversation.messages)]
         variables = {name: Traced(value, MARKUP) for name, value in self._names.items()} | {
             "messages": messages,
-            "tools": list(conversation.tools) or None,
+            "tools": [shown(tool) for tool in conversation.tools] or None,
             "documents": None,
             "add_generation_prompt": open_turn,
         }

@@ -23,3 +23,11 @@ def schemas(tools: Iterable[Json]) -> dict[str, Json]:
     functions = [tool["function"] if isinstance(tool.get("function"), dict) else tool for tool in tools]
     found = {f["name"]: f.get("parameters") for f in functions if isinstance(f.get("name"), str)}
     return {name: schema if isinstance(schema, dict) else {} for name, schema in found.items()}
+
+
+def shown(tool: Json) -> Json:
+    """A tool as a template is given it: `strict` is said to the server, and no model was taught it."""
+    function = tool.get("function")
+    if not isinstance(function, dict) or "strict" not in function:
+        return tool
+    return tool | {"function": {key: value for key, value in function.items() if key != "strict"}}
