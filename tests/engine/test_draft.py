@@ -24,7 +24,7 @@ from myna.model import Causal, Decoder, Spec, load_model
 from myna.model.config import Config
 from myna.model.families import read_spec
 from myna.modeldir import ModelDir
-from myna.records import DEFAULTS, Sampling
+from myna.records import DEFAULTS, MynaError, Sampling
 
 GREEDY = Sampling(temperature=0.0, max_tokens=12)
 WARM = Sampling(temperature=1.0, top_k=40, top_p=0.95, max_tokens=12, seed=3)
@@ -439,3 +439,9 @@ def test_the_small_model_says_the_same_with_its_own_4_bits_drafting_for_its_8(
     engine.scheduler.speculator.drafters[1].costs = Scripted(lambda rows: 0.01)  # type: ignore[attr-defined]
     assert answers(engine, prompts, sampling) == answers(engine_for(served, kv_tokens=2000), prompts, sampling)
     assert tally(engine).right > 0.4 * tally(engine).drafted > 4
+
+
+@pytest.mark.parametrize("rows", [-1, 513, 10**7])
+def test_guessing_in_more_rows_than_make_sense_is_refused(rows: int) -> None:
+    with pytest.raises(MynaError, match="--draft-rows is"):
+        engine_for(SERVED, kv_tokens=256, draft_rows=rows)

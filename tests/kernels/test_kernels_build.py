@@ -64,6 +64,7 @@ def test_a_level_that_is_not_known_is_an_error(level: str) -> None:
 
 def test_a_level_this_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "features", lambda: {"avx2", "f16c"})
+    build._library.cache_clear()
     with pytest.raises(MynaError, match="MYNA_KERNELS=avx2 needs fma, which this processor lacks"):
         build._library("avx2")
     assert build.best() == "portable"

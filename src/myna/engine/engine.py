@@ -28,6 +28,7 @@ from myna.model import Decoder
 from myna.records import DEFAULTS, MynaError, RequestError, Sampling
 
 log = logging.getLogger(__name__)
+MOST_DRAFT_ROWS = 512  # as many as a step's usual budget; what a step of each number of rows costs is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +249,8 @@ def engine_for(
         raise MynaError(
             f"--max-running is {max_running}; a step of {budget} tokens can run from 1 to {budget} sequences."
         )
-    if not 0 <= draft_rows <= budget:
-        raise MynaError(f"--draft-rows is {draft_rows}; a step of {budget} tokens can guess in 0 to {budget} rows.")
+    if not 0 <= draft_rows <= MOST_DRAFT_ROWS:
+        raise MynaError(f"--draft-rows is {draft_rows}; it goes from 0 to {MOST_DRAFT_ROWS}.")
     blocks = Blocks(blocks_for(kv_tokens))
     drafters: list[Drafter] = [Lookup()] if draft_rows else []
     if draft_rows and draft is not None:
