@@ -10,7 +10,8 @@ import pytest
 from myna.chat.byte_chat import byte_chat, ids_of
 from myna.engine.request import Request
 from myna.provider import complete
-from myna.provider.local import HIGH, Local
+from myna.provider.answer import HIGH
+from myna.provider.local import Local
 from myna.provider.replay import replay
 from myna.records import Conversation, Document, Form, Sampling, Tokens
 

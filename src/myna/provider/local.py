@@ -4,15 +4,15 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from myna.chat import Chat, Rendered, TextDelta, TextStream, schemas
+from myna.chat import Chat, Rendered
 from myna.chat.stream import OPEN
 from myna.forms import Compiled, Compiler, Reasoning
+from myna.provider.answer import Answer, Inbox, Mail
 from myna.provider.finished import Finished
 from myna.provider.judge import Judge
 from myna.provider.tools import bound_calls, must_call, offered
@@ -26,26 +26,20 @@ from myna.records import (
     Passage,
     ProviderError,
     RequestError,
-    Sampled,
     Sampling,
     Scores,
-    ToolChoice,
-    Usage,
     Vectors,
 )
 
 if TYPE_CHECKING:
     from myna.engine.engine import Update
-    from myna.engine.loop import Loop, Ticket
+    from myna.engine.loop import Loop
     from myna.model import Estimate
     from myna.modeldir import ModelDir
     from myna.provider.local_embed import LocalEmbedder
 
 log = logging.getLogger(__name__)
 
-# Deltas that may wait for a slow reader. Beyond HIGH its request is held, so memory does not grow with what it asked for;
-# below LOW it goes on. A step brings one for each candidate, or a few where guesses were right.
-HIGH, LOW = 256, 64
 LONGEST_TOKEN = 256  # characters; the longest in the vocabularies we know are 81 (SmolLM2) and 128 (Qwen, blanks)
 
 
@@ -77,7 +71,7 @@ class Local:
         self._making = threading.Lock()
         self.queued_tokens = 0  # prompt tokens of requests that have no first token yet
         self._priority = 0
-        self._mail = _Mail()
+        self._mail = Mail()
         loop.after = self._mail.deliver
 
     @property
@@ -110,9 +104,9 @@ class Local:
         what = offered(what, sampling)
         rendered = await asyncio.to_thread(self.render, what)
         form = await asyncio.to_thread(self._compile, what, rendered, sampling)
-        answer = _Answer(self.chat, what, rendered, sampling)
+        answer = Answer(self.chat, what, rendered, sampling)
         finished = Finished(form)
-        inbox, events = _Inbox(), asyncio.get_running_loop()
+        inbox, events = Inbox(), asyncio.get_running_loop()
 
         def listen(update: "Update") -> bool:
             try:
@@ -195,109 +189,6 @@ class Local:
     def render(self, what: Conversation | Document) -> Rendered:
         """The exact prompt that `stream` would send."""
         return self.chat.render(what) if isinstance(what, Conversation) else self.chat.prompt(what)
-
-
-class _Inbox:
-    """What one reader has not taken yet. Used on its event loop only."""
-
-    ticket: "Ticket"
-
-    def __init__(self) -> None:
-        self._waiting: asyncio.Queue[Delta | ProviderError] = asyncio.Queue()
-        self._held = False
-
-    def put(self, news: Delta | ProviderError) -> None:
-        self._waiting.put_nowait(news)
-        if self._waiting.qsize() > HIGH and not self._held:
-            self._held = True
-            self.ticket.hold()
-
-    async def get(self) -> Delta:
-        news = await self._waiting.get()
-        if self._held and self._waiting.qsize() < LOW:
-            self._held = False
-            self.ticket.resume()
-        if isinstance(news, ProviderError):
-            raise news
-        return news
-
-
-class _Mail:
-    """News on the way from the engine's thread to event loops. A step's news go in one call: waking a loop takes a system
-    call and the interpreter's lock, for which 32 streams would contend 32 times a step."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[asyncio.AbstractEventLoop, list[tuple[_Inbox, Delta | ProviderError]]] = {}
-
-    def put(self, events: asyncio.AbstractEventLoop, inbox: _Inbox, news: Delta | ProviderError) -> None:
-        self._waiting.setdefault(events, []).append((inbox, news))
-
-    def deliver(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for events, letters in waiting.items():
-            with suppress(RuntimeError):  # closed: nobody will read them
-                events.call_soon_threadsafe(_hand_out, letters)
-
-
-def _hand_out(letters: list[tuple[_Inbox, Delta | ProviderError]]) -> None:
-    for inbox, news in letters:
-        inbox.put(news)
-
-
-class _Answer:
-    """Turns the engine's updates of one request into deltas. Lives on the engine's thread."""
-
-    def __init__(self, chat: Chat, what: Conversation | Document, rendered: Rendered, sampling: Sampling):
-        n = sampling.n or 1
-        talk = what if isinstance(what, Conversation) else Conversation(())
-        self.tokenizer = chat.tokenizer
-        self.choice = sampling.tool_choice or ToolChoice()
-        self.texts: list[TextStream] = [
-            chat.text_stream(
-                sampling.stop or (),
-                open_reasoning=rendered.open_reasoning,
-                continues=rendered.continues,
-                tools=schemas(talk.tools),
-                taken=[call.id for message in talk.messages for call in message.tool_calls],
-                parallel=self.choice.parallel,
-            )
-            for _ in range(n)
-        ]
-        self.stopped = [False] * n
-        self.running = n
-        self.prompt_tokens, self.completion_tokens, self.cached_tokens = len(rendered.ids), 0, 0
-
-    def read(self, update: "Update") -> Delta | ProviderError:
-        k, choice = update.candidate, update.choice
-        if choice is None:
-            return ProviderError(f"the engine ended this answer: {update.error}", status=500)
-        self.completion_tokens += 1
-        if k == 0:
-            self.cached_tokens = update.cached
-        token = Sampled(choice.id, self.tokenizer.piece(choice.id), choice.logprob, self._alternatives(choice.top))
-        text = self.texts[k].push(choice.id)
-        self.stopped[k] = text.stopped
-        finish = "stop" if text.stopped else update.finish_reason
-        if finish is not None:
-            rest = TextDelta() if text.stopped else self.texts[k].finish()
-            text = TextDelta(text.text + rest.text, text.reasoning + rest.reasoning, text.calls + rest.calls)
-            finish = self._reason(k, finish)
-            self.running -= 1
-        usage = None
-        if self.running == 0:
-            usage = Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
-        return Delta(
-            k, text.text, text.reasoning, text.calls, (token,), finish, self.texts[k].met if finish else None, usage
-        )
-
-    def _reason(self, candidate: int, finish: str) -> str:
-        """As OpenAI has it: an answer that ended by itself after its calls ends with tool_calls, but with stop where the
-        request named the tool."""
-        called = finish == "stop" and self.texts[candidate].called and not self.texts[candidate].cut
-        return "tool_calls" if called and self.choice.mode != "named" else finish
-
-    def _alternatives(self, top: tuple[tuple[int, float], ...]) -> tuple[Sampled, ...]:
-        return tuple(Sampled(id, self.tokenizer.piece(id), logprob) for id, logprob in top)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
