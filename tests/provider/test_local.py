@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import myna.provider.local as local_module
+import myna.provider.answer as answer_module
 from myna.provider import complete
 from myna.provider.local import Loading, Local, load
 from myna.records import (
@@ -70,8 +70,8 @@ def test_a_steps_news_wake_the_event_loop_once(local: Local, monkeypatch: pytest
         sizes.append(len(letters))
         hand_out(letters)
 
-    hand_out = local_module._hand_out
-    monkeypatch.setattr(local_module, "_hand_out", counted)
+    hand_out = answer_module._hand_out
+    monkeypatch.setattr(answer_module, "_hand_out", counted)
 
     async def together() -> list[list[Delta]]:
         return await asyncio.gather(*(collect(local.stream(PARIS, replace(GREEDY, n=3))) for _ in range(3)))
