@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from array import array
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,9 @@ def _regions(thing: object) -> Iterator[tuple[int, int, bool]]:
             yield storage.data_ptr(), storage.nbytes(), False
         case np.ndarray():
             yield thing.ctypes.data, thing.nbytes, False
+        case array():
+            address, count = thing.buffer_info()
+            yield address, count * thing.itemsize, False
         case Step() | Routes():
             for part in vars(thing).values():
                 for one in part if isinstance(part, list) else [part]:
@@ -75,3 +79,7 @@ def _regions(thing: object) -> Iterator[tuple[int, int, bool]]:
             yield ctypes.addressof(thing), ctypes.sizeof(thing), True
         case ctypes.c_int32():
             yield ctypes.addressof(thing), 4, False
+        case int():  # how much there is, of something sent beside it
+            pass
+        case _:
+            raise TypeError(f"how a {type(thing).__name__} is sent to the emulator is not known")
