@@ -17,14 +17,28 @@ ARROWS: dict[str, set[str]] = {
     "modeldir": {"records"},
     "chat": {"records", "modeldir"},
     "forms": {"records", "chat"},
+    "data": {"records", "modeldir", "chat"},
     "kernels": {"records", "modeldir"},
     "model": {"records", "modeldir", "kernels"},
     "engine": {"records", "modeldir", "chat", "model", "kernels"},
     "provider": {"records", "modeldir", "chat", "forms", "model", "engine"},
     "serve": {"records", "modeldir", "provider"},
-    "commands": {"records", "modeldir", "chat", "forms", "model", "kernels", "engine", "provider", "serve"},
+    "train": {"records", "modeldir", "chat", "data", "kernels", "model", "engine", "provider"},
+    "commands": {
+        *("records", "modeldir", "chat", "forms", "data", "model", "kernels", "engine", "provider", "serve", "train")
+    },
 }
-TORCH_FREE = ["records", "modeldir", "chat", "forms", "provider", "engine.request", "engine.blocks", "engine.schedule"]
+TORCH_FREE = [
+    "records",
+    "modeldir",
+    "chat",
+    "forms",
+    "data",
+    "provider",
+    "engine.request",
+    "engine.blocks",
+    "engine.schedule",
+]
 FILES = sorted(SRC.rglob("*.py"))
 
 
