@@ -24,7 +24,7 @@ from myna.serve import embed, files, messages, moderations, ollama, openapi, ops
 from myna.serve.account import ACCOUNT, Account
 from myna.serve.answer import JsonResponse
 from myna.serve.batches import Batches
-from myna.serve.complete import ClientGone, Completions
+from myna.serve.complete import Completions
 from myna.serve.desk import REQUEST_ID, Desk
 from myna.serve.guard import THIS_MACHINE, Guard
 from myna.serve.inside import Inside
@@ -35,6 +35,7 @@ from myna.serve.metrics import Metrics
 from myna.serve.models import Models
 from myna.serve.moderations import Check
 from myna.serve.page import page_routes
+from myna.serve.receive import ClientGone
 from myna.serve.served import Served
 from myna.serve.store import Store
 

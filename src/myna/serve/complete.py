@@ -1,11 +1,9 @@
 """POST /v1/chat/completions and /v1/completions: read, admit, answer; streamed or whole, and given up when the client is."""
 
-import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -14,17 +12,13 @@ from starlette.types import Receive, Scope, Send
 from myna.provider.wire.frames import EVENTS, Frames
 from myna.provider.wire.request import Ask
 from myna.provider.wire.response import Writer
-from myna.records import MynaError, RequestError
-from myna.serve.answer import JsonResponse
+from myna.records import MynaError
+from myna.serve.answer import JsonResponse, ignored_header
 from myna.serve.desk import REQUEST_ID, Desk
 from myna.serve.feed import Feed
+from myna.serve.receive import receive_body, unless_gone
 
 log = logging.getLogger("myna.serve")
-IGNORED_SHOWN = 1000  # characters of the X-Ignored-Params header
-
-
-class ClientGone(Exception):
-    """The client hung up. Nobody is left to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +33,14 @@ class Completions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.desk.admit():
-            body = await read_body(Headers(scope=scope), receive, self.desk.max_body)
+            body = await receive_body(Headers(scope=scope), receive, self.desk.max_body)
             await unless_gone(self._answer(body, scope, receive, send), receive)
 
     async def _answer(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         ask = self.read(body)
         provider = self.desk.provider(ask.model)
         writer = self.write(ask, provider.name)
-        headers = {"x-ignored-params": listed(ask.ignored)} if ask.ignored else {}
+        headers = ignored_header(ask.ignored)
         pause = self.desk.keepalive if ask.stream and self.frames.keepalive else math.inf
         async with Feed(provider, ask.prompts, ask.sampling, pause) as feed:
             if ask.stream:
@@ -86,45 +80,3 @@ async def _send_events(events: AsyncIterator[bytes], headers: dict[str, str], se
         # Waits while the client is slow to read; the feed, and with it the provider, waits too.
         await send({"type": "http.response.body", "body": event, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def unless_gone(answer: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Run `answer`, but give it up, in whatever phase it is, as soon as the client hangs up. Raises ClientGone."""
-    working, watching = asyncio.create_task(answer), asyncio.create_task(_hang_up(receive))
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        working.result()
-    finally:
-        working.cancel()
-        watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _hang_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """The body, refused as soon as it is known to be too large."""
-    announced = headers.get("content-length", "")
-    size = int(announced) if announced.isascii() and announced.isdigit() else 0
-    body = bytearray()
-    while size <= limit:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        size = max(size, len(body))
-        if not message.get("more_body", False) and size <= limit:
-            return bytes(body)
-    raise RequestError(f"The body is larger than {limit:,} bytes.", code="request_too_large")
-
-
-def listed(names: tuple[str, ...]) -> str:
-    """Header-safe: a client chose these names."""
-    safe = ("".join(c if "!" <= c <= "~" and c != "," else "?" for c in name) or "?" for name in names)
-    text = ",".join(safe)
-    return text if len(text) <= IGNORED_SHOWN else text[: IGNORED_SHOWN - 3] + "..."

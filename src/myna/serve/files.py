@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from starlette.datastructures import UploadFile
@@ -16,8 +16,8 @@ from myna.records import Json, RequestError
 from myna.serve.account import ACCOUNT
 from myna.serve.answer import JsonResponse
 from myna.serve.batches import Batches, new_batch
-from myna.serve.complete import ClientGone, read_body
 from myna.serve.desk import Desk
+from myna.serve.receive import pieces, receive_body
 from myna.serve.store import Batch, File, Store
 
 MAX_ORDER = 1 << 16  # bytes of an order for a batch
@@ -53,7 +53,7 @@ def _file_routes(desk: Desk, store: Store) -> list[Route]:
         path = await asyncio.to_thread(store.content, request.path_params["id"], _owner())
         size = str(path.stat().st_size)
         headers = {"content-length": size, "x-content-type-options": "nosniff", "content-disposition": "attachment"}
-        return StreamingResponse(_pieces(path), media_type="application/octet-stream", headers=headers)
+        return StreamingResponse(_content(path), media_type="application/octet-stream", headers=headers)
 
     return [
         Route("/v1/files", create, methods=["POST"]),
@@ -69,7 +69,7 @@ def _batch_routes(desk: Desk, batches: Batches) -> list[Route]:
 
     async def create(request: Request) -> Response:
         with desk.admit():
-            order = read_order(await read_body(request.headers, request.receive, MAX_ORDER))
+            order = read_order(await receive_body(request.headers, request.receive, MAX_ORDER))
             try:
                 await asyncio.to_thread(store.file, order["input_file_id"], _owner())
             except RequestError as e:
@@ -104,7 +104,8 @@ async def _upload(request: Request, store: Store, limit: int) -> File:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise RequestError("Send the file as multipart/form-data, with its purpose.", code="invalid_type")
     limit = min(limit, await asyncio.to_thread(store.room))
-    parser = MultiPartParser(request.headers, _bounded(request, limit + ENVELOPE), max_files=1, max_fields=8)
+    body = pieces(request.headers, request.receive, limit + ENVELOPE, _too_large(limit))
+    parser = MultiPartParser(request.headers, body, max_files=1, max_fields=8)
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError) as e:
@@ -134,25 +135,7 @@ def _keep(store: Store, upload: UploadFile, purpose: str, owner: str) -> File:
         raise
 
 
-async def _bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    announced = request.headers.get("content-length", "")
-    size = 0
-    if announced.isascii() and announced.isdigit() and int(announced) > limit:
-        raise _too_large(limit)
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        piece = message.get("body", b"")
-        if (size := size + len(piece)) > limit:
-            raise _too_large(limit)
-        yield piece
-        if not message.get("more_body", False):
-            yield b""
-            return
-
-
-async def _pieces(path: Path) -> AsyncIterator[bytes]:
+async def _content(path: Path) -> AsyncIterator[bytes]:
     with open(path, "rb") as file:
         while piece := await asyncio.to_thread(file.read, CHUNK):
             yield piece

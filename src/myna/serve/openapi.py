@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 import myna
 from myna.provider.wire import replies as say
+from myna.provider.wire.body import ModelOrder
 from myna.provider.wire.embed import EmbeddingsBody, OllamaEmbedBody, OllamaEmbeddingsBody, RerankBody, ScoreBody
 from myna.provider.wire.messages import CountBody, MessagesBody
 from myna.provider.wire.moderations import ModerationBody
@@ -87,8 +88,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("/api/tags", "The models (Ollama)", None, (say.OllamaModels,)),
     Operation("/api/ps", "The models in memory (Ollama)", None, (say.OllamaModels,)),
     Operation("/api/version", "The server's version", None, (say.OllamaVersion,)),
-    Operation("/v1/models/load", "Load a model", say.ModelOrder, (say.ModelReply,)),
-    Operation("/v1/models/unload", "Unload a model", say.ModelOrder, (say.ModelReply,)),
+    Operation("/v1/models/load", "Load a model", ModelOrder, (say.ModelReply,)),
+    Operation("/v1/models/unload", "Unload a model", ModelOrder, (say.ModelReply,)),
     Operation("/health", "Whether the process lives", None, (say.StateReply,)),
     Operation("/ready", "Whether it can answer: 503 if not", None, (say.StateReply,)),
     Operation("/metrics", "Counts and times, for Prometheus", kind="text/plain"),

@@ -3,15 +3,14 @@
 import asyncio
 import time
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from myna.records import Json, RequestError
-from myna.serve.answer import JsonResponse
-from myna.serve.complete import read_body
+from myna.provider.wire.body import ModelOrder, read_body
+from myna.serve.answer import JsonResponse, ignored_header
 from myna.serve.desk import Desk
+from myna.serve.receive import receive_body
 
 OPEN = frozenset({"/", "/docs", "/openapi.json", "/health", "/ready"})
 MAX_ORDER = 1 << 16  # bytes of a body that names a model
@@ -44,19 +43,16 @@ def routes(desk: Desk) -> list[Route]:
         return Response(body, headers={"content-type": kind})
 
     async def load(request: Request) -> Response:
-        order = await _read_order(request)
-        pinned = order.get("pinned")
-        if pinned is not None and not isinstance(pinned, bool):
-            raise RequestError("pinned: expected true or false.", param="pinned", code="invalid_type")
+        order, headers = await _read_order(request)
         with desk.admit():
-            slot = await desk.models.load(order["model"], pinned=pinned)
-        return JsonResponse(desk.describe(slot.name))
+            slot = await desk.models.load(order.model, pinned=order.pinned)
+        return JsonResponse(desk.describe(slot.name), headers=headers)
 
     async def unload(request: Request) -> Response:
-        order = await _read_order(request)
+        order, headers = await _read_order(request)
         with desk.admit():
-            slot = await desk.models.unload(order["model"])
-        return JsonResponse(desk.describe(slot.name))
+            slot = await desk.models.unload(order.model)
+        return JsonResponse(desk.describe(slot.name), headers=headers)
 
     return [
         Route("/health", health, methods=["GET"]),
@@ -67,11 +63,7 @@ def routes(desk: Desk) -> list[Route]:
     ]
 
 
-async def _read_order(request: Request) -> Json:
-    try:
-        order = orjson.loads(await read_body(request.headers, request.receive, MAX_ORDER))
-    except orjson.JSONDecodeError as e:
-        raise RequestError(f"The body is not JSON: {e}.", code="invalid_json") from None
-    if not isinstance(order, dict) or not isinstance(order.get("model"), str):
-        raise RequestError("The body must be an object that names a model.", param="model", code="invalid_type")
-    return order
+async def _read_order(request: Request) -> tuple[ModelOrder, dict[str, str]]:
+    """What is asked for, and the headers of its answer."""
+    _, order, ignored = read_body(await receive_body(request.headers, request.receive, MAX_ORDER), ModelOrder, {})
+    return order, ignored_header(ignored)

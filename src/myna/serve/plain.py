@@ -7,9 +7,9 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from myna.records import Json
-from myna.serve.answer import JsonResponse
-from myna.serve.complete import listed, read_body, unless_gone
+from myna.serve.answer import JsonResponse, ignored_header
 from myna.serve.desk import Desk
+from myna.serve.receive import receive_body, unless_gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,9 @@ class Plain:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.desk.admit():
-            body = await read_body(Headers(scope=scope), receive, self.desk.max_body)
+            body = await receive_body(Headers(scope=scope), receive, self.desk.max_body)
             await unless_gone(self._reply(body, scope, receive, send), receive)
 
     async def _reply(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         reply, ignored = await self.answer(body)
-        headers = {"x-ignored-params": listed(ignored)} if ignored else {}
-        await JsonResponse(reply, headers=headers)(scope, receive, send)
+        await JsonResponse(reply, headers=ignored_header(ignored))(scope, receive, send)

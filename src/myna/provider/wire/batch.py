@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from myna.provider.wire.body import read_object
 from myna.records import Json, RequestError
 
 PURPOSES = ("batch", "fine-tune", "evals", "user_data", "assistants", "vision")
@@ -48,12 +49,7 @@ def write_list(rows: Iterable[Json], has_more: bool) -> Json:
 
 def read_order(raw: bytes) -> Json:
     """An order for a batch: endpoint, input_file_id, completion_window, metadata. Raises RequestError with its param."""
-    try:
-        order = orjson.loads(raw)
-    except orjson.JSONDecodeError as e:
-        raise RequestError(f"The body is not JSON: {e}.", code="invalid_json") from None
-    if not isinstance(order, dict):
-        raise RequestError("The body must be a JSON object.", code="invalid_json")
+    order = read_object(raw)
     for name in ("endpoint", "input_file_id", "completion_window"):
         if name not in order:
             raise RequestError(f"{name} is missing.", param=name, code="missing_required_parameter")
@@ -71,12 +67,9 @@ def read_order(raw: bytes) -> Json:
 
 def read_line(raw: bytes, endpoint: str) -> tuple[str, bytes]:
     """(custom id, body) of a line of a batch's input. Raises RequestError."""
-    try:
-        row = orjson.loads(raw)
-    except orjson.JSONDecodeError as e:
-        raise RequestError(f"The line is not JSON: {e}.", code="invalid_json") from None
-    if not isinstance(row, dict) or not isinstance(row.get("custom_id"), str) or not row["custom_id"]:
-        raise RequestError("The line must be an object with a custom_id.", param="custom_id")
+    row = read_object(raw, "The line")
+    if not isinstance(row.get("custom_id"), str) or not row["custom_id"]:
+        raise RequestError("The line must have a custom_id.", param="custom_id")
     if row.get("method") != "POST" or row.get("url") != endpoint:
         raise RequestError(f"The line's method and url must be POST and {endpoint}.", param="url")
     body = row.get("body")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from myna.records import Json, RequestError, Sampling
 
@@ -20,18 +20,32 @@ def read_body(
     refused   fields that would change the answer and that we cannot honour, each with the values that ask for nothing
     Raises RequestError whose `param` is the dotted path of the field at fault.
     """
-    try:
-        json = orjson.loads(raw)
-    except orjson.JSONDecodeError as e:
-        raise RequestError(f"The body is not JSON: {e}.", code="invalid_json") from None
-    if not isinstance(json, dict):
-        raise RequestError("The body must be a JSON object.", code="invalid_json")
+    json = read_object(raw)
     body = check(json, model)
     extra = {name: value for name, value in (body.model_extra or {}).items() if value is not None}
     for name, value in extra.items():
         if name in refused and not any(value == harmless for harmless in refused[name]):
             raise unsupported(name, value)
     return json, body, tuple(name for name in extra if name not in refused)
+
+
+class ModelOrder(BaseModel):
+    """Which model to load or to unload; `pinned`: it stays, whatever else is asked for."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    model: str
+    pinned: bool | None = None
+
+
+def read_object(raw: bytes, what: str = "The body") -> Json:
+    """A JSON object. Raises RequestError, which calls it `what`."""
+    try:
+        json = orjson.loads(raw)
+    except orjson.JSONDecodeError as e:
+        raise RequestError(f"{what} is not JSON: {e}.", code="invalid_json") from None
+    if not isinstance(json, dict):
+        raise RequestError(f"{what} must be a JSON object.", code="invalid_json")
+    return json
 
 
 def check(value: object, model: type[Body], path: str = "") -> Body:

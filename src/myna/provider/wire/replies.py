@@ -152,13 +152,6 @@ class StateReply(BaseModel):
     status: str
 
 
-class ModelOrder(BaseModel):
-    """Which model to load or to unload; `pinned`: it stays, whatever else is asked for."""
-
-    model: str
-    pinned: bool | None = None
-
-
 class ModelsReply(Reply):
     object: Literal["list"]
     data: list[ModelReply]
