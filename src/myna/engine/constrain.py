@@ -120,7 +120,7 @@ class Constrainer:
 
     def start(self, plan: "Plan") -> Masks:
         """Begin with the masks of a step's candidates."""
-        return Masks({p.sequence: self._submit(p) for p in plan.slices if p.answers and p.sequence.form})
+        return Masks({p.sequence: self._submit(p) for p in plan.slices if p.sequence.form and p.answers})
 
     def _submit(self, piece: "Slice") -> "Future[Mask | None]":
         if self._threads is None:  # most engines never meet a form
