@@ -15,6 +15,7 @@ from myna.forms import Compiled, Compiler, Reasoning
 from myna.provider.answer import Answer, Inbox, Mail
 from myna.provider.finished import Finished
 from myna.provider.judge import Judge
+from myna.provider.room import LONGEST_TOKEN, check_memory
 from myna.provider.tools import bound_calls, must_call, offered
 from myna.records import (
     Conversation,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from myna.provider.local_embed import LocalEmbedder
 
 log = logging.getLogger(__name__)
-
-LONGEST_TOKEN = 256  # characters; the longest in the vocabularies we know are 81 (SmolLM2) and 128 (Qwen, blanks)
 
 
 class Local:
@@ -306,16 +305,9 @@ def _needs(directory: "ModelDir", draft: "ModelDir | None", how: Loading) -> "Es
 
 def _check_memory(directory: "ModelDir", draft: "ModelDir | None", how: Loading) -> int:
     """How many tokens of keys and values `kv_gb` holds; ModelDirError when all of it together does not fit here."""
-    from myna.model import available_memory
-
-    needs, free = _needs(directory, draft, how), available_memory()
-    if needs.total > free:
-        who = f"{directory.name} as {needs.precision}" + (f" with {draft.name} to draft for it" if draft else "")
-        raise ModelDirError(
-            f"{who} needs {needs.total / 1e9:.1f} GB ({needs.weights / 1e9:.1f} weights, "
-            f"{needs.kv / 1e9:.1f} keys and values, {(needs.activations + needs.runtime) / 1e9:.1f} to work with) and "
-            f"{free / 1e9:.1f} GB of memory is free. Try a smaller --kv-gb, --precision int4, or a smaller model."
-        )
+    needs = _needs(directory, draft, how)
+    who = f"{directory.name} as {needs.precision}" + (f" with {draft.name} to draft for it" if draft else "")
+    check_memory(needs, who, "a smaller --kv-gb, --precision int4, or a smaller model")
     return needs.kv // needs.kv_per_token
 
 

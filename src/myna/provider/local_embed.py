@@ -15,6 +15,7 @@ from myna.chat import Passages, Tokenizer
 from myna.chat.passages import Framed
 from myna.modeldir import ModelDir, Pooling, find, read_pooling
 from myna.provider.batches import Batches
+from myna.provider.room import LONGEST_TOKEN, check_memory
 from myna.records import (
     ChatError,
     Conversation,
@@ -30,7 +31,7 @@ from myna.records import (
 )
 
 if TYPE_CHECKING:
-    from myna.model import Decoder, Encoder
+    from myna.model import Decoder, Encoder, Estimate
 
 Compute = Callable[[list[Framed]], Sequence[Any]]
 # What models call their prompts for what is asked and for what is searched.
@@ -39,7 +40,6 @@ QUERY, DOCUMENT = ("query", "search_query"), ("document", "passage", "search_doc
 # Tokens computed at once. 512 made MiniLM a tenth slower in float32, and no slower in int8 (docs/log.md).
 BUDGET = 2048
 MAX_QUEUED = 1 << 20  # tokens
-LONGEST_TOKEN = 256  # characters; as in local.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +245,10 @@ def load_embedder(
 
     directory = ModelDir.open(find(model))
     spec, _ = describe(directory)
-    _check_memory(directory, how)
+    needs = _needs(directory, how)
+    check_memory(
+        needs, f"{directory.name} as {needs.precision}, to embed with,", "--precision int8, or a smaller model"
+    )
     name = name or directory.name
     if spec.encoder is None:
         return embedder_of(load_model(directory, how.precision, how.max_len), directory, name=name, pooling=how.pooling)
@@ -299,18 +302,10 @@ def embedder_of(
 
 def memory_needed(model: str, how: EmbedLoading = EmbedLoading()) -> int:
     """Bytes that `load_embedder` would take. Raises ModelDirError as it does, and reads no weight."""
+    return _needs(ModelDir.open(find(model)), how).total
+
+
+def _needs(directory: ModelDir, how: EmbedLoading) -> "Estimate":
     from myna.model import estimate
 
-    return estimate(ModelDir.open(find(model)), how.precision, max_len=how.max_len, step=BUDGET).total
-
-
-def _check_memory(directory: ModelDir, how: EmbedLoading) -> None:
-    """ModelDirError with the sum when it does not fit here."""
-    from myna.model import available_memory, estimate
-
-    needs, free = estimate(directory, how.precision, max_len=how.max_len, step=BUDGET), available_memory()
-    if needs.total > free:
-        raise ModelDirError(
-            f"{directory.name} as {needs.precision} needs {needs.total / 1e9:.1f} GB to embed with ({needs.weights / 1e9:.1f} "
-            f"weights) and {free / 1e9:.1f} GB of memory is free. Try --precision int8, or a smaller model."
-        )
+    return estimate(directory, how.precision, max_len=how.max_len, step=BUDGET)
