@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import myna
+from myna.provider.wire import answers
 from myna.provider.wire import replies as say
 from myna.provider.wire.body import ModelOrder
 from myna.provider.wire.embed import EmbeddingsBody, OllamaEmbedBody, OllamaEmbeddingsBody, RerankBody, ScoreBody
@@ -65,10 +66,10 @@ def _twice(path: str, summary: str, body: Model, *replies: Model) -> list[Operat
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("/v1/chat/completions", "Answer a conversation (OpenAI)", ChatBody, (say.ChatReply,), EVENTS),
-    Operation("/v1/completions", "Continue a text, or fill one in", CompletionBody, (say.CompletionReply,), EVENTS),
-    Operation("/v1/responses", "Answer input items (OpenAI)", ResponsesBody, (say.ResponseReply,), EVENTS),
-    Operation("/v1/messages", "Answer a conversation (Anthropic)", MessagesBody, (say.MessageReply,), EVENTS),
+    Operation("/v1/chat/completions", "Answer a conversation (OpenAI)", ChatBody, (answers.ChatReply,), EVENTS),
+    Operation("/v1/completions", "Continue a text, or fill one in", CompletionBody, (answers.CompletionReply,), EVENTS),
+    Operation("/v1/responses", "Answer input items (OpenAI)", ResponsesBody, (answers.ResponseReply,), EVENTS),
+    Operation("/v1/messages", "Answer a conversation (Anthropic)", MessagesBody, (answers.MessageReply,), EVENTS),
     Operation("/v1/messages/count_tokens", "Count a prompt (Anthropic)", CountBody, (say.CountReply,)),
     Operation("/v1/moderations", "Ask the server's check, if it has one", ModerationBody, (say.ModerationReply,)),
     Operation("/v1/models", "The models, and what they can do", None, (say.ModelsReply,)),
@@ -82,8 +83,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *_twice("/score", "How well texts answer a text", ScoreBody, say.ScoreReply),
     Operation("/api/embed", "Texts as vectors (Ollama)", OllamaEmbedBody, (say.OllamaEmbedReply,)),
     Operation("/api/embeddings", "A text as a vector (Ollama)", OllamaEmbeddingsBody, (say.OllamaEmbeddingsReply,)),
-    Operation("/api/chat", "Answer a conversation (Ollama)", OllamaChatBody, (say.OllamaChatReply,), LINES),
-    Operation("/api/generate", "Answer a prompt (Ollama)", OllamaGenerateBody, (say.OllamaGenerateReply,), LINES),
+    Operation("/api/chat", "Answer a conversation (Ollama)", OllamaChatBody, (answers.OllamaChatReply,), LINES),
+    Operation("/api/generate", "Answer a prompt (Ollama)", OllamaGenerateBody, (answers.OllamaGenerateReply,), LINES),
     Operation("/api/show", "One model (Ollama)", OllamaShowBody, (say.OllamaShown,)),
     Operation("/api/tags", "The models (Ollama)", None, (say.OllamaModels,)),
     Operation("/api/ps", "The models in memory (Ollama)", None, (say.OllamaModels,)),

@@ -10,7 +10,8 @@ that what one says the other understands is a law with a test: read(write(x)) ==
     tokens, moderations, embed     what is answered at once
     tools, form, calls             parts that several of them have
     frames, sse  what a stream of rows is cut into
-    replies      what we say, as types: the OpenAPI document, and what tests hold replies against
+    replies, answers    what we say, as types: the OpenAPI document, and what tests hold replies against
+    batch        files and batches
     error        our error tree as status, body and headers, in each API's shape
 
 Sources: https://platform.openai.com/docs/api-reference (2026), with the fields that vLLM and llama.cpp add: top_k, min_p,

@@ -29,6 +29,25 @@ def read_body(
     return json, body, tuple(name for name in extra if name not in refused)
 
 
+class SamplingBody(BaseModel):
+    """How to sample, under the names that most APIs share. None, which a client may also send, leaves it to the model."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    ignore_eos: bool | None = None
+
+    def sampling(self) -> Json:
+        """These fields as Sampling's own, which have the same names."""
+        return {name: getattr(self, name) for name in SamplingBody.model_fields}
+
+
 class ModelOrder(BaseModel):
     """Which model to load or to unload; `pinned`: it stays, whatever else is asked for."""
 

@@ -29,8 +29,8 @@ class Calls:
             raise RequestError(f"{path}: {id!r} was used by an earlier call.", param=path)
         self._names[id] = name
 
-    def answered(self, id: str, path: str) -> str:
+    def answered(self, id: str | None, path: str) -> str:
         """The name of the tool that was called."""
-        if id not in self._names:
+        if id is None or id not in self._names:
             raise RequestError(f"{path}: no earlier turn made the call {id!r}.", param=path)
         return self._names[id]

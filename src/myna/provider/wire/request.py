@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from myna.provider.wire.body import check_sampling, read_body, read_stop, shown, unsupported
+from myna.provider.wire.body import SamplingBody, check_sampling, read_body, read_stop, shown, unsupported
+from myna.provider.wire.calls import Calls
 from myna.provider.wire.form import FIELDS as FORM_FIELDS
 from myna.provider.wire.form import read_form, write_form
 from myna.provider.wire.tools import Tool, read_choice, write_choice
@@ -43,26 +44,16 @@ class StreamOptions(BaseModel):
     include_usage: bool | None = None
 
 
-class Shared(BaseModel):
-    """Fields of both endpoints. None, which a client may also send, leaves the choice to the model."""
+class Shared(SamplingBody):
+    """Fields of both endpoints."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
-    seed: int | None = None
     stop: Any = None
     max_tokens: int | None = None
     n: int | None = None
-    ignore_eos: bool | None = None
     # What the answer must look like; form.py reads them.
     response_format: Any = None
     structured_outputs: Any = None
@@ -204,16 +195,12 @@ def _read_message(row: Json, path: str) -> Message:
 
 def _check_calls(messages: tuple[Message, ...]) -> None:
     """A tool result names a call made before it; a call's id is used once."""
-    calls: set[str] = set()
+    calls = Calls()
     for i, message in enumerate(messages):
         for k, call in enumerate(message.tool_calls):
-            if call.id in calls:
-                path = f"messages.{i}.tool_calls.{k}.id"
-                raise RequestError(f"{path}: {call.id!r} was used by an earlier call.", param=path)
-            calls.add(call.id)
-        if message.role == "tool" and message.tool_call_id not in calls:
-            path = f"messages.{i}.tool_call_id"
-            raise RequestError(f"{path}: no earlier turn made the call {message.tool_call_id!r}.", param=path)
+            calls.made(call.id, call.name, f"messages.{i}.tool_calls.{k}.id")
+        if message.role == "tool":
+            calls.answered(message.tool_call_id, f"messages.{i}.tool_call_id")
 
 
 def _read_prompts(prompt: object, suffix: str | None) -> tuple[Document, ...]:
@@ -245,11 +232,10 @@ def _is_id(value: object) -> bool:
 
 
 def _read_sampling(body: Shared, *aliases: dict[str, str], **given: Any) -> Sampling:
-    """`given` wins over the body's own fields; `aliases` say what a field was called in the request."""
-    same = {name: getattr(body, name) for name in SAMPLING_FIELDS if name not in ("logit_bias", "stop", *given)}
+    """`given` is what the endpoints call by names of their own; `aliases` say what a field was called in the request."""
     form = read_form({name: getattr(body, name) for name in FORM_FIELDS})
-    sampling = Sampling(**same, **given, logit_bias=_read_bias(body.logit_bias), stop=read_stop(body.stop), form=form)
-    return check_sampling(sampling, *aliases)
+    more: Json = {"n": body.n, "logit_bias": _read_bias(body.logit_bias), "stop": read_stop(body.stop), "form": form}
+    return check_sampling(Sampling(**body.sampling(), **given, **more), *aliases)
 
 
 def _read_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...] | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from myna.provider.wire.body import check, check_sampling, read_body, read_stop, unsupported
+from myna.provider.wire.body import SamplingBody, check, check_sampling, read_body, read_stop, unsupported
 from myna.provider.wire.calls import Calls
 from myna.provider.wire.request import Ask
 from myna.records import (
@@ -81,24 +81,14 @@ class ResponsesReasoning(BaseModel):
     summary: str | None = None
 
 
-class ResponsesBody(BaseModel):
+class ResponsesBody(SamplingBody):
     """POST /v1/responses. Beyond OpenAI's fields: top_k, min_p, the penalties, seed, stop, ignore_eos."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
     input: str | list[dict[str, Any]]
     model: str | None = None
     instructions: str | None = None
     stream: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
     stop: str | list[str] | None = None
-    ignore_eos: bool | None = None
     max_output_tokens: int | None = None
     top_logprobs: int | None = None
     include: list[str] | None = None
@@ -108,19 +98,6 @@ class ResponsesBody(BaseModel):
     text: ResponsesText | None = None
     reasoning: ResponsesReasoning | None = None
     metadata: dict[str, str] | None = None
-
-
-SAMPLING = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-    "ignore_eos",
-)
 
 
 def read_responses(raw: bytes) -> Ask:
@@ -137,7 +114,7 @@ def read_responses(raw: bytes) -> Ask:
         raise unsupported("reasoning.summary", body.reasoning.summary, "reasoning comes whole, not summarized")
     choice, tools = _read_tools(body)
     sampling = Sampling(
-        **{name: getattr(body, name) for name in SAMPLING},
+        **body.sampling(),
         stop=read_stop(body.stop),
         max_tokens=body.max_output_tokens,
         logprobs=(body.top_logprobs or 0) if LOGPROBS in include else None,
