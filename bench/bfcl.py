@@ -122,28 +122,37 @@ def fits(reply: Reply, tools: tuple[Json, ...]) -> list[bool]:
     return found
 
 
+async def ask(
+    provider: Provider, row: Json, accepted: list[Json], bound: bool
+) -> tuple[tuple[Json, ...], Reply | None]:
+    """(the tools of a question, its answer). None: it was refused."""
+    tools = tools_of(row["function"], strict=bound)
+    talk = Conversation.from_json({"messages": row["question"][0], "tools": list(tools)})
+    choice = ToolChoice("required") if bound and accepted else None
+    try:
+        return tools, await complete(provider, talk, Sampling(temperature=0.0, max_tokens=256, tool_choice=choice))
+    except MynaError as e:
+        print(f"    {row['id']}: {str(e)[:160]}", flush=True)
+        return tools, None
+
+
 async def measure(provider: Provider, data: Path, category: str, limit: int, bound: bool) -> None:
-    right = count = calls = valid = refused = cut = 0
-    for row, accepted in rows(data, category, limit):
-        tools = tools_of(row["function"], strict=bound)
-        talk = Conversation.from_json({"messages": row["question"][0], "tools": list(tools)})
-        choice = ToolChoice("required") if bound and accepted else None
-        try:
-            sampling = Sampling(temperature=0.0, max_tokens=256, tool_choice=choice)
-            reply = await complete(provider, talk, sampling)
-        except MynaError as e:
-            refused += 1
-            print(f"    {row['id']}: {str(e)[:160]}", flush=True)
+    """One row of the table. All questions are asked at once: an answer does not depend on its company."""
+    asked = [*rows(data, category, limit)]
+    answers = await asyncio.gather(*(ask(provider, row, accepted, bound) for row, accepted in asked))
+    right = count = calls = valid = cut = 0
+    for (_, accepted), (tools, reply) in zip(asked, answers, strict=True):
+        if reply is None:
             continue
         count += 1
         right += is_right(reply, accepted)
-        fit = fits(reply, tools) if reply.candidates[0].finish_reason != "length" else []
-        cut += reply.candidates[0].finish_reason == "length"
-        calls, valid = calls + len(fit), valid + sum(fit)
+        is_cut = reply.candidates[0].finish_reason == "length"
+        fit = [] if is_cut else fits(reply, tools)
+        cut, calls, valid = cut + is_cut, calls + len(fit), valid + sum(fit)
     share = f"{valid}/{calls}" if calls else "-"
     how = "bound" if bound else "unbound"
     print(
-        f"| {category} | {how} | {count} | {100 * right / max(count, 1):.1f} % | {share} | {cut} | {refused} |",
+        f"| {category} | {how} | {count} | {100 * right / max(count, 1):.1f} % | {share} | {cut} | {len(asked) - count} |",
         flush=True,
     )
 
