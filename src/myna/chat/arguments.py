@@ -4,7 +4,8 @@ import ast
 import json
 
 from myna.chat.calls import quoted
-from myna.chat.scan import MAX_DEPTH, Scanner, Value, decode, depth
+from myna.chat.scan import Scanner
+from myna.chat.values import MAX_DEPTH, decode, depth
 from myna.records import Json
 
 LONGEST = 20_000  # characters of a Python value that we look into; what is longer stays text
@@ -52,19 +53,6 @@ def typed(text: str, schema: object) -> str:
 
 def _only_strings(values: object) -> bool:
     return isinstance(values, list) and bool(values) and all(isinstance(value, str) for value in values)
-
-
-class PythonValue(Value):
-    """Finds the end of a Python value: a comma or a closing bracket outside of brackets and strings."""
-
-    OPENERS, CLOSERS = "{[(", "}])"
-    FOREIGN = ""
-
-    def ends(self, char: str) -> bool:
-        return char in ",)]}"
-
-    def closes(self) -> bool:
-        return False
 
 
 def from_python(text: str) -> str:

@@ -8,7 +8,8 @@ at the start of a line, only an object that holds nothing else and names a known
 import json
 from collections.abc import Callable, Sequence
 
-from myna.chat.scan import Scanner, Steps, decode
+from myna.chat.scan import Scanner, Steps
+from myna.chat.values import decode
 
 Loose = Callable[[Scanner], Steps[bool]]
 NAMES = ("name", "tool_name", "function_name")

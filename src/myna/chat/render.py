@@ -9,57 +9,24 @@ sampling takes over: the server cannot know how a token would have merged with w
 """
 
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from myna.chat.dialects import FALLBACK, Dialect, choose, dialect
+from myna.chat.given import check, row_of
 from myna.chat.infill import find_infill
-from myna.chat.scan import NOTHING, decode
+from myna.chat.scan import NOTHING
 from myna.chat.stream import Calls, TextDelta, TextStream, plain
 from myna.chat.template import ChatTemplate
+from myna.chat.tokenized import Rendered, Segment, Tokenized, segments, weigh_others
 from myna.chat.tokenizer import Tokenizer, read_json, read_template
 from myna.chat.tools import PROBE, PROBE_IDS, PROBE_TOOL, schemas, shown
-from myna.chat.traced import MARKUP, TEXT, Origin, Place, Traced, parts_of
-from myna.records import ChatError, Conversation, Delta, Document, Image, Json, Message, RequestError, ToolCall, fold
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of one author: `kind` is "markup", a role, or "text" (data the template reworked, such as tools).
-
-    `text` is exact. `start` and `end` are token indices; a token that reaches over a border counts to its last character.
-    """
-
-    kind: str
-    text: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """ids and weights, one weight per id (1: train on it); segments cover the ids in order.
-
-    `open_reasoning`: the prompt ends inside <think>. `continues`: the answer continues the text (a document), so its first
-    blank is its own. `stop_ids` end the answer to this prompt, beside those that end every answer of the model.
-    """
-
-    ids: tuple[int, ...]
-    weights: tuple[int, ...]
-    segments: tuple[Segment, ...]
-    open_reasoning: bool = False
-    continues: bool = False
-    stop_ids: frozenset[int] = frozenset()
-
-
-class _Arguments(dict[str, Any]):
-    """A tool call's arguments; `tojson` of them keeps their origin."""
-
-    origin: Origin = TEXT
+from myna.chat.traced import MARKUP, Origin, Place, Traced, parts_of
+from myna.chat.values import decode
+from myna.records import ChatError, Conversation, Delta, Document, Json, Message, RequestError, ToolCall, fold
 
 
 @dataclass
@@ -134,13 +101,13 @@ class Chat:
         Weights are 1 on what the assistant wrote and on the token that ends its turn; `Message.weight` decides otherwise.
         Raises ChatError if the model has no template or it fails, RequestError if the conversation is at fault.
         """
-        _check(conversation)
+        check(conversation)
         text = self._text(conversation, open_turn)
         text, turns = self._turns(conversation, text, open_turn)
         tokens = self._tokenize(text, turns)
-        weights = _weigh_others(conversation, text, tokens)
+        weights = weigh_others(conversation, text, tokens)
         inside = open_turn and self._inside_reasoning(text)
-        return Rendered(tuple(tokens.ids), tuple(weights), _segments(text, tokens.ends), open_reasoning=inside)
+        return Rendered(tuple(tokens.ids), tuple(weights), segments(text, tokens.ends), open_reasoning=inside)
 
     def prompt(self, document: Document) -> Rendered:
         """A document to continue: its ids, after the bos token if the tokenizer wants one. All weights are 1.
@@ -227,7 +194,7 @@ class Chat:
         if conversation.tools and "tools" not in self.template.variables:
             raise ChatError(f"the chat template of {self._where} takes no tools, and the conversation has some")
         speaks_developer = "developer" in self.template.source
-        messages = [_message(m, i, speaks_developer) for i, m in enumerate(conversation.messages)]
+        messages = [row_of(m, i, speaks_developer) for i, m in enumerate(conversation.messages)]
         variables = {name: Traced(value, MARKUP) for name, value in self._names.items()} | {
             "messages": messages,
             "tools": [shown(tool) for tool in conversation.tools] or None,
@@ -336,8 +303,8 @@ class Chat:
                 return True
         return False
 
-    def _tokenize(self, text: Traced, turns: list[_Turn]) -> "_Tokens":
-        out = _Tokens(self.tokenizer, text)
+    def _tokenize(self, text: Traced, turns: list[_Turn]) -> "Tokenized":
+        out = Tokenized(self.tokenizer, text)
         at = 0
         for turn in turns:
             out.write(at, turn.start)
@@ -377,135 +344,6 @@ class Chat:
         return opener, frozenset(controls[:1])
 
 
-class _Tokens:
-    """The tokens of a rendered text, written range by range. `ends`: the offset in the text after a token's last
-    character."""
-
-    def __init__(self, tokenizer: Tokenizer, text: Traced):
-        self.ids: list[int] = []
-        self.ends: list[int] = []
-        self.weights: list[int] = []
-        self._tokenizer = tokenizer
-        self._text = str.__str__(text)
-        self._places = text.places
-        self._after_control = False
-
-    def put(self, ids: Sequence[int], end: int, weight: int) -> None:
-        self.ids += ids
-        self.ends += [end] * len(ids)
-        self.weights += [weight] * len(ids)
-
-    def write(self, start: int, stop: int, weight: int = 0) -> None:
-        """Tokenize the text from start to stop: control tokens where they are markup, all between them in one go."""
-        plain = start
-        first = bisect_right(self._places, start, key=lambda place: place[1])
-        for low, high, origin in self._places[first:]:
-            if low >= stop:
-                break
-            if origin != MARKUP:
-                continue
-            at = max(low, start)
-            for is_control, piece in self._tokenizer.split_markup(self._text[at : min(high, stop)]):
-                if is_control:
-                    self._write_plain(plain, at, weight)
-                    plain = at + len(piece)
-                    self.put([self._tokenizer.control_id(piece)], plain, weight)
-                    self._after_control = True
-                at += len(piece)
-        self._write_plain(plain, stop, weight)
-
-    def _write_plain(self, start: int, stop: int, weight: int) -> None:
-        if start >= stop:
-            return
-        run = self._text[start:stop]
-        ids, ends = self._tokenizer.encode_run(run, starts=not self.ids, after_control=self._after_control)
-        self.ids += ids
-        self.ends += [start + max(end, 1) for end in ends]
-        self.weights += [weight] * len(ids)
-        self._after_control = False
-
-
-def _check(conversation: Conversation) -> None:
-    if not conversation.messages:
-        raise RequestError("messages is empty; there is nothing to answer", param="messages")
-    for i, message in enumerate(conversation.messages):
-        for j, part in enumerate(message.content if isinstance(message.content, tuple) else ()):
-            if isinstance(part, Image):
-                where = f"messages.{i}.content.{j}"
-                raise RequestError(f"{where} is an image, and this model reads text alone", param=where)
-        for name in ("text", "reasoning_content", "name", "tool_call_id"):
-            _check_unicode(getattr(message, name), f"messages.{i}.{'content' if name == 'text' else name}")
-
-
-def _check_unicode(text: str | None, where: str) -> None:
-    try:
-        (text or "").encode()
-    except UnicodeEncodeError as e:
-        raise RequestError(f"{where} is not valid Unicode at character {e.start}", param=where) from None
-
-
-def _message(message: Message, i: int, speaks_developer: bool) -> dict[str, Any]:
-    """The message as templates expect it. The role is one of five words, so it may be part of markup ('<|' + role + '|>');
-    everything else is the message's own."""
-    origin = Origin(message.role, i)
-    role = "system" if message.role == "developer" and not speaks_developer else message.role
-    row: dict[str, Any] = {"role": Traced(role, MARKUP), "content": Traced(message.text, origin)}
-    for name in ("reasoning_content", "name", "tool_call_id"):
-        if (value := getattr(message, name)) is not None:
-            row[name] = Traced(value, origin)
-    if message.tool_calls:
-        row["tool_calls"] = [_tool_call(call, origin) for call in message.tool_calls]
-    return row
-
-
-def _tool_call(call: ToolCall, origin: Origin) -> dict[str, Any]:
-    """Templates take the arguments as an object; what is no JSON object stays the text the model wrote."""
-    try:
-        parsed = json.loads(call.arguments)
-    except ValueError:
-        parsed = None
-    arguments: Any = Traced(call.arguments, origin)
-    if isinstance(parsed, dict):
-        arguments = _Arguments({key: _owned(value, origin) for key, value in parsed.items()})
-        arguments.origin = origin
-    function = {"name": Traced(call.name, origin), "arguments": arguments}
-    return {"id": Traced(call.id, origin), "type": "function", "function": function}
-
-
-def _owned(value: Any, origin: Origin) -> Any:
-    return Traced(value, origin) if isinstance(value, str) else value
-
-
-def _reach(places: list[Place]) -> dict[int, tuple[int, int]]:
-    """Where each message's own words begin and end."""
-    reach: dict[int, tuple[int, int]] = {}
-    for start, end, origin in places:
-        if origin.message is not None:
-            reach[origin.message] = (reach.get(origin.message, (start,))[0], end)
-    return reach
-
-
-def _segments(text: Traced, ends: list[int]) -> tuple[Segment, ...]:
-    segments, first = [], 0
-    for start, end, origin in text.places:
-        last = bisect_right(ends, end, lo=first)
-        if end > start:
-            segments.append(Segment(origin.kind, str.__str__(text)[start:end], first, last))
-            first = last
-    return tuple(segments)
-
-
-def _weigh_others(conversation: Conversation, text: Traced, tokens: _Tokens) -> list[int]:
-    """The weights, with 1 also on the words of messages that are not the assistant's and ask for it."""
-    weights = tokens.weights
-    asked = {i for i, m in enumerate(conversation.messages) if m.weight == 1 and m.role != "assistant"}
-    for start, end, origin in text.places if asked else ():
-        if origin.message in asked:
-            for i in range(bisect_right(tokens.ends, start), bisect_right(tokens.ends, end)):
-                weights[i] = 1
-    return weights
-
-
 def _callable(message: Message, tools: Sequence[Json]) -> Iterator[Mapping[str, Json]]:
     """What an answer may have been able to call: the tools; and nothing, if it made no calls."""
     known = schemas(tools) | {call.name: {} for call in message.tool_calls}
@@ -527,3 +365,12 @@ def _says(message: Message, deltas: Sequence[TextDelta]) -> bool:
 
 def _meaning(call: ToolCall) -> tuple[str, object]:
     return call.name, decode(call.arguments) or call.arguments
+
+
+def _reach(places: list[Place]) -> dict[int, tuple[int, int]]:
+    """Where each message's own words begin and end."""
+    reach: dict[int, tuple[int, int]] = {}
+    for start, end, origin in places:
+        if origin.message is not None:
+            reach[origin.message] = (reach.get(origin.message, (start,))[0], end)
+    return reach

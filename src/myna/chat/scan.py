@@ -4,12 +4,12 @@ A parser here is plain code over a Scanner: a generator that yields where it nee
 characters alone and never by where a piece ended, so however the text is cut, its events, joined, are the same.
 """
 
-import json
 import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from myna.chat.values import Value, decode
 from myna.records import Json
 
 THINK = ("<think>", "</think>")
@@ -199,13 +199,13 @@ class Scanner:
             found += self.eat(size)
         return found
 
-    def value(self, reader: "Value | None" = None) -> Steps[tuple[str, bool]]:
+    def value(self, reader: Value | None = None) -> Steps[tuple[str, bool]]:
         """One value, JSON's by default, as it is written, and whether it is whole."""
         parts: list[str] = []
         whole = yield from self.stream_value(parts.append, reader)
         return "".join(parts), whole
 
-    def stream_value(self, take: Callable[[str], None], reader: "Value | None" = None) -> Steps[bool]:
+    def stream_value(self, take: Callable[[str], None], reader: Value | None = None) -> Steps[bool]:
         """Hand one value, JSON's by default, to `take`, character by character as written, sound or not. False if it breaks off: at the
         end, or where something stands outside of strings that is no JSON (the next marker)."""
         reader = reader or Value()
@@ -294,87 +294,11 @@ class Reader:
         return events
 
 
-class Value:
-    """Finds the end of a JSON value. A single quote, too, opens a string: no JSON, but models write it."""
-
-    OPENERS, CLOSERS = "{[", "}]"
-    FOREIGN = "<`"  # what cannot stand in the value outside of strings
-
-    def __init__(self) -> None:
-        self.over = self.broken = False
-        self.depth = 0
-        self.begun = False
-        self._quote = ""
-        self._escaped = False
-
-    @property
-    def is_scalar(self) -> bool:
-        """A number or a word: what ends with the text."""
-        return self.begun and not self.depth and not self._quote
-
-    def read(self, text: str) -> int:
-        """How many characters of `text` belong to the value."""
-        for i, char in enumerate(text):
-            if self._quote:
-                self._in_string(char)
-            elif char in self.FOREIGN or (not self.depth and self.ends(char)):
-                self.over, self.broken = True, bool(self.depth) or not self.begun
-                return i
-            elif char in "\"'":
-                self._quote = char
-            else:
-                self.depth += (char in self.OPENERS) - (char in self.CLOSERS)
-                self.over = char in self.CLOSERS and self.closes()
-            self.begun = True
-            if self.over:
-                return i + 1
-        return len(text)
-
-    def ends(self, char: str) -> bool:
-        """Whether the value is over before this character, outside of brackets."""
-        return char in "}],;)" or (self.begun and char.isspace())
-
-    def closes(self) -> bool:
-        """Whether the value is over after this quote or bracket."""
-        return not self.depth
-
-    def _in_string(self, char: str) -> None:
-        if self._escaped or char == "\\":
-            self._escaped = not self._escaped
-        elif char == self._quote:
-            self._quote = ""
-            self.over = self.closes()
-
-
-MAX_DEPTH = 200  # of a value that we look into; Python's own parsers recurse
 _WORD = re.compile(r"[\w.\-]+")
-_OPENERS = re.compile(r"[\[{(]")
-
-
-def decode(text: str) -> object:
-    """The value of JSON text; None if it is none, or nested too deeply."""
-    if len(text) > MAX_DEPTH and len(_OPENERS.findall(text)) > MAX_DEPTH and depth(text) > MAX_DEPTH:
-        return None
-    try:
-        value = json.loads(text)
-        if isinstance(value, str):
-            value.encode()
-        return value
-    except (ValueError, RecursionError):  # also where a string has half a surrogate pair, which is no text
-        return None
 
 
 def _size(found: re.Match[str] | None) -> int:
     return found.end() if found else 0
-
-
-def depth(text: str) -> int:
-    """How deeply brackets nest in a text, at most: those in strings count as well."""
-    deepest = now = 0
-    for char in text:
-        now += (char in "[{(") - (char in "]})")
-        deepest = max(deepest, now)
-    return deepest
 
 
 def first(text: str, words: tuple[str, ...], ended: bool) -> tuple[int, str]:

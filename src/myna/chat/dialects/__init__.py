@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from myna.chat.scan import NOTHING, THINK, Begun, Reader, Said, Scanner, Steps, Thought, Wrote, decode
+from myna.chat.scan import NOTHING, THINK, Begun, Reader, Said, Scanner, Steps, Thought, Wrote
 from myna.chat.stream import new_id, only_text
+from myna.chat.values import decode
 from myna.records import ChatError, Json, ToolCall
 
 FALLBACK = "generic"

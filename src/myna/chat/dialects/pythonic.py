@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from myna.chat.arguments import Members, PythonValue, from_python
+from myna.chat.arguments import Members, from_python
 from myna.chat.calls import until
 from myna.chat.dialects import Own, members_of
 from myna.chat.scan import Scanner, Steps
+from myna.chat.values import PythonValue
 from myna.records import ToolCall
 
 SIGNS = ("<|python_start|>",)
