@@ -15,7 +15,7 @@ from myna.model.blocks import decode
 from myna.model.config import Config
 from myna.model.families import read_spec
 from myna.model.linear import PackedLinear
-from myna.model.load import _parts
+from myna.model.load import parts_of
 from myna.model.names import Part
 from myna.model.repack import EXACT, pick_formats, regroup
 from myna.modeldir import ModelDir, Stored, Weights
@@ -81,7 +81,7 @@ GPT2 = {"model_type": "gpt2", "n_embd": 256, "n_layer": 2, "n_head": 4, "n_posit
 def test_a_quantized_file_is_held_number_for_number(config: dict, first: int) -> None:
     """Every tensor of another type than the one before it, so that some of those that lie in one weight differ."""
     kinds, stored = islice(cycle(EXACT), first, None), {}
-    parts = [*_parts(read_spec(Config(config)))]
+    parts = [*parts_of(read_spec(Config(config)))]
     for part in parts:
         if len(part.shape) == 1:
             raw, kind = np.zeros(4 * part.shape[0], np.uint8), "F32"

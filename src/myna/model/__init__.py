@@ -4,12 +4,14 @@ from myna.model.decoder import Decoder
 from myna.model.encoder import Encoder
 from myna.model.fit import Estimate, estimate
 from myna.model.load import REFERENCE, check_decoder, describe, hf_state, load_encoder, load_model
+from myna.model.lora import Adapter, Lora, read_adapter
 from myna.model.machine import available_memory
 from myna.model.memory import Apart, Cache, Causal, Memory, visible, weigh
 from myna.model.spec import AttentionRule, MoE, Norm, Rope, Spec
 
 __all__ = [
     "REFERENCE",
+    "Adapter",
     "Apart",
     "AttentionRule",
     "Cache",
@@ -17,6 +19,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "Estimate",
+    "Lora",
     "Memory",
     "MoE",
     "Norm",
@@ -29,6 +32,7 @@ __all__ = [
     "hf_state",
     "load_encoder",
     "load_model",
+    "read_adapter",
     "visible",
     "weigh",
 ]

@@ -130,7 +130,7 @@ def _fill_all(model: Decoder | Encoder, stored: Mapping[str, Stored]) -> None:
     """Memory for every tensor that has none, which is touched when it is filled; then the weights, from disk."""
     # What Decoder computes itself (rotary tables) is real already.
     model._apply(lambda t: _memory(t) if t.is_meta else t)
-    _in_parallel(job for part in _parts(model.spec) for job in _jobs(model, part, stored[part.name]))
+    _in_parallel(job for part in parts_of(model.spec) for job in _jobs(model, part, stored[part.name]))
 
 
 def _memory(like: Tensor) -> Tensor:
@@ -147,11 +147,11 @@ def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:
     rename = getattr(family(spec.family), "rename", lambda name: name)
     stored = {new: tensor for name, tensor in directory.weights.items() if (new := rename(name)) is not None}
     if spec.encoder:
-        places, heads = {part.name for part in _parts(spec)}, family(spec.family).HEADS
+        places, heads = {part.name for part in parts_of(spec)}, family(spec.family).HEADS
         stored = {name: tensor for name, tensor in stored.items() if name in places or not name.startswith(heads)}
     elif spec.tied and HEAD in stored:
         spec, stored = _with_own_head(spec, stored)
-    check_names(_parts(spec), {name: tensor.shape for name, tensor in stored.items()}, str(directory.path))
+    check_names(parts_of(spec), {name: tensor.shape for name, tensor in stored.items()}, str(directory.path))
     return spec, stored
 
 
@@ -185,7 +185,7 @@ def pick_kv(stored: dict[str, Stored], kv: str, precision: str) -> str:
 def formats_of(spec: Spec, stored: dict[str, Stored], precision: str) -> dict[str, Pieces]:
     """Path -> the formats of each matrix that this precision packs; empty where nothing is packed."""
     packs = precision in ("int8", *NATIVE) and library() is not None
-    return pick_formats(_parts(spec), stored, precision) if packs else {}
+    return pick_formats(parts_of(spec), stored, precision) if packs else {}
 
 
 def pick_length(spec: Spec, max_len: int | None) -> int:
@@ -206,7 +206,7 @@ def hf_state(decoder: Decoder) -> dict[str, Tensor]:
         raise ModelDirError(
             f"an {decoder.precision} decoder cannot be published; load the model as float32 or bfloat16."
         )
-    return {part.name: _cut(state[part.path], part) for part in _parts(decoder.spec)}
+    return {part.name: _cut(state[part.path], part) for part in parts_of(decoder.spec)}
 
 
 def _cut(tensor: Tensor, part: Part) -> Tensor:
@@ -215,14 +215,15 @@ def _cut(tensor: Tensor, part: Part) -> Tensor:
     return cut.T.contiguous() if part.turned else cut
 
 
-def _parts(spec: Spec) -> Iterator[Part]:
+def parts_of(spec: Spec) -> Iterator[Part]:
+    """Every tensor of a model of this spec: its name on disk, and its place in memory."""
     module = family(spec.family)
     return parts(spec, module.NAMES, getattr(module, "TURNED", frozenset()))
 
 
 def _with_own_head(spec: Spec, stored: dict[str, Stored]) -> tuple[Spec, dict[str, Stored]]:
     """A tied model's file may repeat the embedding as the head; where they differ the head counts (as in transformers)."""
-    embed = next(stored[part.name] for part in _parts(spec) if part.path == "embed.weight")
+    embed = next(stored[part.name] for part in parts_of(spec) if part.path == "embed.weight")
     if same_bytes(embed, stored[HEAD]):
         return spec, {name: tensor for name, tensor in stored.items() if name != HEAD}
     return spec.untied(), stored

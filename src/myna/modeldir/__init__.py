@@ -1,5 +1,6 @@
 """What persists: model directories. Read, check, publish, pull. No torch."""
 
+from myna.modeldir.adapter import AdapterDir, LowRank, publish_adapter
 from myna.modeldir.cache import Listed, cache_dir, find, list_models
 from myna.modeldir.catalogue import CATALOGUE, DEFAULT
 from myna.modeldir.directory import ModelDir
@@ -13,8 +14,10 @@ from myna.modeldir.stored import Stored, Weights
 __all__ = [
     "CATALOGUE",
     "DEFAULT",
+    "AdapterDir",
     "Facts",
     "Listed",
+    "LowRank",
     "ModelDir",
     "Packed",
     "Pooling",
@@ -26,6 +29,7 @@ __all__ = [
     "list_models",
     "packed_bytes",
     "publish",
+    "publish_adapter",
     "pull",
     "read_pooling",
     "verify",
