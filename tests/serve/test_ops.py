@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from myna.records import MynaError, ProviderError, RequestError
 from myna.serve import App, Guard, Keys, Loadable, key_of, open_desk, serve
 from myna.serve.keys import new_key
 from myna.serve.logs import JsonLines
+from myna.serve.run import _bind
 
 Start = Callable[..., Live]
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "the secret word is Xyzzy"}]}
@@ -131,6 +133,13 @@ def test_the_port_answers_before_the_model_is_loaded() -> None:
     assert int(early.headers["retry-after"]) >= 1
     assert (ready.status_code, ready.json()["status"]) == (503, "loading")
     assert (health.status_code, health.json()["models"]) == (200, {"m": {"state": "loading"}})
+
+
+def test_no_part_of_a_reply_waits_until_the_one_before_it_was_acknowledged() -> None:
+    with _bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_server_whose_model_cannot_be_loaded_says_so_and_ends() -> None:

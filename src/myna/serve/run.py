@@ -83,7 +83,11 @@ class Server(uvicorn.Server):
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+        # What it accepts inherits this. asyncio would set it, but not where the socket does not name its protocol, as here; a
+        # reply's body then waits for its head to be acknowledged, 40 ms on a connection that is kept (Nagle, delayed ACK).
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OverflowError:
         raise MynaError(f"There is no port {port}; ports go from 1 to 65535, and 0 takes a free one.") from None
     except OSError as e:
