@@ -3,10 +3,18 @@
 from myna.model.decoder import Decoder
 from myna.model.encoder import Encoder
 from myna.model.fit import Estimate, estimate
-from myna.model.load import REFERENCE, check_decoder, describe, hf_state, load_encoder, load_model
+from myna.model.load import (
+    REFERENCE,
+    check_decoder,
+    describe,
+    hf_state,
+    load_encoder,
+    load_model,
+    write_model,
+)
 from myna.model.lora import Adapter, Lora, read_adapter
 from myna.model.machine import available_memory
-from myna.model.memory import Apart, Cache, Causal, Memory, visible, weigh
+from myna.model.memory import Apart, Cache, Causal, Documents, Memory, visible, weigh
 from myna.model.spec import AttentionRule, MoE, Norm, Rope, Spec
 
 __all__ = [
@@ -17,6 +25,7 @@ __all__ = [
     "Cache",
     "Causal",
     "Decoder",
+    "Documents",
     "Encoder",
     "Estimate",
     "Lora",
@@ -35,4 +44,5 @@ __all__ = [
     "read_adapter",
     "visible",
     "weigh",
+    "write_model",
 ]

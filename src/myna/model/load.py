@@ -29,7 +29,7 @@ from myna.model.repack import EXACT, ROUNDED, Pieces, pick_formats, regroup
 from myna.model.rope import longest
 from myna.model.spec import Spec
 from myna.modeldir import ModelDir, Packed, Stored
-from myna.modeldir.safetensors import KINDS
+from myna.modeldir.safetensors import KINDS, write_safetensors
 from myna.records import ModelDirError
 
 MAKE: dict[str, MakeLinear] = {
@@ -207,6 +207,15 @@ def hf_state(decoder: Decoder) -> dict[str, Tensor]:
             f"an {decoder.precision} decoder cannot be published; load the model as float32 or bfloat16."
         )
     return {part.name: _cut(state[part.path], part) for part in parts_of(decoder.spec)}
+
+
+def write_model(decoder: Decoder, folder: Path, precision: str = "float32") -> None:
+    """The decoder's weights as folder/model.safetensors, float32 or bfloat16, under Hugging Face's names."""
+    kind = getattr(torch, precision)
+    state = {name: tensor.detach().to("cpu", kind).contiguous() for name, tensor in hf_state(decoder).items()}
+    arrays = {n: (t.view(torch.uint16) if kind == torch.bfloat16 else t).numpy() for n, t in state.items()}
+    with (folder / "model.safetensors").open("wb") as file:
+        write_safetensors(file, arrays, {"format": "pt"})
 
 
 def _cut(tensor: Tensor, part: Part) -> Tensor:

@@ -1,4 +1,4 @@
-"""What attention reads besides the tokens of this step: nothing (Causal, Apart) or a contiguous cache (Cache). The engine
+"""What attention reads besides the tokens of this step: nothing (Causal, Apart, Documents) or a contiguous cache (Cache). The engine
 brings pages. A memory has one method:
 
     attend(layer, q[..., H, D], k[..., K, D], v[..., K, D], positions[...], rule) -> [..., H, D]
@@ -53,6 +53,27 @@ class Apart:
             seen = Causal().attend(layer, q, k, v, positions, rule) if self.causal else _attend_all(q, k, v, rule)
             outs.append(seen.flatten(0, 1))
         return torch.cat(outs)
+
+
+class Documents:
+    """No memory: rows in which sequences lie one after the other, each of which sees itself alone, and a token those before
+    it. `docs` [B, T] numbers the sequence of each place; padding is one of its own. q, k, v [B, T, heads, D]; differentiable.
+    """
+
+    def __init__(self, docs: Tensor):
+        self.docs = docs
+        self.alone = bool((docs == docs[:, :1]).all())
+        self._masks: dict[int | None, Tensor] = {}
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, positions: Tensor, rule: AttentionRule) -> Tensor:
+        if self.alone:
+            return Causal().attend(layer, q, k, v, positions, rule)
+        if rule.window not in self._masks:
+            steps = torch.arange(q.shape[-3], device=q.device)
+            same = self.docs[:, :, None] == self.docs[:, None, :]
+            self._masks[rule.window] = (same & visible(steps, steps, rule.window))[:, None]
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return weigh(q, k, v, self._masks[rule.window], rule).transpose(1, 2)
 
 
 def _attend_all(q: Tensor, k: Tensor, v: Tensor, rule: AttentionRule) -> Tensor:

@@ -23,7 +23,7 @@ ITEM_BYTES = {
     "U32": 4, "I32": 4, "F32": 4,
     "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
-KINDS = {"uint8": "U8", "float32": "F32"}  # what is written: numpy's name -> the format's
+KINDS = {"uint8": "U8", "float32": "F32", "uint16": "BF16"}  # what is written: numpy's name -> the format's
 ALIGNED = 64  # bytes of a cache line, and of the widest load
 LARGE_PAGE = 2 << 20
 MAX_HEADER = 100_000_000  # the reference implementation's bound
@@ -55,7 +55,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def write_safetensors(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write contiguous arrays (see KINDS) in this order. The first begins at a multiple of ALIGNED bytes."""
+    """Write contiguous arrays (see KINDS; numpy has no bfloat16, so its bits come as uint16) in this order. The first begins
+    at a multiple of ALIGNED bytes."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     at = 0
     for name, tensor in tensors.items():

@@ -1,0 +1,221 @@
+"""The one training loop. A step:
+
+    rows of the step -> micro-batches -> summed loss, summed gradients -> divide once by the step's units -> clip -> update
+
+Sums until the end: how a step is cut into micro-batches, over how many ranks, and how many targets each has changes nothing
+but rounding. Whatever is drawn, is drawn from (seed, step), so a run that was killed and resumed is the run that was not.
+"""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from myna.data import Row, collate
+from myna.records import DataError, MynaError
+from myna.train import checkpoint
+from myna.train.checkpoint import EMA, State
+from myna.train.config import Config
+from myna.train.method import Method, Outcome, Tensors
+from myna.train.optim import lr_at, make_optimizers, set_lr
+from myna.train.parallel import World
+from myna.train.progress import Progress, interruptible
+from myna.train.rundir import RunDir
+from myna.train.trainee import Trainee
+
+MOST_SKIPPED = 5  # steps in a row whose gradient is not finite, after which there is nothing left to save
+
+
+@dataclass
+class Means:
+    """Sums on their way to means: (sum, over how many)."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, outcome: Outcome) -> None:
+        for name, (total, count) in {"loss": (outcome.loss.detach(), outcome.units), **outcome.stats}.items():
+            total = torch.as_tensor(total, dtype=torch.float64).detach().cpu()
+            self.sums[name] = self.sums.get(name, torch.zeros((), dtype=torch.float64)) + total
+            self.counts[name] += count
+
+    def over(self, world: World) -> dict[str, float]:
+        names = sorted(self.sums)
+        totals = world.sum([float(self.sums[n]) for n in names] + [float(self.counts[n]) for n in names])
+        return {n: t / c for n, t, c in zip(names, totals, totals[len(names) :], strict=False) if c}
+
+
+class Loop:
+    """Trains `trainee` by `method` as `config` says; `run` is where it is written down."""
+
+    def __init__(self, trainee: Trainee, method: Method, config: Config, run: RunDir, world: World):
+        self.trainee, self.method, self.config, self.run, self.world = trainee, method, config, run, world
+        self.model = trainee.module
+        self.optimizers = make_optimizers(self.model, config.optim)
+        self.trained = list(trainee.trained().values())
+        self.state = State()
+        self.average = {n: p.detach().clone() for n, p in trainee.trained().items()} if config.optim.ema else {}
+        self.bad = 0
+
+    def train(self) -> bool:
+        """Every step that is left. False if Ctrl-C or patience ended it before the last; all is saved then too."""
+        run, steps, world = self.config.run, self.method.steps, self.world
+        with interruptible() as asked, Progress(steps, self.state, quiet=not world.is_main) as shown:
+            while self.state.step < steps:
+                line = self._step()
+                self._note(line)
+                shown.step(line, self.state)
+                last = self.state.step == steps
+                better = (last or self._due(run.evaluate)) and self._evaluate(shown)
+                stop = world.any(asked()) or bool(run.patience and self.state.stale >= run.patience)
+                if last or stop or better or self._due(run.save):
+                    self._save(better)
+                if stop and not last:
+                    return False
+        return True
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.state.step % every == 0
+
+    def _step(self) -> dict[str, Any]:
+        """One step, and what is to be said of it."""
+        started, number = time.perf_counter(), self.state.step
+        torch.manual_seed(self.config.run.seed * 1_000_003 + number)
+        rows = self.method.rows(number)
+        means = Means()
+        tokens = supervised = units = 0.0
+        for group in self._groups(rows):
+            batch = collate(group, self.method.context)
+            tokens, supervised = tokens + int((batch.docs >= 0).sum()), supervised + batch.supervised
+            with self._computing():
+                outcome = self.method.loss(Tensors.of(batch, self.trainee.device))
+            if outcome.loss.requires_grad:
+                outcome.loss.backward()
+            means.add(outcome)
+            units += outcome.units
+        tokens, supervised, units = self.world.sum([tokens, supervised, units])
+        line = self._update(number, units) | means.over(self.world)
+        self.state.step += 1
+        self.state.tokens += int(tokens)
+        self.state.supervised += int(supervised)
+        seconds = time.perf_counter() - started
+        self.state.seconds += seconds
+        return {"step": number, **line, "tokens": int(tokens), "supervised": int(supervised), "seconds": seconds}
+
+    def _groups(self, rows: list[Row]) -> Iterator[list[Row]]:
+        """The micro-batches, of each this rank's share."""
+        size = self.config.run.micro or len(rows)
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size][self.world.rank :: self.world.size]
+
+    def _update(self, number: int, units: float) -> dict[str, float]:
+        """Divide, clip, change. A step whose gradient is not finite changes nothing, and is said and counted."""
+        lr = lr_at(self.config.optim, number, self.method.steps)
+        grads = [p.grad for p in self.trained if p.grad is not None]
+        torch._foreach_div_(grads, max(units, 1e-12))
+        norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+        if math.isfinite(norm) and units:
+            self.bad = 0
+            clip = self.config.optim.clip
+            if clip and norm > clip:
+                torch._foreach_mul_(grads, clip / norm)
+            set_lr(self.optimizers, lr)
+            for optimizer in self.optimizers:
+                optimizer.step()
+            self._follow()
+        else:
+            self._skip(number, norm)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        return {"lr": lr, "grad_norm": norm}
+
+    def _skip(self, number: int, norm: float) -> None:
+        self.bad += 1
+        self.state.skipped += 1
+        self._note({"step": number, "event": f"skipped: the gradient's norm is {norm}"})
+        if self.bad >= MOST_SKIPPED:
+            raise MynaError(
+                f"{self.bad} steps in a row, the last step {number}, gave no finite gradient. Lower --optim.lr or look at "
+                f"the rows of these steps; {self.run.path} holds what was saved before."
+            )
+
+    def _follow(self) -> None:
+        """The running mean of the weights."""
+        for name, mean in self.average.items():
+            mean.lerp_(self.model.get_parameter(name).detach(), 1 - self.config.optim.ema)
+
+    @torch.no_grad()
+    def _evaluate(self, shown: Progress) -> bool:
+        """Means over the evaluation rows; true if their loss is the lowest so far. Weights and training are not touched."""
+        rows = self.method.eval_rows()
+        if not rows:
+            return False
+        means = Means()
+        self.model.eval()
+        with self.averaged():
+            for group in self._groups(rows):
+                with self._computing():
+                    means.add(self.method.loss(Tensors.of(collate(group, self.method.context), self.trainee.device)))
+            found = means.over(self.world)
+            found |= self.method.report(found)
+            self._write_samples()
+        self.model.train()
+        better = self.state.best is None or found["loss"] < self.state.best
+        self.state.best, self.state.stale = (found["loss"], 0) if better else (self.state.best, self.state.stale + 1)
+        self._note({"step": self.state.step, "eval": found})
+        shown.evaluated(found)
+        return better
+
+    def _write_samples(self) -> None:
+        if self.world.is_main and (texts := self.method.samples(self.state.step)):
+            self.run.write(f"samples/step-{self.state.step}.md", "\n\n".join(texts) + "\n")
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The running mean in the weights' place, if there is one."""
+        kept = {name: self.model.get_parameter(name).detach().clone() for name in self.average}
+        self._set(self.average)
+        try:
+            yield
+        finally:
+            self._set(kept)
+
+    def _save(self, is_best: bool) -> None:
+        self.state.log_bytes = self.run.log.size
+        weights, moments = self.world.full_state(self.model, self.optimizers)
+        weights |= {EMA + name: mean for name, mean in self.average.items()}
+        if self.world.is_main:
+            place = checkpoint.save(self.run.path, self.state, weights, moments, self.config.run.keep)
+            if is_best:
+                checkpoint.mark_best(self.run.path, place)
+
+    def resume(self, state: State, place: Path) -> None:
+        """Go on from a checkpoint. What was logged after it will be done, and logged, again."""
+        weights = checkpoint.read_weights(place)
+        if missing := self.trainee.trained().keys() - weights.keys():
+            raise DataError(f"{place} has no {min(missing)}, which this run trains")
+        self.average = {name: weights.pop(EMA + name) for name in self.average}
+        self.world.set_full_state(self.model, self.optimizers, weights, checkpoint.read_moments(place))
+        self.state = state
+        if self.world.is_main:
+            self.run.log.cut(state.log_bytes)
+
+    @torch.no_grad()
+    def _set(self, weights: dict[str, Tensor]) -> None:
+        for name, value in weights.items():
+            self.model.get_parameter(name).copy_(value)
+
+    def _computing(self) -> torch.autocast:
+        bfloat16 = self.config.model.precision == "bfloat16"
+        return torch.autocast(self.trainee.device.type, torch.bfloat16, enabled=bfloat16)
+
+    def _note(self, line: dict[str, Any]) -> None:
+        if self.world.is_main:
+            self.run.log.append(line)

@@ -1,0 +1,117 @@
+"""A run on disk: everything needed to explain, resume and compare it.
+
+config.yaml     every key as it was resolved      command.txt   how it was started
+env.json        versions, git, machine            data.json     files with their hashes, and the audit
+log.jsonl       an object a step, see Log         samples/      what the model answered, step-N.md
+checkpoints/    see checkpoint.py                 report.html   curves; opens offline
+model/          the finished model
+"""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from myna import __version__
+from myna.records import DataError
+
+Json = dict[str, Any]
+
+
+class RunDir:
+    """The folder of one run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.log = Log(path / "log.jsonl")
+
+    @classmethod
+    def create(cls, path: str | Path, config: str, data: Json) -> "RunDir":
+        """A new run: its folder, and what is known before the first step. Raises DataError if there is one already."""
+        path = Path(path)
+        if (path / "config.yaml").exists():
+            raise DataError(
+                f"{path} holds a run. Go on with it: myna train --resume {path}; or give another --run.out, or remove it."
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path)
+            run.write("command.txt", shlex.join(["myna", *sys.argv[1:]]) + "\n")
+            run.write("env.json", json.dumps(environment(), indent=1) + "\n")
+            run.write("data.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+            run.write("config.yaml", config)
+        except OSError as e:
+            raise DataError(f"{path}: cannot be a run directory: {e.strerror or e}") from None
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDir":
+        if not (Path(path) / "config.yaml").is_file():
+            raise DataError(f"{path} holds no run: there is no config.yaml in it.")
+        return cls(Path(path))
+
+    def write(self, name: str, text: str) -> None:
+        """A file that is there whole or not at all."""
+        place = self.path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(place.name + ".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(place)
+
+    def read_json(self, name: str) -> Json:
+        found: Json = json.loads((self.path / name).read_text(encoding="utf-8"))
+        return found
+
+
+class Log:
+    """log.jsonl. A line is {"step": n, ...}: a training step's "loss", "lr", "grad_norm", "tokens", "supervised", "seconds" and
+    the method's figures; or {"step": n, "eval": {...}}, after n steps; or {"step": n, "event": "..."}."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def append(self, line: Json) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def lines(self) -> Iterator[Json]:
+        """Those that are whole: a kill may have cut the last one."""
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+    def cut(self, size: int) -> None:
+        """Forget what was written after `size` bytes, which a resumed run will write again."""
+        if self.path.exists() and self.path.stat().st_size > size:
+            os.truncate(self.path, size)
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+
+def environment() -> Json:
+    """What a run ran on."""
+    git = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"], capture_output=True, text=True
+    )
+    return {
+        "myna": __version__,
+        "git": git.stdout.strip() or None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

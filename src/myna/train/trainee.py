@@ -1,0 +1,113 @@
+"""What is trained, and how it becomes a model directory again."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from myna.chat import Chat
+from myna.model import Decoder, load_model, write_model
+from myna.model.config import Config as ModelConfig
+from myna.model.families import read_spec
+from myna.model.linear import Linear
+from myna.modeldir import ModelDir, find
+from myna.records import DataError
+from myna.train.config import Model
+from myna.train.shape import shape
+
+# What of a model directory goes unchanged into the one that is made of it.
+CARRIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+           "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja")  # fmt: skip
+
+
+@dataclass
+class Trainee:
+    """`module` holds every parameter, trained or frozen; `decoder` is the model in it, `chat` its tokenizer and template.
+
+    name    what it was made from
+    write   writes the files of its model directory into an empty folder
+    """
+
+    module: nn.Module
+    decoder: Decoder
+    chat: Chat
+    name: str
+    write: Callable[[Path], None]
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+
+def make_trainee(config: Model, context: int, seed: int) -> Trainee:
+    """A decoder in float32 with every weight trained, on the GPU if there is one. Raises DataError, ModelDirError."""
+    if bool(config.start) == bool(config.depth):
+        raise DataError(
+            "a run starts from a model (--model.start NAME) or makes a new one (--model.depth 4 --model.tokenizer DIR): "
+            f"{'both are' if config.start else 'neither is'} given."
+        )
+    trainee = _load(config, context) if config.start else _new(config, context, seed)
+    trainee.module.requires_grad_(True).train()
+    if torch.cuda.is_available():
+        trainee.module.cuda()
+    if config.recompute:
+        for block in trainee.decoder.layers:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    return trainee
+
+
+def _load(config: Model, context: int) -> Trainee:
+    place = find(config.start)
+    directory = ModelDir.open(place)
+    decoder = load_model(directory, "float32", max_len=None)
+    if context > decoder.max_len:
+        raise DataError(f"data.context is {context}, and {directory.name} reaches to {decoder.max_len} tokens.")
+    write = partial(_write, decoder, directory.config, place, config.save)
+    return Trainee(decoder, decoder, Chat.load(place), directory.name, write)
+
+
+def _new(config: Model, context: int, seed: int) -> Trainee:
+    if not config.tokenizer:
+        raise DataError("a new model needs a tokenizer: --model.tokenizer DIR. `myna tokenizer train` makes one.")
+    place = find(config.tokenizer)
+    chat = Chat.load(place)
+    fields = shape(config.depth, vocab=chat.tokenizer.vocab_size, context=context, experts=config.experts)
+    decoder = Decoder(read_spec(ModelConfig(fields)))
+    initialize(decoder, seed)
+    return Trainee(
+        decoder, decoder, chat, f"depth {config.depth}", partial(_write, decoder, fields, place, config.save)
+    )
+
+
+@torch.no_grad()
+def initialize(decoder: Decoder, seed: int) -> None:
+    """New weights: normal, of a size that keeps that of what goes through (Glorot and Bengio 2010), embeddings 0.02; what a
+    layer adds to the residual stream starts at 0, so that each layer begins as the identity (Zhang et al. 2019)."""
+    drawn = torch.Generator().manual_seed(seed)
+    for name, module in decoder.named_modules():
+        if isinstance(module, Linear):
+            table = name in ("embed", "head", "places")
+            std = 0.02 if table else module.weight.shape[1] ** -0.5
+            adds = name.endswith(("attention.out", "down"))
+            module.weight.copy_(torch.zeros_like(module.weight) if adds else
+                                torch.randn(module.weight.shape, generator=drawn) * std)  # fmt: skip
+            if module.bias is not None:
+                module.bias.zero_()
+
+
+def _write(decoder: Decoder, config: dict[str, Any], source: Path, precision: str, folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({**config, "torch_dtype": precision}, indent=2) + "\n")
+    for name in CARRIED:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    write_model(decoder, folder, precision)
