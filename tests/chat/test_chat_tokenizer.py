@@ -43,6 +43,11 @@ def test_plain_text_has_the_librarys_ids(tokenizer: Tokenizer, library: Library,
     assert tokenizer.encode(text) == library.encode(text, add_special_tokens=False).ids
 
 
+def test_many_texts_are_encoded_as_each_alone(tokenizer: Tokenizer) -> None:
+    texts = [*TEXTS, *(f"a{control} b" for control in CONTROL), ""]
+    assert tokenizer.encode_many(texts) == [tokenizer.encode(text) for text in texts]
+
+
 @pytest.mark.parametrize("text", ["<s>Hello world</s> next", "[INST] Hello [/INST] yes </s>", "Hello<|im_end|>\nyou"])
 def test_markup_has_the_librarys_ids(tokenizer: Tokenizer, library: Library, text: str) -> None:
     assert tokenizer.encode_markup(text) == library.encode(text, add_special_tokens=False).ids

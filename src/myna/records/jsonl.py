@@ -23,6 +23,9 @@ class Record(Protocol):
 
 
 R = TypeVar("R", bound=Record)
+MAX_LINE = (
+    256 << 20
+)  # bytes; a file without line ends would else be read whole, and a small gzip file holds a large one
 
 
 def read(path: str | Path, record: type[R]) -> Iterator[R]:
@@ -39,14 +42,26 @@ def read(path: str | Path, record: type[R]) -> Iterator[R]:
 
 def read_rows(path: str | Path) -> Iterator[tuple[int, object]]:
     """(line number, parsed JSON value) for every line that is not blank."""
+    for line, text in read_lines(path):
+        try:
+            yield line, orjson.loads(text)
+        except orjson.JSONDecodeError as e:
+            raise DataError(f"{path}:{line}: not JSON: {e}") from None
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """(line number, the line without white space around it) for every line that is not blank.
+
+    Raises DataError if the file cannot be read, or for a line of more than MAX_LINE bytes."""
     line = 0
     try:
         with _open(Path(path), "rb") as file:
-            for line, text in enumerate(file, start=1):
+            while text := file.readline(MAX_LINE + 1):
+                line += 1
+                if len(text) > MAX_LINE:
+                    raise DataError(f"{path}:{line}: a line of more than {MAX_LINE >> 20} MiB; a row is one line")
                 if text := text.removeprefix(b"\xef\xbb\xbf").strip() if line == 1 else text.strip():
-                    yield line, orjson.loads(text)
-    except orjson.JSONDecodeError as e:
-        raise DataError(f"{path}:{line}: not JSON: {e}") from None
+                    yield line, text
     except (OSError, EOFError, zlib.error) as e:  # a cut gzip file is an EOFError, a corrupt one an OSError or zlib's
         raise DataError(f"{path}:{line + 1}: cannot read: {e}") from None
 
