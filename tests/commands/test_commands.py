@@ -27,11 +27,13 @@ def test_help_names_every_verb_and_imports_no_torch() -> None:
     code = "import sys; sys.argv = ['myna', '--help']\ntry:\n    import myna.commands; myna.commands.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, "--help imported torch"
-    for verb in ("chat", "generate", "embed", "serve", "pull", "list", "show", "explain", "bench"):
+    for verb in ("chat", "generate", "embed", "serve", "keys", "pull", "list", "show", "explain", "bench"):
         assert re.search(rf"\b{verb}\b", done.stdout)
 
 
-@pytest.mark.parametrize("verb", ["chat", "generate", "embed", "serve", "pull", "list", "show", "explain", "bench"])
+@pytest.mark.parametrize(
+    "verb", ["chat", "generate", "embed", "serve", "keys", "pull", "list", "show", "explain", "bench"]
+)
 def test_every_verb_explains_itself(verb: str) -> None:
     done = myna(verb, "--help")
     assert done.returncode == 0
@@ -180,3 +182,19 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None
     terminal.wait_for("> ")
     terminal.type("\x04")
     assert terminal.end() == 0
+
+
+def test_keys_prints_a_key_once_and_lists_and_revokes_it(tmp_path: Path) -> None:
+    file = str(tmp_path / "keys.jsonl")
+    made = myna("keys", "add", file, "--name", "ci", "--requests-per-minute", "60")
+    assert made.returncode == 0
+    assert re.fullmatch(r"myna-[\w-]{43}\n", made.stdout)
+    shown = myna("keys", "list", file).stdout
+    assert "ci" in shown
+    assert "60" in shown
+    assert made.stdout.strip() not in shown
+    assert myna("keys", "revoke", file, "--name", "ci").returncode == 0
+    assert "ci" not in myna("keys", "list", file).stdout.splitlines()[1:]
+    nameless = myna("keys", "add", file)
+    assert nameless.returncode == 2
+    assert "--name NAME" in nameless.stderr

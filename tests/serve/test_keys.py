@@ -15,7 +15,8 @@ from starlette.datastructures import Headers
 
 from myna.provider import Scripted
 from myna.records import DataError, MynaError, RequestError, Unavailable
-from myna.serve import Keys, create_app, key_of, read_keys, serve
+from myna.serve import Keys, create_app, key_of, serve
+from myna.serve.key_file import add_key, read_keys, revoke_key
 from myna.serve.keys import Caller, hash_key, new_key
 
 Start = Callable[..., Live]
@@ -165,3 +166,59 @@ def test_an_answer_nobody_waits_for_is_charged_all_the_same(live: Start) -> None
         for _, _ in zip(range(200), response.iter_lines(), strict=False):
             pass
     assert code_of(post(server)) == (429, "rate_limit_exceeded")
+
+
+# The key file as `myna keys` writes it.
+
+
+def test_a_key_that_was_added_opens_until_it_is_revoked_and_the_file_never_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    key, other = add_key(file, "ci", requests_per_minute=2), add_key(file, "你")
+    assert key.encode() not in file.read_bytes()
+    assert file.stat().st_mode & 0o777 == 0o600
+    keys = Keys(read_keys(file))
+    for given, name in ((key, "ci"), (other, "你")):
+        caller = keys.identify(Headers({"x-api-key": given}))
+        assert caller is not None
+        assert caller.name == name
+    before = file.read_bytes().splitlines()
+    revoke_key(file, "ci")
+    assert file.read_bytes().splitlines() == before[1:]
+    with pytest.raises(RequestError):
+        Keys(read_keys(file)).identify(Headers({"x-api-key": key}))
+
+
+def test_a_key_file_that_others_could_read_is_theirs_no_more_once_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    file.write_text("\n")
+    file.chmod(0o644)
+    add_key(file, "ci")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file: add_key(file, "ci"), "has a key named 'ci' already"),
+        (lambda file: add_key(file, ""), "expected a name"),
+        (lambda file: add_key(file, "b", tokens_per_minute=0), "expected a number above 0"),
+        (lambda file: revoke_key(file, "b"), "no key named 'b'. It has: ci"),
+        (lambda file: add_key(file.with_name("none") / "keys", "b"), "cannot be written"),
+    ],
+)
+def test_a_change_that_is_refused_changes_nothing(change: Callable[[Path], object], words: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    add_key(file, "ci")
+    before = file.read_bytes()
+    with pytest.raises(MynaError, match=words):
+        change(file)
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.jsonl"]
+
+
+def test_of_two_who_write_at_once_the_second_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    (tmp_path / "keys.jsonl.partial").touch()
+    with pytest.raises(MynaError, match="somebody else is writing"):
+        add_key(file, "ci")
+    assert (tmp_path / "keys.jsonl.partial").exists()

@@ -13,6 +13,7 @@ VERBS = {
     "generate": "Answer one prompt, or continue a text.",
     "embed": "Turn texts into vectors.",
     "serve": "Serve a model: the OpenAI API and a chat page.",
+    "keys": "Who may call a server: make, show and revoke API keys.",
     "pull": "Fetch or import a model.",
     "list": "The models you have, and those you can pull by name.",
     "show": "What a model is, and whether it fits here.",

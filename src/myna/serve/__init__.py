@@ -8,7 +8,8 @@ For models that are loaded and unloaded while it runs: App(open_desk(...), guard
 
 from myna.serve.app import App, create_app, open_desk
 from myna.serve.guard import Guard
-from myna.serve.keys import Keys, key_of, read_keys
+from myna.serve.key_file import read_keys
+from myna.serve.keys import Keys, key_of
 from myna.serve.limits import Limits
 from myna.serve.models import Loadable
 from myna.serve.run import serve

@@ -1,26 +1,19 @@
 """API keys: who calls, and how much each may ask of the server.
 
 A key is never kept, only its SHA-256. It is random (`new_key` draws 256 bits), so a slow hash would protect nothing more.
-
-A key file is JSON lines, one for each key; without a limit there is none:
-
-    {"name": "ci", "sha256": "9f86d0...", "requests_per_minute": 60, "tokens_per_minute": 100000}
+Key files are read and written by key_file.py.
 """
 
 import hashlib
 import hmac
 import math
-import re
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
 from starlette.datastructures import Headers
 
-from myna.records import DataError, MynaError, RequestError, Unavailable
-from myna.records.jsonl import read_rows
+from myna.records import MynaError, RequestError, Unavailable
 
 SHORTEST = 16  # characters of a key that somebody made up
 
@@ -125,31 +118,3 @@ def key_of(key: str, name: str = "default") -> Caller:
     if len(key) < SHORTEST:
         raise MynaError(f"The API key has {len(key)} characters; at least {SHORTEST}. A good one: {new_key()}")
     return Caller(name, hash_key(key))
-
-
-def read_keys(path: Path) -> list[Caller]:
-    """The callers in a key file. Raises DataError with file, line and field."""
-    return [_read_caller(row, f"{path}:{line}") for line, row in read_rows(path)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    name: str
-    sha256: str
-    requests_per_minute: float = math.inf
-    tokens_per_minute: float = math.inf
-
-
-def _read_caller(row: object, where: str) -> Caller:
-    if not isinstance(row, dict) or not {"name", "sha256"} <= set(row) <= set(_Row.__slots__):
-        raise DataError(f"{where}: expected name, sha256, and perhaps requests_per_minute and tokens_per_minute")
-    one = _Row(**row)
-    if not isinstance(one.name, str) or not one.name:
-        raise DataError(f"{where}: name: expected a name")
-    if not isinstance(one.sha256, str) or not re.fullmatch("[0-9a-f]{64}", one.sha256):
-        raise DataError(f"{where}: sha256: expected 64 hexadecimal digits")
-    for limit in ("requests_per_minute", "tokens_per_minute"):
-        value = getattr(one, limit)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise DataError(f"{where}: {limit}: expected a number above 0")
-    return Caller(one.name, bytes.fromhex(one.sha256), one.requests_per_minute, one.tokens_per_minute)
