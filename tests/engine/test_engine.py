@@ -88,7 +88,7 @@ def test_the_small_pool_really_preempts(model: Decoder, prompts: list[list[int]]
     sequences = []
     for prompt in prompts:
         id = engine.submit(prompt, GREEDY, lambda update: False)
-        sequences += engine._live[id][1]
+        sequences += engine._live[id].sequences
     while not engine.idle:
         engine.step()
     assert sum(s.preemptions for s in sequences) > 0
@@ -257,7 +257,9 @@ def test_nan_in_a_prefill_stays_out_of_the_padding_of_decodes_beside_it(model: D
     for k, prompt in enumerate(good):
         engine.submit(prompt, replace(GREEDY, max_tokens=8), collect(said[k]))
     engine.step()
-    (bad,) = engine._live[engine.submit([20] * 192 + [13], replace(GREEDY, max_tokens=1), lambda update: False)][1]
+    (bad,) = engine._live[
+        engine.submit([20] * 192 + [13], replace(GREEDY, max_tokens=1), lambda update: False)
+    ].sequences
     engine._compute(engine.scheduler.plan())
     assert bad.finish_reason == "error"
     while not engine.idle:

@@ -13,6 +13,7 @@ from live_server import Live, eventually
 from prometheus_client.parser import text_string_to_metric_families
 
 from myna.provider import Scripted
+from myna.provider.replay import replay
 from myna.records import MynaError, ProviderError, RequestError
 from myna.serve import App, Guard, Keys, Loadable, key_of, open_desk, serve
 from myna.serve.keys import new_key
@@ -189,3 +190,27 @@ def test_a_path_cannot_write_lines_of_its_own(live: Start, caplog: pytest.LogCap
     (record,) = [r for r in caplog.records if r.name == "myna.access"]
     assert "\n" not in record.getMessage()
     assert "\x1b" not in record.getMessage()
+
+
+def test_waiting_reading_and_writing_are_told_apart_and_so_is_the_work_on_grammars(live: Start) -> None:
+    provider = replay(['{"a": 1}', "plain"], seconds=0.01)
+    server = live(provider)
+    form = {"response_format": {"type": "json_object"}, "logprobs": True}
+    assert metrics(server)["myna:grammar_mask_seconds_total", ""] == 0
+    for more in (form, {}):
+        assert post(server, **more).status_code == 200
+    counts = metrics(server)
+    provider.close()
+    queue, prefill, first, decode, whole = (
+        counts[f"myna:{name}_seconds_sum", ""]
+        for name in ("request_queue_time", "request_prefill_time", "time_to_first_token", "request_decode_time", "e2e_request_latency")
+    )  # fmt: skip
+    assert counts["myna:request_queue_time_seconds_count", ""] == 2
+    assert counts["myna:request_prefill_time_seconds_count", ""] == 2
+    assert queue > 0
+    assert prefill > 2 * 0.01  # a step is at least so long
+    assert queue + prefill < first
+    assert first + decode == pytest.approx(whole)
+    assert counts["myna:grammar_compilations_total", ""] == 1
+    assert counts["myna:grammar_compilation_seconds_total", ""] > 0
+    assert counts["myna:grammar_mask_seconds_total", ""] > 0

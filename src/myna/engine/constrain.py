@@ -6,6 +6,8 @@ of every row it samples from, and tells it what was sampled. A matcher that fail
 
 import logging
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -115,7 +117,9 @@ class Constrainer:
     """Computes masks on threads of its own, which need the interpreter for moments only: the matchers free it."""
 
     def __init__(self, vocab: int):
+        self.seconds = 0.0  # spent on masks, by all threads together
         self._words = -(-vocab // 32)
+        self._counting = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
 
     def start(self, plan: "Plan") -> Masks:
@@ -127,7 +131,14 @@ class Constrainer:
             count = min(8, max(1, (os.cpu_count() or 1) // 2))
             self._threads = ThreadPoolExecutor(count, thread_name_prefix="masks")
         assert piece.sequence.form is not None
-        return self._threads.submit(piece.sequence.form.masks, piece.draft, self._words)
+        return self._threads.submit(self._masks, piece.sequence.form, piece.draft)
+
+    def _masks(self, form: Constraint, draft: Sequence[int]) -> Mask | None:
+        started = time.perf_counter()
+        masks = form.masks(draft, self._words)
+        with self._counting:
+            self.seconds += time.perf_counter() - started
+        return masks
 
 
 def faults(sequences: "Iterable[Candidate]") -> "dict[Candidate, str]":

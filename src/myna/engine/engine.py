@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from myna.engine.blocks import BLOCK, Blocks, blocks_for
 from myna.engine.constrain import Constrainer, Matcher, faults
@@ -33,17 +33,28 @@ MOST_DRAFT_ROWS = 512  # as many as a step's usual budget; what a step of each n
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """News of one candidate: a token, an end, or an error that ended it."""
+    """News of one candidate: a token, an end, or an error that ended it. `began` is when the first step with any part of its
+    request did, in seconds of time.perf_counter."""
 
     candidate: int
     choice: Choice | None = None
     finish_reason: str | None = None
     error: str | None = None
     cached: int = 0
+    began: float = field(default=0.0, compare=False)
 
 
 Listener = Callable[[Update], bool]
 """Hears every update of its request, on the engine's thread. True ends the candidate (a stop string was seen)."""
+
+
+@dataclass(slots=True)
+class _Live:
+    """A request that is not over. `began` is 0 before its first step."""
+
+    listen: Listener
+    sequences: list[Sequence]
+    began: float = 0.0
 
 
 class Engine:
@@ -57,7 +68,7 @@ class Engine:
         self._constrainer = Constrainer(vocab)
         self._steps, self._step_seconds, self._forward_seconds = 0, 0.0, 0.0
         self._next_id = 0
-        self._live: dict[int, tuple[Listener, list[Sequence]]] = {}
+        self._live: dict[int, _Live] = {}
 
     @property
     def idle(self) -> bool:
@@ -87,24 +98,28 @@ class Engine:
         """Queue a request and return its id. Raises RequestError if it can never be honoured."""
         request = Request(self._next_id, tuple(ids), self.resolve(ids, sampling), stop_ids, priority, salt, form)
         self._next_id += 1
-        self._live[request.id] = (listen, self.scheduler.add(request))
+        self._live[request.id] = _Live(listen, self.scheduler.add(request))
         return request.id
 
     def cancel(self, request_id: int) -> None:
         """End a request wherever it is. Its blocks are free when this returns; its listener hears nothing more."""
-        _, sequences = self._live.pop(request_id, (None, []))
-        for sequence in sequences:
+        for sequence in self._sequences(request_id):
             self.scheduler.finish(sequence, "cancelled")
+        self._live.pop(request_id, None)
 
     def hold(self, request_id: int) -> None:
         """Compute nothing for a request until it is resumed: whoever reads it is far behind. It owns no blocks meanwhile."""
-        for sequence in self._live.get(request_id, (None, []))[1]:
+        for sequence in self._sequences(request_id):
             self.scheduler.hold(sequence)
 
     def resume(self, request_id: int) -> None:
         """Go on with a request that was held. What it had computed is found in the prefix cache, or computed again."""
-        for sequence in self._live.get(request_id, (None, []))[1]:
+        for sequence in self._sequences(request_id):
             self.scheduler.resume(sequence)
+
+    def _sequences(self, request_id: int) -> list[Sequence]:
+        live = self._live.get(request_id)
+        return live.sequences if live else []
 
     def stats(self) -> dict[str, float]:
         """What there is and what was done so far. Reads single numbers: any thread may."""
@@ -122,6 +137,7 @@ class Engine:
             "steps": self._steps,
             "step_seconds": self._step_seconds,
             "host_seconds": self._step_seconds - forward,
+            "mask_seconds": self._constrainer.seconds,
         }
 
     def step(self) -> None:
@@ -139,6 +155,9 @@ class Engine:
 
     def _compute(self, plan: Plan) -> None:
         started = time.perf_counter()
+        for piece in plan.slices:
+            request = self._live[piece.sequence.request.id]
+            request.began = request.began or started
         try:
             masks = self._constrainer.start(plan)
             logits = self.runner.run(plan)
@@ -162,17 +181,19 @@ class Engine:
         enough: set[Sequence] = set()
         for event in events:
             sequence, token = event.sequence, next(following[event.sequence])
-            update = Update(sequence.candidate, token, event.finish_reason, cached=sequence.cached)
+            live = self._live.get(sequence.request.id)
+            began = live.began if live else 0.0
+            update = Update(sequence.candidate, token, event.finish_reason, cached=sequence.cached, began=began)
             if sequence not in enough and self._tell(sequence, update):
                 enough.add(sequence)
 
     def _tell(self, sequence: Sequence, update: Update) -> bool:
         """Whether its listener has heard enough: then the sequence ends, and hears of no other token of this step."""
-        listen, _ = self._live.get(sequence.request.id, (None, []))
-        if listen is None:
+        live = self._live.get(sequence.request.id)
+        if live is None:
             return True  # cancelled by a listener earlier in this step
         try:
-            enough = listen(update)
+            enough = live.listen(update)
         except Exception:
             log.exception("the listener of request %d failed; the candidate ends", sequence.request.id)
             enough = True
@@ -182,8 +203,7 @@ class Engine:
 
     def _forget_finished(self, sequences: Iterable[Sequence]) -> None:
         for id in {sequence.request.id for sequence in sequences}:
-            _, candidates = self._live.get(id, (None, []))
-            if all(s.finish_reason is not None for s in candidates):
+            if all(s.finish_reason is not None for s in self._sequences(id)):
                 self._live.pop(id, None)
 
     def _break(self, sequence: Sequence, error: str) -> None:

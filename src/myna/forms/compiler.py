@@ -6,6 +6,7 @@ What is compiled is kept: the same schema comes with every request of an applica
 import json
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class Compiler:
         self._vocabulary: LLTokenizer | None = None
         self._kept: OrderedDict[tuple[Form, Reasoning, Form | None], Compiled] = OrderedDict()
         self._lock = threading.Lock()
+        self.compiled, self.seconds = 0, 0.0  # how many forms were, or were refused, and how long that took
 
     def compile(self, form: Form, reasoning: Reasoning = "none", instead: Form | None = None) -> Compiled:
         """Raises RequestError when the form is malformed, too large, or says what cannot be enforced.
@@ -96,7 +98,13 @@ class Compiler:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        compiled = self._compile(form, reasoning, instead)
+        started = time.perf_counter()
+        try:
+            compiled = self._compile(form, reasoning, instead)
+        finally:
+            with self._lock:
+                self.compiled += 1
+                self.seconds += time.perf_counter() - started
         with self._lock:
             self._kept[key] = compiled
             while len(self._kept) > KEPT:

@@ -1,6 +1,7 @@
 """An answer on its way from the engine's thread to the event loop of whoever reads it."""
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -85,11 +86,15 @@ class Answer:
         self.stopped = [False] * n
         self.running = n
         self.prompt_tokens, self.completion_tokens, self.cached_tokens = len(rendered.ids), 0, 0
+        self.came, self.queued, self.prefilled = time.perf_counter(), 0.0, 0.0
 
     def read(self, update: "Update") -> Delta | ProviderError:
         k, choice = update.candidate, update.choice
         if choice is None:
             return ProviderError(f"the engine ended this answer: {update.error}", status=500)
+        if self.completion_tokens == 0:
+            self.queued = update.began - self.came
+            self.prefilled = time.perf_counter() - update.began
         self.completion_tokens += 1
         if k == 0:
             self.cached_tokens = update.cached
@@ -104,7 +109,7 @@ class Answer:
             self.running -= 1
         usage = None
         if self.running == 0:
-            usage = Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+            usage = Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens, self.queued, self.prefilled)
         return Delta(
             k, text.text, text.reasoning, text.calls, (token,), finish, self.texts[k].met if finish else None, usage
         )

@@ -86,7 +86,8 @@ class Local:
 
     def stats(self) -> dict[str, float]:
         """What the engine counts, for /metrics."""
-        return {"queued_tokens": self.queued_tokens} | self.loop.engine.stats()
+        forms = {"forms_compiled": self._forms.compiled, "compile_seconds": self._forms.seconds}
+        return {"queued_tokens": self.queued_tokens} | self.loop.engine.stats() | forms
 
     def close(self) -> None:
         """Stop the engine's thread. Streams still open end with a ProviderError."""

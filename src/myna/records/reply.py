@@ -19,11 +19,17 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts over all candidates. `cached_tokens` of the prompt were not computed again."""
+    """Token counts over all candidates. `cached_tokens` of the prompt were not computed again.
+
+    queued, prefilled   seconds until its computation began, and from then to the first token; None where nobody measured.
+                        They never make two answers differ
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    queued: float | None = field(default=None, compare=False)
+    prefilled: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ ENGINE = {
     "steps": ("engine_steps", "Steps of the engine.", True),
     "step_seconds": ("engine_step_seconds", "Time spent in steps.", True),
     "host_seconds": ("engine_step_host_seconds", "The part of it outside the forward pass.", True),
+    "mask_seconds": ("grammar_mask_seconds", "Time spent on masks of grammars, beside the forward pass.", True),
+    "forms_compiled": ("grammar_compilations", "Grammars that were compiled, or refused.", True),
+    "compile_seconds": ("grammar_compilation_seconds", "Time spent on that.", True),
 }
 
 
@@ -57,6 +60,10 @@ class Metrics:
         self.generation_tokens = self._counter("generation_tokens", "Tokens generated.")
         self.first_token = self._histogram("time_to_first_token_seconds", "Arrival to first token.", ANSWER_SECONDS)
         self.between_tokens = self._histogram("inter_token_latency_seconds", "Token to token.", TOKEN_SECONDS)
+        self.queued = self._histogram(
+            "request_queue_time_seconds", "Arrival at the engine to first step.", ANSWER_SECONDS
+        )
+        self.prefilled = self._histogram("request_prefill_time_seconds", "First step to first token.", ANSWER_SECONDS)
         self.decoding = self._histogram("request_decode_time_seconds", "First token to last.", ANSWER_SECONDS)
         self.whole = self._histogram("e2e_request_latency_seconds", "Arrival to last token.", ANSWER_SECONDS)
 

@@ -94,6 +94,12 @@ class _Answer:
         if delta.usage is not None:
             self._outcome = self._finish
             self._count_prompt(delta.usage.prompt_tokens)
+            for seconds, times in (
+                (delta.usage.queued, self._metrics.queued),
+                (delta.usage.prefilled, self._metrics.prefilled),
+            ):
+                if seconds is not None:
+                    times.labels(self._name).observe(seconds)
 
     def _hear_tokens(self, count: int) -> None:
         now = time.monotonic()
