@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from myna.provider.wire.error import read_error, write_error
+from myna.provider.wire.ollama_writer import OllamaWriter
 from myna.provider.wire.request import Ask, read_chat, read_completion, write_request
 from myna.provider.wire.response import ChatWriter, ChunkReader, CompletionWriter
+from myna.provider.wire.responses_writer import ResponsesWriter
 from myna.provider.wire.sse import LIMIT, read_events, write_event
 from myna.records import (
     CallPiece,
@@ -367,3 +369,17 @@ def test_offsets_count_characters_though_a_token_holds_half_of_one() -> None:
     writer = CompletionWriter(replace(ask(1), prompts=(Document(""),)), "m")
     (row,) = writer.chunks(Delta(tokens=tuple(Sampled(1, p, -1.0) for p in (b"ab", halves[:2], halves[2:], b"c"))))
     assert row["choices"][0]["logprobs"]["text_offset"] == [0, 2, 2, 3]
+
+
+@pytest.mark.parametrize("writer", [ChatWriter, CompletionWriter, ResponsesWriter, OllamaWriter])
+def test_a_token_that_cannot_be_has_openais_number_in_every_api(writer: Any) -> None:
+    never = float("-inf")
+    token = Sampled(1, b"a", -0.5, (Sampled(2, b"b", never),))
+    answer = [
+        Delta(text="a", tokens=(token, replace(token, logprob=never)), finish_reason="stop"),
+        Delta(usage=Usage()),
+    ]
+    ask = Ask((HI,), Sampling(logprobs=1), include_usage=True)
+    sent = orjson.dumps([[*writer(ask, "m").chunks(answer[0])], writer(ask, "m").whole(answer)])
+    assert sent.count(b"-9999.0") == 2 * 3  # streamed, and whole
+    assert b"-0.5" in sent

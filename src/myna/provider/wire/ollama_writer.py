@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from myna.provider.wire.calls import read_arguments
 from myna.provider.wire.error import in_shape_of
+from myna.provider.wire.logprobs import write_tokens
 from myna.provider.wire.ollama import shows_thinking
 from myna.provider.wire.request import Ask
 from myna.records import Delta, Json, Sampled, ToolCall, Usage, fold
@@ -101,7 +102,7 @@ class OllamaWriter:
     def _logprobs(self, tokens: tuple[Sampled, ...]) -> Json:
         if self._ask.sampling.logprobs is None or not tokens:
             return {}
-        return {"logprobs": [_token(t) | {"top_logprobs": [_token(other) for other in t.top]} for t in tokens]}
+        return {"logprobs": write_tokens(tokens)}
 
 
 def generate_writer(ask: Ask, model: str) -> OllamaWriter:
@@ -115,10 +116,6 @@ def write_time(seconds: float) -> str:
 
 def _write_call(call: ToolCall) -> Json:
     return {"id": call.id, "function": {"name": call.name, "arguments": read_arguments(call.arguments)}}
-
-
-def _token(token: Sampled) -> Json:
-    return {"token": token.piece.decode("utf-8", "replace"), "logprob": token.logprob, "bytes": list(token.piece)}
 
 
 def _if_any(**fields: object) -> Json:

@@ -6,11 +6,11 @@ so that between two Mynas the evidence of what was sampled survives the wire.
 
 import time
 import uuid
-from codecs import getincrementaldecoder
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
+from myna.provider.wire.logprobs import Offsets, read_tokens, write_legacy_tokens, write_tokens
 from myna.provider.wire.request import Ask
 from myna.records import CallPiece, Candidate, Delta, Document, Json, Sampled, ToolCall, Usage, fold
 from myna.records.fields import Fields
@@ -108,8 +108,7 @@ class ChatWriter(_Ended):
     def _logprobs(self, tokens: tuple[Sampled, ...]) -> Json | None:
         if self._ask.sampling.logprobs is None or not tokens:
             return None
-        rows = [_write_token(t) | {"top_logprobs": [_write_token(other) for other in t.top]} for t in tokens]
-        return {"content": rows, "refusal": None}
+        return {"content": write_tokens(tokens), "refusal": None}
 
 
 class CompletionWriter(_Ended):
@@ -118,7 +117,7 @@ class CompletionWriter(_Ended):
     def __init__(self, ask: Ask, model: str):
         self._envelope = Envelope("cmpl", "text_completion", model)
         self._ask = ask
-        self._offsets: defaultdict[int, _Offsets] = defaultdict(_Offsets)
+        self._offsets: defaultdict[int, Offsets] = defaultdict(Offsets)
 
     def opening(self) -> list[Json]:
         """Completions have no role chunk: the echoed prompts, or nothing."""
@@ -157,27 +156,7 @@ class CompletionWriter(_Ended):
     def _logprobs(self, choice: int, tokens: tuple[Sampled, ...]) -> Json | None:
         if self._ask.sampling.logprobs is None or not tokens:
             return None
-        row: Json = {
-            "tokens": [_legacy_token(token.piece) for token in tokens],
-            "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": [{_legacy_token(other.piece): other.logprob for other in token.top} for token in tokens],
-            "text_offset": [self._offsets[choice].next(token.piece) for token in tokens],
-        }
-        ids = [token.id for token in tokens]
-        return row if None in ids else row | {"token_ids": ids}
-
-
-class _Offsets:
-    """Where each token begins in its choice's text, in characters; a character cut in two counts where it ends."""
-
-    def __init__(self) -> None:
-        self._decoder = getincrementaldecoder("utf-8")("replace")
-        self._at = 0
-
-    def next(self, piece: bytes) -> int:
-        at = self._at
-        self._at += len(self._decoder.decode(piece))
-        return at
+        return write_legacy_tokens(tokens, self._offsets[choice])
 
 
 class ChunkReader:
@@ -207,7 +186,7 @@ class ChunkReader:
             text=said.take("content", str, default="") + f.take("text", str, default=""),
             reasoning=said.take("reasoning_content", str, default="") or said.take("reasoning", str, default=""),
             tool_calls=pieces,
-            tokens=() if logprobs is None else _read_logprobs(Fields(logprobs, f.at("logprobs"))),
+            tokens=() if logprobs is None else read_tokens(Fields(logprobs, f.at("logprobs"))),
             finish_reason=finish,
             flaw=f.take("flaw", str, default=None),
         )
@@ -250,66 +229,3 @@ def _read_usage(value: Json) -> Usage:
         f.take("completion_tokens", int, default=0),
         details.take("cached_tokens", int, default=0),
     )
-
-
-def _write_token(token: Sampled) -> Json:
-    row: Json = {} if token.id is None else {"id": token.id}
-    return row | {
-        "token": token.piece.decode("utf-8", "replace"),
-        "logprob": token.logprob,
-        "bytes": list(token.piece),
-    }
-
-
-def _read_token(value: object, path: str) -> Sampled:
-    f = Fields(value, path)
-    text, octets = f.take("token", str), f.take("bytes", list, default=None)
-    is_bytes = octets is not None and all(isinstance(b, int) and 0 <= b < 256 for b in octets)
-    return Sampled(
-        f.take("id", int, default=None),
-        bytes(octets) if is_bytes else text.encode("utf-8", "replace"),
-        f.take("logprob", int, float, default=None),
-        f.take_list("top_logprobs", _read_token),
-    )
-
-
-def _legacy_token(piece: bytes) -> str:
-    """Completions give tokens as text; one that is not UTF-8 is spelled "bytes:\\xe4\\xbd", as OpenAI did."""
-    try:
-        return piece.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{b:02x}" for b in piece)
-
-
-def _read_legacy_token(token: str) -> bytes:
-    octets = token.removeprefix("bytes:")
-    if token == octets or not octets.startswith("\\x"):
-        return token.encode("utf-8", "replace")
-    try:
-        return bytes.fromhex(octets.replace("\\x", ""))
-    except ValueError:
-        return token.encode("utf-8", "replace")
-
-
-def _read_logprobs(f: Fields) -> tuple[Sampled, ...]:
-    """Chat gives a list of tokens, completions parallel lists."""
-    if content := f.take_list("content", _read_token):
-        return content
-    tokens = f.take_list("tokens", lambda value, _: _read_legacy_token(str(value)))
-    logprobs = [_number(x) for x in _padded(f.take("token_logprobs", list, default=[]), len(tokens))]
-    ids = [x if type(x) is int else None for x in _padded(f.take("token_ids", list, default=[]), len(tokens))]
-    tops = [
-        top if isinstance(top, dict) else {} for top in _padded(f.take("top_logprobs", list, default=[]), len(tokens))
-    ]
-    return tuple(
-        Sampled(id_, piece, logprob, tuple(Sampled(None, _read_legacy_token(k), _number(v)) for k, v in top.items()))
-        for id_, piece, logprob, top in zip(ids, tokens, logprobs, tops, strict=True)
-    )
-
-
-def _number(value: object) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _padded(values: list[Any], length: int) -> list[Any]:
-    return (values + [None] * length)[:length]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from myna.provider.wire.logprobs import write_tokens
 from myna.provider.wire.request import Ask
 from myna.records import CallPiece, Delta, Json, Sampled, Usage
 
@@ -71,7 +72,7 @@ class ResponsesWriter:
             yield from self._say("reasoning", delta.reasoning, "response.reasoning_text.delta")
         if delta.text:
             tokens, self._lagging = self._lagging, ()
-            logprobs = [] if self._ask.sampling.logprobs is None else [_logprob(token) for token in tokens]
+            logprobs = [] if self._ask.sampling.logprobs is None else write_tokens(tokens)
             yield from self._say("message", delta.text, "response.output_text.delta", logprobs)
         for piece in delta.tool_calls:
             yield from self._call(piece)
@@ -195,11 +196,3 @@ def _write_usage(usage: Usage, reasoned: int) -> Json:
         "output_tokens_details": {"reasoning_tokens": reasoned},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
-
-
-def _logprob(token: Sampled) -> Json:
-    return _token(token) | {"top_logprobs": [_token(other) for other in token.top]}
-
-
-def _token(token: Sampled) -> Json:
-    return {"token": token.piece.decode("utf-8", "replace"), "bytes": list(token.piece), "logprob": token.logprob}
