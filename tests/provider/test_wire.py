@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from myna.provider.wire.error import read_error, write_error
+from myna.provider.wire.messages import read_messages
+from myna.provider.wire.ollama import read_ollama_chat
 from myna.provider.wire.ollama_writer import OllamaWriter
 from myna.provider.wire.request import Ask, read_chat, read_completion, write_request
 from myna.provider.wire.response import ChatWriter, ChunkReader, CompletionWriter
+from myna.provider.wire.responses import read_responses
 from myna.provider.wire.responses_writer import ResponsesWriter
 from myna.provider.wire.sse import LIMIT, read_events, write_event
 from myna.records import (
@@ -383,3 +386,43 @@ def test_a_token_that_cannot_be_has_openais_number_in_every_api(writer: Any) -> 
     sent = orjson.dumps([[*writer(ask, "m").chunks(answer[0])], writer(ask, "m").whole(answer)])
     assert sent.count(b"-9999.0") == 2 * 3  # streamed, and whole
     assert b"-0.5" in sent
+
+
+TURN = {"role": "user", "content": "Hi"}
+CALLED = {"id": "c", "type": "function", "function": {"name": "now", "arguments": "{}", "mood": 1}, "index": 0}
+SEEN = [{"type": "text", "text": "a", "mood": 1}, {"type": "image_url", "image_url": {"url": "u", "detail": "low"}}]
+USE = {"type": "tool_use", "id": "c", "name": "now", "input": {}, "caller": {}}
+
+
+@pytest.mark.parametrize(
+    ("read", "body", "ignored"),
+    [
+        (read_chat, {"messages": [TURN], "stream_options": {"include_usage": True, "mood": 1}}, ["stream_options.mood"]),
+        (read_chat, {"messages": [TURN], "tools": [TOOL | {"mood": 1}]}, []),  # the template is given tools as they are
+        (read_chat, {"messages": [TURN | {"content": SEEN}]}, [
+            "messages.0.content.0.mood", "messages.0.content.1.image_url.detail",
+        ]),
+        (read_chat, {"messages": [{"role": "assistant", "content": None, "tool_calls": [CALLED], "reasoning": "r"}, TURN]}, [
+            "messages.0.tool_calls.0.function.mood", "messages.0.tool_calls.0.index",
+        ]),
+        (read_messages, {"max_tokens": 1, "messages": [TURN | {"mood": 1}], "thinking": {"type": "enabled", "mood": 1}}, [
+            "messages.0.mood", "thinking.mood",
+        ]),
+        (read_messages, {"max_tokens": 1, "messages": [{"role": "assistant", "content": [USE]}, {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "c", "content": "x", "cache_control": {}, "mood": 1},
+        ]}]}, ["messages.0.content.0.caller", "messages.1.content.0.mood"]),
+        (read_messages, {"max_tokens": 1, "messages": [TURN], "tools": [
+            {"name": "a", "input_schema": {}, "input_examples": [1], "cache_control": {}},
+        ]}, ["tools.0.input_examples"]),
+        (read_responses, {"input": [TURN | {"content": [
+            {"type": "input_image", "image_url": "u", "detail": "low", "file_id": None},
+        ], "mood": 1}], "text": {"format": {"type": "text"}, "mood": 1}}, [
+            "text.mood", "input.0.mood", "input.0.content.0.detail",
+        ]),
+        (read_ollama_chat, {"model": "m", "messages": [TURN | {"mood": 1}], "options": {"num_ctx": 1, "mirostat": 0}}, [
+            "options.num_ctx", "messages.0.mood",
+        ]),
+    ],
+)  # fmt: skip
+def test_what_nobody_knows_is_named_however_deep_it_is(read: Any, body: Any, ignored: list[str]) -> None:
+    assert sorted(read(orjson.dumps(body)).ignored) == sorted(ignored)

@@ -1,6 +1,6 @@
 """A request's body: JSON checked by a pydantic type, every complaint in one voice."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -15,7 +15,7 @@ Body = TypeVar("Body", bound=BaseModel)
 def read_body(
     raw: bytes, model: type[Body], refused: Mapping[str, tuple[Any, ...]]
 ) -> tuple[Json, Body, tuple[str, ...]]:
-    """The JSON as sent, the same checked, and the names of fields nobody knows.
+    """The JSON as sent, the same checked, and the dotted paths of fields nobody knows, wherever a type says what is known.
 
     refused   fields that would change the answer and that we cannot honour, each with the values that ask for nothing
     Raises RequestError whose `param` is the dotted path of the field at fault.
@@ -26,7 +26,24 @@ def read_body(
     for name, value in extra.items():
         if name in refused and not any(value == harmless for harmless in refused[name]):
             raise unsupported(name, value)
-    return json, body, tuple(name for name in extra if name not in refused)
+    return json, body, tuple(path for path in unknown(body) if path not in refused)
+
+
+def unknown(part: BaseModel, path: str = "") -> Iterator[str]:
+    """The dotted paths of the fields of a part of a body, at `path`, that its type does not know, at any depth."""
+    yield from strange(part.model_extra or {}, (), path)
+    for name, field in type(part).model_fields.items():
+        value, at = getattr(part, name), ".".join(filter(None, (path, field.alias or name)))
+        inner = [(f"{at}.{i}", one) for i, one in enumerate(value)] if isinstance(value, list) else [(at, value)]
+        for place, one in inner:
+            if isinstance(one, BaseModel):
+                yield from unknown(one, place)
+
+
+def strange(row: Json, known: Collection[str], path: str = "") -> list[str]:
+    """The dotted paths of an object's fields beyond the known ones; null is as good as absent."""
+    names = [name for name, value in row.items() if value is not None and name not in known]
+    return [f"{path}.{name}" if path else name for name in names]
 
 
 class SamplingBody(BaseModel):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from myna.provider.wire.body import check, check_sampling, read_body, read_stop, unsupported
+from myna.provider.wire.body import check, check_sampling, read_body, read_stop, strange, unsupported
 from myna.provider.wire.calls import Calls
 from myna.provider.wire.request import Ask
 from myna.records import Conversation, Form, Image, Json, Message, RequestError, Sampling, Text, ToolCall, ToolChoice
@@ -21,8 +21,11 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "output_format": (),
     "diagnostics": (),
 }
-# Fields we know that change nothing here: every prompt is cached, there is one tier, and nobody is billed.
-HARMLESS = {"cache_control", "metadata", "service_tier", "inference_geo", "speed", "user_profile_id", "workspace_id"}
+# Fields we know that change nothing here, wherever they stand: every prompt is cached, there is one tier, nobody is billed.
+HARMLESS = {
+    "cache_control", "metadata", "service_tier", "inference_geo", "speed", "user_profile_id", "workspace_id", "signature",
+}  # fmt: skip
+BLOCKS = {"type", "text", "thinking", "source", "tool_use_id", "content", "is_error", "id", "name", "input"}
 
 
 class MessagesTool(BaseModel):
@@ -137,7 +140,8 @@ def _read_prompt(body: CountBody, ignored: tuple[str, ...]) -> tuple[Conversatio
     for i, turn in enumerate(body.messages):
         reader.read(turn, f"messages.{i}.content")
     choice, tools = _read_tools(body)
-    left = tuple(name for name in ignored if name not in HARMLESS)
+    ignored = (*ignored, *reader.ignored)
+    left = tuple(path for path in ignored if path.rpartition(".")[2] not in HARMLESS)
     return Conversation(tuple(reader.done), tools=tools), choice, left
 
 
@@ -196,9 +200,12 @@ class _Reader:
 
     done: list[Message] = field(default_factory=list)
     calls: Calls = field(default_factory=Calls)
+    ignored: list[str] = field(default_factory=list)
 
     def read(self, turn: MessagesTurn, path: str) -> None:
         blocks = [{"type": "text", "text": turn.content}] if isinstance(turn.content, str) else turn.content
+        for i, block in enumerate(blocks):
+            self.ignored += strange(block, BLOCKS, f"{path}.{i}")
         if turn.role == "assistant":
             self._assistant(blocks, path)
         elif turn.role == "system":

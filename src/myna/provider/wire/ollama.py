@@ -9,7 +9,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from myna.provider.wire.body import check, check_sampling, read_body, read_stop, unsupported
+from myna.provider.wire.body import check, check_sampling, read_body, read_stop, unknown, unsupported
 from myna.provider.wire.request import Ask
 from myna.records import Conversation, Document, Form, Image, Json, Message, RequestError, Sampling, Text, ToolCall
 
@@ -93,10 +93,11 @@ class OllamaShowBody(BaseModel):
 def read_ollama_chat(raw: bytes) -> Ask:
     """Raises RequestError whose `param` is the dotted path of the field at fault."""
     json, body, ignored = read_body(raw, OllamaChatBody, REFUSED)
-    messages = _Reader().read(body.messages or [])
+    reader = _Reader()
+    messages = reader.read(body.messages or [])
     tools = tuple({"type": "function", "function": tool.function} for tool in body.tools or ())
     prompts = (Conversation(messages, tools=tools),) if messages else ()
-    return _ask(json, body, prompts, ignored)
+    return _ask(json, body, prompts, (*ignored, *reader.ignored))
 
 
 def read_ollama_generate(raw: bytes) -> Ask:
@@ -136,15 +137,15 @@ def _ask(json: Json, body: OllamaShared, prompts: tuple[Conversation | Document,
         raise unsupported("think", body.think, "true or false is; how long it reasons is the model's")
     if body.top_logprobs is not None and not body.logprobs:
         raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
-    sampling, surplus = _read_options(body)
+    sampling = _read_options(body)
+    ignored = tuple(path for path in ignored if path.removeprefix("options.") not in REFUSED_OPTIONS)
     if body.keep_alive is not None:
-        surplus = (*surplus, "keep_alive")
-    ignored = (*ignored, *surplus)
+        ignored = (*ignored, "keep_alive")
     stream = body.stream is not False and bool(prompts)
     return Ask(prompts, sampling, plain_name(body.model), stream, include_usage=True, ignored=ignored, sent=json)
 
 
-def _read_options(body: OllamaShared) -> tuple[Sampling, tuple[str, ...]]:
+def _read_options(body: OllamaShared) -> Sampling:
     options = body.options or OllamaOptions()
     extra = {name: value for name, value in (options.model_extra or {}).items() if value is not None}
     for name, value in extra.items():
@@ -160,8 +161,7 @@ def _read_options(body: OllamaShared) -> tuple[Sampling, tuple[str, ...]]:
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         form=_read_format(body.format),
     )
-    surplus = tuple(f"options.{name}" for name in extra if name not in REFUSED_OPTIONS)
-    return check_sampling(sampling, OPTION_NAMES), surplus
+    return check_sampling(sampling, OPTION_NAMES)
 
 
 def _read_format(format: str | Json | None) -> Form | None:
@@ -206,12 +206,14 @@ class _Reader:
     """Messages, whose calls have no ids in Ollama's API: a result belongs to the oldest unanswered call of its tool."""
 
     open: dict[str, str] = field(default_factory=dict)  # id -> tool, of calls not yet answered
+    ignored: list[str] = field(default_factory=list)
 
     def read(self, rows: list[Json]) -> tuple[Message, ...]:
         turns = [check(row, _Turn, f"messages.{i}") for i, row in enumerate(rows)]
         return tuple(self._read(turn, i) for i, turn in enumerate(turns))
 
     def _read(self, turn: _Turn, i: int) -> Message:
+        self.ignored += unknown(turn, f"messages.{i}")
         content = _with_images(turn.content or "", turn.images)
         if turn.role == "tool":
             id = self._answered(turn, f"messages.{i}")

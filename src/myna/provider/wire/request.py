@@ -1,5 +1,6 @@
 """A request on the wire: a conversation (chat) or documents (completions), with how to sample."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -40,7 +41,7 @@ class Ask:
 
 
 class StreamOptions(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
     include_usage: bool | None = None
 
 
@@ -107,7 +108,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
 }
 SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling) if f.name not in ("form", "tool_choice"))
-MESSAGE_FIELDS = {"role", "content", "name", "reasoning_content", "reasoning", "tool_calls", "tool_call_id"}
 
 
 def write_request(what: Conversation | Document, sampling: Sampling, model: str) -> tuple[str, Json]:
@@ -149,7 +149,8 @@ def read_chat(raw: bytes) -> Ask:
         tool_choice=choice,
     )
     conversation = Conversation(messages, tools=tools)
-    return _ask(body, (conversation,), sampling, (*ignored, *surplus))
+    left = (path for path in ignored if not path.startswith("tools."))  # the template is given tools as they are
+    return _ask(body, (conversation,), sampling, (*left, *surplus))
 
 
 def read_completion(raw: bytes) -> Ask:
@@ -173,13 +174,30 @@ def _ask(
 
 
 def _read_messages(rows: list[Json]) -> tuple[tuple[Message, ...], tuple[str, ...]]:
-    """The messages, and the dotted paths of what they hold beyond OpenAI's fields."""
+    """The messages, and the dotted paths of what the model is not told."""
     if not rows:
         raise RequestError("messages is empty; send at least one.", param="messages")
     messages = tuple(_read_message(row, f"messages.{i}") for i, row in enumerate(rows))
     _check_calls(messages)
-    named = ((f"messages.{i}.{name}", name) for i, row in enumerate(rows) for name in row if row[name] is not None)
-    return messages, tuple(path for path, name in named if name not in MESSAGE_FIELDS)
+    pairs = zip(rows, messages, strict=True)
+    return messages, tuple(path for i, pair in enumerate(pairs) for path in _lost(*pair, f"messages.{i}"))
+
+
+def _lost(row: Json, message: Message, path: str) -> Iterator[str]:
+    """What a message's JSON has and a Message does not keep. Found by writing it again, so nothing can be forgotten here."""
+    alias = {"reasoning": None, "reasoning_content": None}  # one field by two names
+    yield from _missing(row, message.to_json() | alias, path)
+
+
+def _missing(sent: Any, kept: Any, path: str) -> Iterator[str]:
+    if isinstance(sent, dict) and isinstance(kept, dict):
+        for name, value in sent.items():
+            if name not in kept and value is not None and value != []:
+                yield f"{path}.{name}"
+            yield from _missing(value, kept.get(name), f"{path}.{name}")
+    elif isinstance(sent, list) and isinstance(kept, list):
+        for i, pair in enumerate(zip(sent, kept, strict=False)):
+            yield from _missing(*pair, f"{path}.{i}")
 
 
 def _read_message(row: Json, path: str) -> Message:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from myna.provider.wire.body import SamplingBody, check, check_sampling, read_body, read_stop, unsupported
+from myna.provider.wire.body import SamplingBody, check, check_sampling, read_body, read_stop, strange, unsupported
 from myna.provider.wire.calls import Calls
 from myna.provider.wire.request import Ask
 from myna.records import (
@@ -50,6 +50,22 @@ REFUSED: dict[str, tuple[Any, ...]] = {
 }
 # Fields we know that change nothing here: limits on tools that are refused, names for accounting, labels.
 HARMLESS = {"max_tool_calls", "metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+# What items have: what is read of them, and what they come back with when an answer's are sent again.
+ITEMS = {
+    "type",
+    "role",
+    "content",
+    "call_id",
+    "name",
+    "arguments",
+    "output",
+    "id",
+    "status",
+    "phase",
+    "summary",
+    "encrypted_content",
+}
+PARTS = {"type", "text", "refusal", "image_url", "annotations", "logprobs"}
 
 
 class ResponsesTool(BaseModel):
@@ -122,9 +138,10 @@ def read_responses(raw: bytes) -> Ask:
         tool_choice=choice,
     )
     check_sampling(sampling, {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs"})
-    messages = _Turns(body.instructions).read(body.input)
+    turns = _Turns(body.instructions)
+    messages = turns.read(body.input)
     ask = Conversation(messages, tools=tools)
-    left = tuple(name for name in ignored if name not in HARMLESS)
+    left = (*(name for name in ignored if name not in HARMLESS), *turns.ignored)
     return Ask((ask,), sampling, body.model, bool(body.stream), include_usage=True, ignored=left, sent=json)
 
 
@@ -187,6 +204,7 @@ class _Turns:
         self._calls = Calls()
         self._reasoning, self._text = "", ""
         self._made: list[ToolCall] = []
+        self.ignored: list[str] = []
 
     def read(self, items: str | list[Json]) -> tuple[Message, ...]:
         if isinstance(items, str):
@@ -195,6 +213,7 @@ class _Turns:
             raise RequestError("input is empty; send at least one item.", param="input")
         for i, item in enumerate(items):
             self._read(item, f"input.{i}")
+            self._note(item, f"input.{i}")
         self._close()
         return tuple(self._done)
 
@@ -220,6 +239,14 @@ class _Turns:
             case other:
                 note = "an item is a message, function_call, function_call_output or reasoning; nothing is stored here"
                 raise unsupported(f"{path}.type", other, note)
+
+    def _note(self, item: Json, path: str) -> None:
+        self.ignored += strange(item, ITEMS, path)
+        for name in ("content", "output"):
+            if isinstance(parts := item.get(name), list):
+                self.ignored += (
+                    at for i, part in enumerate(parts) for at in strange(part, PARTS, f"{path}.{name}.{i}")
+                )
 
     def _message(self, item: "_MessageItem", path: str) -> None:
         content = _read_content(item.content, f"{path}.content")
