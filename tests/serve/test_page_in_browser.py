@@ -9,11 +9,15 @@ from live_server import Live, eventually
 
 from myna.provider import Scripted
 from myna.records import Conversation, Message, ProviderError, RequestError, Sampling
+from myna.serve import Keys, key_of
+from myna.serve.keys import new_key
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 Start = Callable[..., Live]
 Chat = Callable[..., Browser]
 LAST = "document.querySelector('article.assistant:last-of-type > .text')"
+READY = "document.querySelector('#model')?.options.length > 0"
+ASKED = "document.querySelector('#key')?.open"
 IDLE = "!document.body.classList.contains('busy')"
 
 
@@ -27,9 +31,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def chat(live: Start, browser: Browser) -> Chat:
     """`chat(script)` opens the page of a server over it, ready to type."""
 
-    def start(provider: Any, locale: str = "en-US") -> Browser:
-        browser.open(live(provider).url, locale)
-        browser.until("document.querySelector('#model')?.options.length > 0")
+    def start(provider: Any, locale: str = "en-US", **options: Any) -> Browser:
+        browser.open(live(provider, **options).url, locale)
+        browser.until(ASKED if "keys" in options else READY)
         return browser
 
     return start
@@ -71,7 +75,7 @@ def test_the_conversation_the_settings_and_the_seed_are_sent_and_survive_a_reloa
         browser.type(text)
     ask(browser, "First")
     browser.call("Page.reload")
-    browser.until(f"document.querySelector('#model')?.options.length > 0 && {LAST}?.innerText === 'One.'")
+    browser.until(f"{READY} && {LAST}?.innerText === 'One.'")
     ask(browser, "Second")
     seen = provider.requests[1]
     assert seen.sampling == Sampling(temperature=0.5, seed=7)
@@ -146,3 +150,50 @@ def test_a_chinese_browser_reads_chinese(chat: Chat) -> None:
     assert browser.evaluate("document.documentElement.lang") == "zh-CN"
     assert browser.evaluate("document.querySelector('#send').textContent") == "发送"
     assert browser.evaluate("document.querySelector('#input').placeholder") == "输入消息"
+
+
+def give_key(browser: Browser, key: str) -> None:
+    browser.evaluate("document.querySelector('#key input').focus()")
+    browser.type(key)
+    browser.press("Enter")
+
+
+def test_a_key_is_asked_for_once_a_tab_and_again_where_it_is_unknown(chat: Chat) -> None:
+    key, told = new_key(), "document.querySelector('#key .error').textContent"
+    browser = chat(Scripted(["One.", "Two."]), keys=Keys([key_of(key)]))
+    assert browser.evaluate(told) == ""
+    give_key(browser, "wrong")
+    browser.until(f"{ASKED} && {told} === 'The server does not know this key.'")
+    give_key(browser, key)
+    browser.until(f"{READY} && !{ASKED}")
+    assert ask(browser, "First") == "One."
+    browser.call("Page.reload")
+    browser.until(f"{READY} && {LAST}?.innerText === 'One.'")
+    assert ask(browser, "Second") == "Two."
+    assert key not in browser.evaluate("JSON.stringify(localStorage) + document.documentElement.outerHTML")
+    assert key not in browser.evaluate("[...document.querySelectorAll('input, textarea')].map(e => e.value).join()")
+    assert browser.evaluate("violations") == []
+
+
+def test_who_gives_no_key_is_told_and_may_try_again(chat: Chat) -> None:
+    key = new_key()
+    browser = chat(Scripted(["One."]), keys=Keys([key_of(key)]))
+    browser.press("Escape")
+    browser.until(f"!{ASKED}")
+    say(browser, "Hi")
+    browser.until(ASKED)
+    browser.evaluate("document.querySelector('#key button[type=button]').click()")
+    browser.until(f"{IDLE} && !!document.querySelector('article .error p')")
+    assert "asks for an API key" in browser.evaluate("document.querySelector('article .error p').textContent")
+    browser.evaluate("document.querySelector('article .error button').click()")
+    browser.until(ASKED)
+    give_key(browser, key)
+    browser.until(f"{LAST}?.innerText === 'One.' && {READY}")
+
+
+def test_an_answer_that_failed_is_no_turn_of_the_next_request(chat: Chat) -> None:
+    provider = Scripted([ProviderError("The engine stopped."), "Better."])
+    browser = chat(provider)
+    ask(browser, "First")
+    assert ask(browser, "Second") == "Better."
+    assert provider.requests[1].what == Conversation.of(("user", "First"), ("user", "Second"))

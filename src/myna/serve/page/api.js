@@ -1,14 +1,16 @@
 // The server's API: models, and an answer as it is made.
 
+import { askForKey, keyHeader, KeyRefused } from "./key.js";
 import { t } from "./words.js";
 
-/** Those that chat. One that is not loaded yet does not say, and is among them. */
+/** Those that chat. One that is not loaded yet does not say, and is among them. Throws as `answer` does. */
 export async function models() {
   const response = await request("/v1/models", {});
   return (await response.json()).data.filter((model) => !model.capabilities || model.capabilities.includes("chat"));
 }
 
-/** Yields the stream's chunks. Throws an Error whose message is for the reader; AbortError when stopped. */
+/** Yields the stream's chunks. Throws an Error whose message is for the reader; AbortError when stopped; KeyRefused
+    when the server asks for a key and none was given. */
 export async function* answer(body, signal) {
   const response = await request("/v1/chat/completions", {
     method: "POST",
@@ -26,14 +28,22 @@ export async function* answer(body, signal) {
 }
 
 async function request(url, options) {
-  let response;
+  for (;;) {
+    const key = keyHeader();
+    const response = await reach(url, { ...options, headers: { ...options.headers, ...key } });
+    if (response.ok) return response;
+    const message = await complaint(response);
+    if (response.status !== 401) throw new Error(message);
+    if (!(await askForKey(key))) throw new KeyRefused(message);
+  }
+}
+
+async function reach(url, options) {
   try {
-    response = await fetch(url, options);
+    return await fetch(url, options);
   } catch (error) {
     throw error.name === "AbortError" ? error : new Error(t("unreachable"));
   }
-  if (!response.ok) throw new Error(await complaint(response));
-  return response;
 }
 
 async function complaint(response) {

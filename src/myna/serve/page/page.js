@@ -1,6 +1,7 @@
 // The page: the conversation, sending, stopping, scrolling, keys.
 
 import { answer, models } from "./api.js";
+import { KeyRefused } from "./key.js";
 import { settingsPanel } from "./settings.js";
 import { load, save, switchTheme } from "./store.js";
 import { isSend, messageView } from "./view.js";
@@ -29,8 +30,9 @@ async function connectModels() {
   let found;
   try {
     found = await models();
-  } catch {
-    setTimeout(connectModels, 2000); // the server is starting, or gone: sending says so
+  } catch (error) {
+    // The server is starting, or gone: sending says so. Without a key, sending asks for it again, and nothing else does.
+    if (!(error instanceof KeyRefused)) setTimeout(connectModels, 2000);
     return;
   }
   $("model").replaceChildren(...found.map(({ id }) => new Option(id, id)));
@@ -82,7 +84,8 @@ function send(text) {
 }
 
 function requestBody() {
-  const messages = state.messages.map(({ role, content }) => ({ role, content }));
+  const said = state.messages.filter(({ role, content }) => role === "user" || content); // an answer that failed is no turn
+  const messages = said.map(({ role, content }) => ({ role, content }));
   const system = state.system.trim() ? [{ role: "system", content: state.system }] : [];
   return { model: state.model || undefined, messages: [...system, ...messages], ...state.sampling };
 }
@@ -108,6 +111,7 @@ async function complete() {
     else message.error = error.message;
   }
   delete message.streaming;
+  if (!message.error && !$("model").options.length) connectModels(); // it had no key
   if (stopper === mine) stopper = null;
   following(view.refresh);
   showState();
