@@ -44,7 +44,6 @@ ADD = tool("add", a={"type": "integer"}, b={"type": "integer"})
 PARIS = ToolCall("", "get_weather", '{"city": "Paris", "unit": "c"}')
 TOWN = ToolCall("", "get_weather", '{"town": "Paris"}')
 PERSON = Conversation.ask("Describe a person as JSON with name and age.")
-NO_JSON = ("gemma", "glm", "pythonic", "qwen3_coder")  # constrained to JSON in a fence
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def test_a_bound_call_is_written_as_the_model_writes_it_and_fits_its_schema(
     form = bound_calls(chat, forms, talk, sampling)
     assert form
     compiled = forms.compile(form)
-    writer = dialect("generic") if name in NO_JSON else speaks
+    writer = speaks
 
     def wrote(*calls: ToolCall) -> str:
         return "".join(writer.write(calls))
@@ -146,6 +145,16 @@ def test_required_calls_something_that_fits(local: Local, question: str) -> None
     _, said, finish = ask(local, question, tool_choice=ToolChoice("required", parallel=False), max_tokens=400)
     assert (said.text, len(said.tool_calls), finish) == ("", 1, "tool_calls")
     assert fits(said.tool_calls[0])
+
+
+@pytest.mark.parametrize("name", ["glm", "qwen3_coder", "pythonic", "gemma"])
+def test_required_in_a_syntax_that_is_not_json_calls_something_that_fits(
+    local: Local, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(local.chat, "dialect", dialect(name))
+    _, said, finish = ask(local, "Add 2 and 3.", tool_choice=ToolChoice("required", parallel=False), max_tokens=200)
+    assert (said.text, len(said.tool_calls)) == ("", 1)
+    assert finish == "length" or fits(said.tool_calls[0])
 
 
 def test_a_named_tool_is_called_once_and_ends_with_stop(local: Local) -> None:

@@ -4,12 +4,16 @@ import json
 from functools import lru_cache
 from typing import Any
 
+from jsonschema_rs import CanonicalSchema
 from llguidance import LLMatcher
 
+from myna.forms.arguments import arguments
 from myna.forms.deep import deeply
+from myna.forms.lower import Lowering
 from myna.forms.rules import Rules
 from myna.forms.schema import Schema, SchemaError
 from myna.forms.tags import Tags
+from myna.records import Style
 
 TRIED = 16 << 20  # stack that a grammar is tried on; the server has several times as much
 
@@ -22,6 +26,8 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         kind, source = question["kind"], question["source"]
         if question["do"] == "check":
             return {"problem": _check(kind, source, question["text"])}
+        if question["do"] == "arguments":
+            return _arguments(source, question)
         return _lower(kind, source, question["strict"], question["special"])
     except SchemaError as e:
         return {"error": str(e)}
@@ -53,6 +59,16 @@ def _lower(kind: str, source: str, strict: bool, special: dict[str, int]) -> dic
     if (lark := rules.lark(start)) is None:
         raise SchemaError("no value is allowed by it")
     return {"lark": lark, "left": left}
+
+
+def _arguments(source: str, question: dict[str, Any]) -> dict[str, Any]:
+    rules, schema, style = Rules(), Schema(source), Style(**question["style"])
+
+    def write(low: Lowering, _: CanonicalSchema) -> str:
+        return arguments(low, schema, style, question["kinds"], question["special"])
+
+    start, _ = schema.rules(rules, strict=True, write=write)
+    return {"lark": rules.lark(start)}
 
 
 def _check(kind: str, source: str, text: str) -> str | None:

@@ -8,8 +8,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, regex_to_lark
@@ -23,7 +23,7 @@ from myna.forms.rules import quoted
 from myna.forms.schema import SchemaError
 from myna.forms.vocabulary import vocabulary
 from myna.forms.worker import WorkerFailed, Workers
-from myna.records import Form, RequestError
+from myna.records import Form, RequestError, Style
 from myna.records.form import Kind
 
 log = logging.getLogger(__name__)
@@ -116,6 +116,18 @@ class Compiler:
         says what cannot be enforced."""
         form = Form("schema", schema, strict)
         return str(self._read(form).grammar["lark_grammar"])
+
+    def lower_arguments(self, schema: str, style: Style, kinds: Mapping[str, Collection[str]]) -> str | None:
+        """A Lark grammar of a call's arguments as a model writes them one by one. None where a grammar cannot hold them to
+        the schema exactly, or not so that they read back.
+
+        kinds    the types that whoever reads it takes an argument to have, where they are known
+        """
+        texts = (style.before, style.between, style.after, style.comma)
+        special = {token: id for token, id in self._tokenizer.special.items() if any(token in text for text in texts)}
+        asked = {"do": "arguments", "kind": "schema", "source": schema, "style": asdict(style), "special": special}
+        lark = _ask(asked | {"kinds": {name: sorted(found) for name, found in kinds.items()}}).get("lark")
+        return lark if isinstance(lark, str) else None
 
     def _compile(self, form: Form, reasoning: Reasoning, instead: Form | None) -> Compiled:
         if not self._stop_ids:

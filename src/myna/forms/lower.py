@@ -19,7 +19,7 @@ from llguidance import LLMatcher
 from myna.forms.formats import FORMATS, NOT_ENFORCED
 from myna.forms.lower_arrays import array
 from myna.forms.lower_objects import object_
-from myna.forms.pattern import ANY, UnsupportedPattern, literal, searched
+from myna.forms.pattern import ANY, UnsupportedPattern, Writer, characters, literal, searched
 from myna.forms.rules import Rules, quoted, written
 
 WHITESPACE = r" |\n[ \t]{0,24}"  # between JSON's tokens: nothing, a blank, or a line end and indentation
@@ -40,12 +40,14 @@ class Lowering:
 
     strict   raise CannotEnforce; else allow what a grammar cannot forbid, and note it in `gave_up`
     order    names that an object declares beside those given, in the order to write them
+    spelled  how a value that is one token may be written
     """
 
     def __init__(self, rules: Rules, order: Callable[[Iterable[str]], list[str]], *, strict: bool):
         self.rules = rules
         self.order = order
         self.strict = strict
+        self.spelled: Callable[[Any], Iterable[str]] = lambda value: (written(value),)
         self.gave_up: list[CannotEnforce] = []
         self.blank = rules.either([[], [f"/{WHITESPACE}/"]], "blank")
         self.comma = rules.either([[self.blank, '","', self.blank]], "comma")
@@ -94,7 +96,7 @@ class Lowering:
             case canonical.TypedGroupView():
                 yield from self._options(view.body)
             case canonical.ConstView() | canonical.EnumView():
-                yield self._constants([view.value] if isinstance(view, canonical.ConstView) else view.values)
+                yield self.constants([view.value] if isinstance(view, canonical.ConstView) else view.values)
             case canonical.StringView():
                 yield (self.string(view),)
             case canonical.IntegerView() | canonical.NumberView():
@@ -124,7 +126,7 @@ class Lowering:
 
     def _all_of(self, branches: list[CanonicalSchema]) -> str:
         """Together where that can be said exactly; the definitions of references are looked into."""
-        whole, *rest = (self._resolved(branch) for branch in branches)
+        whole, *rest = (self.resolved(branch) for branch in branches)
         for branch in rest:
             whole = whole.intersect(branch)
         if isinstance(whole.view(), canonical.AllOfView | canonical.RawView):
@@ -134,16 +136,17 @@ class Lowering:
 
     def _one_of(self, branches: list[CanonicalSchema]) -> Iterable[tuple[str, ...]]:
         for i, branch in enumerate(branches):
-            others, alone = [b for k, b in enumerate(branches) if k != i], self._resolved(branch)
+            others, alone = [b for k, b in enumerate(branches) if k != i], self.resolved(branch)
             try:
                 for other in others:
-                    alone = alone.subtract(self._resolved(other))
+                    alone = alone.subtract(self.resolved(other))
             except ValueError as e:
                 self.give_up("oneOf", str(e))
                 alone = branch
             yield (self.value(alone),)
 
-    def _resolved(self, schema: CanonicalSchema) -> CanonicalSchema:
+    def resolved(self, schema: CanonicalSchema) -> CanonicalSchema:
+        """What a reference refers to; else the schema itself."""
         for _ in range(DEEPEST):
             view = schema.view()
             target = schema.definition(view.uri) if isinstance(view, canonical.ReferenceView) else None
@@ -152,19 +155,21 @@ class Lowering:
             schema = target
         return schema
 
-    def _constants(self, values: list[Any]) -> tuple[str, ...]:
+    def constants(self, values: list[Any]) -> tuple[str, ...]:
         """One of these values. Those that are one token of JSON share a terminal, so that thousands are no burden."""
         simple = [value for value in values if not isinstance(value, list | dict)]
         rule = self.rules.new("const")
         if simple:
-            self.rules.add(rule, self.rules.terminal(" | ".join(quoted(written(value)) for value in simple)))
+            self.rules.add(
+                rule, self.rules.terminal(" | ".join(quoted(text) for value in simple for text in self.spelled(value)))
+            )
         for value in values:
             if isinstance(value, list):
-                self.rules.add(rule, *self._listed('"["', [(self._constants([item])[0],) for item in value], '"]"'))
+                self.rules.add(rule, *self._listed('"["', [(self.constants([item])[0],) for item in value], '"]"'))
             elif isinstance(value, dict):
                 names = sorted(value, key=self.order(value).index)
                 members = [
-                    (quoted(written(name)), self.blank, '":"', self.blank, self._constants([value[name]])[0])
+                    (quoted(written(name)), self.blank, '":"', self.blank, self.constants([value[name]])[0])
                     for name in names
                 ]
                 self.rules.add(rule, *self._listed('"{"', members, '"}"'))
@@ -207,8 +212,8 @@ class Lowering:
         """The terminal of strings as they are written: of a length, matching, not matching, and none of `excluded`."""
         low, high = (view.min_length or 0, view.max_length) if view else (0, None)
         parts = [f'/"{ANY}{{{low},{"" if high is None else high}}}"/']
-        parts += [f"/{text}/" for text in self._patterns(patterns)]
-        parts += [f"~/{text}/" for text in self._patterns([*unmatched, *(view.excluded_patterns if view else ())])]
+        parts += [f"/{text}/" for text in self.patterns(patterns)]
+        parts += [f"~/{text}/" for text in self.patterns([*unmatched, *(view.excluded_patterns if view else ())])]
         excluded = [*excluded, *(view.excluded if view else ())]
         if excluded:
             parts.append(f'~/"({"|".join(map(literal, excluded))})"/')
@@ -219,10 +224,11 @@ class Lowering:
             self.give_up("pattern", f"the pattern {pattern!r} cannot be enforced: {problem}")
         return not problem
 
-    def _patterns(self, patterns: Iterable[str]) -> Iterable[str]:
+    def patterns(self, patterns: Iterable[str], write: Writer = characters, quote: str = '"') -> Iterable[str]:
+        """Expressions of the strings that match; those that cannot be read are given up."""
         for pattern in patterns:
             try:
-                yield searched(pattern)
+                yield searched(pattern, write, quote)
             except UnsupportedPattern as e:
                 self.give_up("pattern patternProperties", f"the pattern {pattern!r} cannot be excluded: {e}")
 

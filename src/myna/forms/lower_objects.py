@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jsonschema_rs import CanonicalSchema, canonical, canonicalize, is_valid
 
@@ -15,14 +15,67 @@ MOST_PATTERNS = 4  # of names, that may overlap: 16 kinds of names
 MOST_COUNTED = 64  # members, where their number is limited
 
 
+Symbols = tuple[str, ...]
+
+
+class Style(Protocol):
+    """How members are written. comma: between two; end: after the last."""
+
+    comma: Symbols
+    end: Symbols
+
+    def named(self, name: str, schema: CanonicalSchema | None) -> Symbols:
+        """The member of this name."""
+
+    def free(
+        self,
+        names: canonical.StringView | None,
+        matched: list[str],
+        unmatched: list[str],
+        taken: list[str],
+        schema: CanonicalSchema | None,
+    ) -> Symbols | None:
+        """Members of all names of this form that match these expressions and not those, and none that is taken. None:
+        nobody can write them."""
+
+
+class Json:
+    """Members as JSON has them."""
+
+    def __init__(self, low: "Lowering"):
+        self._low = low
+        self.comma: Symbols = (low.comma,)
+        self.end: Symbols = (low.blank,)
+        self._colon = (low.blank, '":"', low.blank)
+
+    def named(self, name: str, schema: CanonicalSchema | None) -> Symbols:
+        return (quoted(written(name)), *self._colon, self._low.value(schema))
+
+    def free(
+        self,
+        names: canonical.StringView | None,
+        matched: list[str],
+        unmatched: list[str],
+        taken: list[str],
+        schema: CanonicalSchema | None,
+    ) -> Symbols:
+        matched = [*matched, *(names.patterns if names else ())]
+        return (self._low.text(names, matched, taken, unmatched), *self._colon, self._low.value(schema))
+
+
 def object_(low: "Lowering", view: canonical.ObjectView) -> str:
     """The rule of the objects that a view allows."""
-    return low.rules.either([['"{"', low.blank, _Object(low, view).members(), '"}"']], "object")
+    return low.rules.either([['"{"', low.blank, members(low, view, Json(low)), '"}"']], "object")
+
+
+def members(low: "Lowering", view: canonical.ObjectView, style: Style) -> str:
+    """The rule of an object's members."""
+    return _Object(low, view, style).members()
 
 
 class _Object:
-    def __init__(self, low: "Lowering", view: canonical.ObjectView):
-        self.low, self.rules, self.view = low, low.rules, view
+    def __init__(self, low: "Lowering", view: canonical.ObjectView, style: Style):
+        self.low, self.rules, self.view, self.style = low, low.rules, view, style
         self.properties, self.required = (
             view.properties,
             dict.fromkeys(view.required),
@@ -42,16 +95,16 @@ class _Object:
                 self._known[index, count] = self._tail(index, count)
         return self._known[0, 0]
 
-    def _names(self) -> list[tuple[str, str, bool]]:
-        """Names written out, with the rule of their value and whether they must be there, in order."""
+    def _names(self) -> list[tuple[str, Symbols, bool]]:
+        """Names written out, with their member and whether they must be there, in order."""
         view, patterns, found = self.view, self.view.pattern_properties, []
         all_names: Any = view.property_names.to_json_schema() if view.property_names else None
         known = [*self.properties, *self.required, *self._closed()]
         for name in self.low.order(known):
             if all_names is None or is_valid(all_names, name):
-                found.append((name, self.low.value(self._value_of(name, patterns)), name in self.required))
+                found.append((name, self.style.named(name, self._value_of(name, patterns)), name in self.required))
             elif name in self.required:
-                found.append((name, self.rules.new("never"), True))
+                found.append((name, (self.rules.new("never"),), True))
         return found
 
     def _closed(self) -> list[str]:
@@ -70,8 +123,8 @@ class _Object:
             return _joined([self.properties[name], *matching])
         return _joined(matching) if matching else self.view.additional_properties
 
-    def _others(self) -> Iterable[tuple[str, str]]:
-        """The terminals of all other names, each with the rule of its values."""
+    def _others(self) -> Iterable[Symbols]:
+        """The members of all other names."""
         for names in _alternatives(self.view.property_names):
             if isinstance(names, canonical.ConstView | canonical.EnumView | canonical.FalseView):
                 continue  # those have been written out
@@ -84,7 +137,7 @@ class _Object:
                 self.low.give_up("propertyNames", "these names cannot be enforced")
             yield from self._kinds(None)
 
-    def _kinds(self, names: canonical.StringView | None) -> Iterable[tuple[str, str]]:
+    def _kinds(self, names: canonical.StringView | None) -> Iterable[Symbols]:
         """Names of this form, one kind for each set of patterns that they may match."""
         view, taken = self.view, [name for name, _, _ in self.names]
         patterns = [*view.pattern_properties]
@@ -96,17 +149,10 @@ class _Object:
                 value = (
                     _joined([view.pattern_properties[p] for p in matched]) if matched else view.additional_properties
                 )
+                unmatched = [p for p in patterns if p not in matched]
                 if value is None or not isinstance(value.view(), canonical.FalseView):
-                    yield (
-                        self._name(names, matched, [p for p in patterns if p not in matched], taken),
-                        self.low.value(value),
-                    )
-
-    def _name(
-        self, names: canonical.StringView | None, matched: Iterable[str], unmatched: Iterable[str], taken: list[str]
-    ) -> str:
-        matched = [*matched, *(names.patterns if names else ())]
-        return self.low.text(names, matched, taken, unmatched)
+                    member = self.style.free(names, [*matched], unmatched, taken, value)
+                    yield from () if member is None else (member,)
 
     def _check_counts(self) -> None:
         """Names nobody wrote out may come twice, and would be counted twice; and states are kept few."""
@@ -123,19 +169,19 @@ class _Object:
         """The rule of all that may follow the members before `index`, of which `count` are there (as far as it matters)."""
         rule = self._known[index, count] = self.rules.new("members")
         full = self.most is not None and count >= self.most
-        comma, after = self.low.comma if count else "", self._counted(count)
+        comma, after = self.style.comma if count else (), self._counted(count)
         if index < len(self.names):
-            name, value, needed = self.names[index]
+            _, member, needed = self.names[index]
             if not full:
-                self.rules.add(rule, comma, quoted(written(name)), *self._colon(), value, self._known[index + 1, after])
+                self.rules.add(rule, *comma, *member, self._known[index + 1, after])
             if not needed:
                 self.rules.add(rule, self._known[index + 1, count])
             return rule
         if count >= self.least:
-            self.rules.add(rule, self.low.blank if count else "")
-        for name, value in self.others if not full else ():
+            self.rules.add(rule, *(self.style.end if count else ()))
+        for member in self.others if not full else ():
             following = rule if after == count else self._known[index, after]
-            self.rules.add(rule, comma, name, *self._colon(), value, following)
+            self.rules.add(rule, *comma, *member, following)
         return rule
 
     def _counted(self, count: int) -> int:
@@ -144,9 +190,6 @@ class _Object:
     def _last(self) -> int:
         """The count from which on it does not matter any more; 1 at least, for the comma."""
         return max(self.least, 1) if self.most is None else max(self.most, 1)
-
-    def _colon(self) -> tuple[str, str, str]:
-        return (self.low.blank, '":"', self.low.blank)
 
 
 def _joined(schemas: list[CanonicalSchema]) -> CanonicalSchema:

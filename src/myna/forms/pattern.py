@@ -1,7 +1,7 @@
 """Regular expressions of JSON Schema as expressions over JSON text, so that they can be intersected and complemented.
 
 A schema speaks of a string's characters, a grammar of how they are written: `"` is two characters there. Every string is
-written in one way here (escapes only where JSON needs them), so the complement of a language is that of its texts.
+written in one way here (escapes only where JSON needs them, or `bare`), so the complement of a language is that of its texts.
 """
 
 import re
@@ -12,6 +12,8 @@ from typing import Any
 
 Ranges = tuple[tuple[int, int], ...]
 """Characters, as ranges of code points in order, both ends included."""
+Writer = Callable[[Ranges], str]
+"""An expression of one of some characters."""
 
 LAST = 0x10FFFF
 SURROGATES = ((0xD800, 0xDFFF),)
@@ -51,9 +53,16 @@ def characters(some: Ranges) -> str:
         for code in range(low, high + 1):
             if any(start <= code <= end for start, end in some):
                 options.append(ESCAPED.get(code, f"\\\\u{code:04x}"))
-    return f"({'|'.join(options)})" if options else "[^\\x{0}-\\x{10ffff}]"
+    return f"({'|'.join(options)})" if options else NOTHING
 
 
+def bare(some: Ranges) -> str:
+    """One of these characters, as it is."""
+    plain = without(without(some))
+    return "[" + "".join(f"\\x{{{low:x}}}-\\x{{{high:x}}}" for low, high in plain) + "]" if plain else NOTHING
+
+
+NOTHING = "[^\\x{0}-\\x{10ffff}]"
 ANY = characters(without(()))
 STRING = f'"{ANY}*"'
 
@@ -63,7 +72,7 @@ def literal(text: str) -> str:
     return "".join(characters(((ord(c), ord(c)),)) for c in text)
 
 
-def searched(pattern: str) -> str:
+def searched(pattern: str, write: Writer = characters, quote: str = '"') -> str:
     """Texts in which the expression is found, between quotes. Raises UnsupportedPattern."""
     try:
         parsed = _parser.parse(pattern.replace("(?<", "(?P<") if re.search(r"\(\?<[A-Za-z]", pattern) else pattern)
@@ -71,7 +80,7 @@ def searched(pattern: str) -> str:
         raise UnsupportedPattern(str(e)) from None
     if parsed.state.flags & ~re.UNICODE:
         raise UnsupportedPattern("flags in a pattern")
-    return f'"({"|".join(_anchored([*branch]) for branch in _branches([*parsed]))})"'
+    return quote + f"({'|'.join(_anchored([*branch], write) for branch in _branches([*parsed]))})" + quote
 
 
 def _branches(items: list[Any]) -> Iterable[list[Any]]:
@@ -84,33 +93,34 @@ def _branches(items: list[Any]) -> Iterable[list[Any]]:
     yield items
 
 
-def _anchored(items: list[Any]) -> str:
+def _anchored(items: list[Any], write: Writer) -> str:
     starts = bool(items) and items[0] == (sre.AT, sre.AT_BEGINNING)
     items = items[1:] if starts else items
     ends = bool(items) and items[-1] == (sre.AT, sre.AT_END)
     items = items[:-1] if ends else items
-    return ("" if starts else f"{ANY}*") + _sequence(items) + ("" if ends else f"{ANY}*")
+    anything = f"{write(without(()))}*"
+    return ("" if starts else anything) + _sequence(items, write) + ("" if ends else anything)
 
 
-def _sequence(items: Iterable[Any]) -> str:
-    return "".join(_one(op, value) for op, value in items)
+def _sequence(items: Iterable[Any], write: Writer) -> str:
+    return "".join(_one(op, value, write) for op, value in items)
 
 
-def _one(op: Any, value: Any) -> str:
+def _one(op: Any, value: Any, write: Writer) -> str:
     if op is sre.SUBPATTERN:
         _, added, removed, inner = value
         if added or removed:
             raise UnsupportedPattern("flags in a pattern")
-        return f"({_sequence(inner)})"
+        return f"({_sequence(inner, write)})"
     if op is sre.BRANCH:
-        return f"({'|'.join(_sequence(branch) for branch in value[1])})"
+        return f"({'|'.join(_sequence(branch, write) for branch in value[1])})"
     if op in (sre.MAX_REPEAT, sre.MIN_REPEAT):
         low, high, inner = value
         if low > MOST or (high is not sre.MAXREPEAT and high > MOST):
             raise UnsupportedPattern(f"more than {MOST} repetitions")
-        return f"({_sequence(inner)}){{{low},{'' if high is sre.MAXREPEAT else high}}}"
+        return f"({_sequence(inner, write)}){{{low},{'' if high is sre.MAXREPEAT else high}}}"
     if op in _CLASSES:
-        return characters(_CLASSES[op](value))
+        return write(_CLASSES[op](value))
     raise UnsupportedPattern({sre.AT: "an anchor in the middle"}.get(op, str(op).lower()))
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jsonschema_rs
@@ -16,6 +16,9 @@ PATTERNS = FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20)
 DEEPEST = 120  # brackets inside brackets; readers of JSON recurse
 MOST_PARTS = 20_000  # objects and lists
 LOOKED_AT = 64  # declarations of a name, where its order is looked for
+
+Write = Callable[[Lowering, CanonicalSchema], str]
+"""Makes the rule of a schema's values."""
 
 
 class SchemaError(Exception):
@@ -39,11 +42,11 @@ class Schema:
         for name in _required(self.json):
             self._declarations.setdefault(name, [])
 
-    def rules(self, rules: Rules, *, strict: bool) -> tuple[str, list[str]]:
+    def rules(self, rules: Rules, *, strict: bool, write: Write = Lowering.value) -> tuple[str, list[str]]:
         """(the rule of its values, what is left to `check`). Raises SchemaError when strict and something would be left."""
         low = Lowering(rules, self.order, strict=strict)
         try:
-            rule = low.value(self.canonical)
+            rule = write(low, self.canonical)
         except CannotEnforce as e:
             raise SchemaError(self._where(e)) from None
         except TooLarge as e:
@@ -60,6 +63,10 @@ class Schema:
         inside, ranks = set(best), {name: i for i, name in enumerate(self._declarations)}
         rest = [name for name in wanted if name not in inside]
         return [*best, *sorted(rest, key=lambda name: ranks.get(name, len(ranks)))]
+
+    def of_type(self, kind: str) -> CanonicalSchema:
+        """The schema of all values of a type, to be joined with parts of this one."""
+        return _canonical({"$schema": self.draft, "type": kind})[1]
 
     def check(self, value: Any) -> str | None:
         """Why a value is not what the schema allows, by a validator that shares nothing with the grammar."""

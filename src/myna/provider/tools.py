@@ -4,7 +4,8 @@ import json
 from dataclasses import replace
 
 from myna.chat import Chat, schemas
-from myna.chat.grammar import calls_form
+from myna.chat.arguments import kinds
+from myna.chat.grammar import Arguments, calls_form
 from myna.forms import Compiler
 from myna.records import Conversation, Document, Form, RequestError, Sampling, ToolChoice
 
@@ -30,7 +31,11 @@ def bound_calls(chat: Chat, forms: Compiler, talk: Conversation, sampling: Sampl
     arguments = {}
     for i, (name, schema) in enumerate(schemas(talk.tools).items()):
         try:
-            arguments[name] = forms.lower(json.dumps({"type": "object"} | schema), strict=name in strict)
+            source = json.dumps({"type": "object"} | schema)
+            whole = forms.lower(source, strict=name in strict)
+            style = chat.dialect.style
+            own = forms.lower_arguments(source, style, kinds(schema)) if style else None
+            arguments[name] = Arguments(whole, own)
         except RequestError as e:
             path = f"tools.{i}.function.parameters"
             raise RequestError(f"{path}: {e}", param=path, code="invalid_function_parameters") from None

@@ -13,7 +13,7 @@ from myna.records.errors import (
     RequestError,
     Unavailable,
 )
-from myna.records.form import Form, ToolChoice
+from myna.records.form import Form, Style, ToolChoice
 from myna.records.reply import CallPiece, Delta, Reply, Sampled, Usage, fold
 from myna.records.sampling import DEFAULTS, Sampling
 
@@ -42,6 +42,7 @@ __all__ = [
     "Sampled",
     "Sampling",
     "Scores",
+    "Style",
     "Text",
     "Tokens",
     "ToolCall",

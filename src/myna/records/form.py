@@ -47,3 +47,18 @@ class ToolChoice:
         if self.mode == "required" and not tools:
             raise RequestError("tool_choice is 'required' and there are no tools.", param="tool_choice")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a model writes a call's arguments where it does not as one JSON object: `before` a name, `between` name and value,
+    `after` a value, `comma` between two arguments.
+
+    values    text: strings as they stand, and all else as JSON; python: literals
+    """
+
+    values: Literal["text", "python"]
+    before: str = ""
+    between: str = "="
+    after: str = ""
+    comma: str = ""

@@ -3,27 +3,25 @@
 SIGNS                     what a chat template of this syntax holds; () is never chosen by its template
 parse(scan)               reads an answer: text, reasoning, calls                                     (chat/scan.py)
 write(calls)              calls as the model writes them, in pieces: Own is the model's words, the rest markup
-grammar(tools, several)   what the answer must be when it has to call                                 (chat/dialects/_lark.py)
 MARKERS (optional)        control tokens that the parser has to see; a tokenizer hides them from readers
 THINK (optional)          what opens and closes reasoning, if not <think> and </think>; None: `parse` knows by itself
 ALWAYS (optional)         the syntax frames every answer, so that it is parsed even where nothing can be called
+STYLE (optional)          how arguments are written that are no JSON object                           (chat/arguments.py)
 new_id() (optional)       an id for a call, where the chat template is particular about them
 
-A dialect is a module; there is nothing to inherit. What its `parse` makes of what its `write` writes is the same calls.
+The grammar of an answer that has to call is read off what `write` writes (chat/grammar.py). A dialect is a module; there is nothing to inherit. What its `parse` makes of what its `write` writes is the same calls.
 """
 
 import difflib
 import importlib
-import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from myna.chat.scan import NOTHING, THINK, Begun, Reader, Said, Scanner, Steps, Thought, Wrote
 from myna.chat.stream import new_id, only_text
 from myna.chat.values import decode
-from myna.records import ChatError, Json, ToolCall
+from myna.records import ChatError, Json, Style, ToolCall
 
 FALLBACK = "generic"
 
@@ -44,19 +42,6 @@ class Tool:
     strict: bool = False
 
 
-def members_of(call: ToolCall) -> list[tuple[str, Any]]:
-    """A call's arguments by name, for a syntax that is not JSON. ChatError where they are no JSON object."""
-    value = decode(call.arguments)
-    if not isinstance(value, dict):
-        raise ChatError(f"the arguments of {call.name!r} are no JSON object: {call.arguments[:80]!r}")
-    return list(value.items())
-
-
-def plain_text(value: object) -> str:
-    """A value as bare text: a string as it is, all else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 def dialects() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
@@ -72,6 +57,7 @@ class Dialect:
     markers: frozenset[str]
     think: tuple[str, str] | None
     always: bool
+    style: Style | None
     new_id: Callable[[], str]
 
     def reader(self, tools: Mapping[str, Json] = NOTHING, *, inside: bool = False) -> Reader:
@@ -96,6 +82,7 @@ def dialect(name: str) -> Dialect:
         frozenset(getattr(module, "MARKERS", ())),
         getattr(module, "THINK", THINK),
         getattr(module, "ALWAYS", False),
+        getattr(module, "STYLE", None),
         getattr(module, "new_id", new_id),
     )
 

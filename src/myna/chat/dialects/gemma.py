@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from myna.chat.arguments import written
 from myna.chat.calls import until
-from myna.chat.dialects import Own, members_of
-from myna.chat.dialects.pythonic import read_calls
+from myna.chat.dialects import Own
+from myna.chat.dialects.pythonic import STYLE, read_calls
 from myna.chat.scan import Scanner, Steps
 from myna.records import ToolCall
 
@@ -34,5 +35,8 @@ def parse(scan: Scanner) -> Steps[None]:
 def write(calls: Sequence[ToolCall]) -> Iterator[str]:
     yield "```tool_code\n"
     for call in calls:
-        yield Own(f"{call.name}({', '.join(f'{key}={value!r}' for key, value in members_of(call))})\n")
+        yield Own(call.name)
+        yield "("
+        yield from written(STYLE, call)
+        yield ")\n"
     yield "```"

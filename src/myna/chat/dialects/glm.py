@@ -5,14 +5,15 @@ Values are bare text; whether that is a string, the tool's schema says.
 
 from collections.abc import Iterator, Sequence
 
-from myna.chat.arguments import Members
+from myna.chat.arguments import Members, written
 from myna.chat.calls import block, until
-from myna.chat.dialects import Own, members_of, plain_text
+from myna.chat.dialects import Own
 from myna.chat.scan import Scanner, Steps
-from myna.records import ToolCall
+from myna.records import Style, ToolCall
 
 SIGNS = ("<tool_call>", "<arg_key>", "<arg_value>")
 MARKERS = ("<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
+STYLE = Style("text", "\n<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>")
 
 
 def parse(scan: Scanner) -> Steps[None]:
@@ -37,11 +38,9 @@ def _call(scan: Scanner) -> Steps[None]:
         key, _ = yield from scan.before("</arg_key>")
         yield from scan.blank()
         yield from scan.take("<arg_value>")
-        value, whole = yield from scan.before("</arg_value>")
-        if not whole:
+        if not (yield from members.add_upto(key.strip(), "</arg_value>")):
             scan.end(whole=False)
             return
-        members.add_text(key.strip(), value)
         yield from scan.blank()
         mark = yield from scan.take("<arg_key>", "</tool_call>")
     if mark:
@@ -53,10 +52,5 @@ def write(calls: Sequence[ToolCall]) -> Iterator[str]:
     for i, call in enumerate(calls):
         yield "\n<tool_call>" if i else "<tool_call>"
         yield Own(call.name)
-        for key, value in members_of(call):
-            yield "\n<arg_key>"
-            yield Own(key)
-            yield "</arg_key>\n<arg_value>"
-            yield Own(plain_text(value))
-            yield "</arg_value>"
+        yield from written(STYLE, call)
         yield "\n</tool_call>"

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-from myna.chat.arguments import Members, from_python
+from myna.chat.arguments import Members, from_python, written
 from myna.chat.calls import until
-from myna.chat.dialects import Own, members_of
+from myna.chat.dialects import Own
 from myna.chat.scan import Scanner, Steps
 from myna.chat.values import PythonValue
-from myna.records import ToolCall
+from myna.records import Style, ToolCall
 
 SIGNS = ("<|python_start|>",)
 MARKERS = ("<|python_start|>", "<|python_end|>")
+STYLE = Style("python", comma=", ")
 
 
 def parse(scan: Scanner) -> Steps[None]:
@@ -89,6 +90,6 @@ def write(calls: Sequence[ToolCall]) -> Iterator[str]:
         yield ", " if i else "["
         yield Own(call.name)
         yield "("
-        yield Own(", ".join(f"{key}={value!r}" for key, value in members_of(call)))
+        yield from written(STYLE, call)
         yield ")"
     yield "]"

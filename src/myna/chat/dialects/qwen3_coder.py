@@ -5,14 +5,15 @@ Values are bare text; whether that is a string, the tool's schema says.
 
 from collections.abc import Iterator, Sequence
 
-from myna.chat.arguments import Members
+from myna.chat.arguments import Members, written
 from myna.chat.calls import block, until
-from myna.chat.dialects import Own, members_of, plain_text
+from myna.chat.dialects import Own
 from myna.chat.scan import Scanner, Steps
-from myna.records import ToolCall
+from myna.records import Style, ToolCall
 
 SIGNS = ("<tool_call>", "<function=", "<parameter=")
 MARKERS = ("<tool_call>", "</tool_call>", "<function=", "</function>", "</parameter>")
+STYLE = Style("text", "<parameter=", ">\n", "\n</parameter>\n")
 
 
 def parse(scan: Scanner) -> Steps[None]:
@@ -26,7 +27,7 @@ def parse(scan: Scanner) -> Steps[None]:
 def _function(scan: Scanner) -> Steps[None]:
     name, _ = yield from scan.before(">")
     scan.begin(name.strip())
-    members = Members(scan, scan.tools.get(name.strip()))
+    members = Members(scan, scan.tools.get(name.strip()), frame="\n")
     closing = ""
     while not closing:
         yield from scan.blank()
@@ -34,11 +35,9 @@ def _function(scan: Scanner) -> Steps[None]:
         if closing or not (yield from scan.take("<parameter=")):
             break
         key, _ = yield from scan.before(">")
-        value, mark = yield from scan.before("</parameter>")
-        if not mark:
+        if not (yield from members.add_upto(key.strip(), "</parameter>")):
             scan.end(whole=False)
             return
-        members.add_text(key.strip(), value.removeprefix("\n").removesuffix("\n"))
     if closing:
         members.close()
     scan.end(whole=bool(closing))
@@ -49,10 +48,5 @@ def write(calls: Sequence[ToolCall]) -> Iterator[str]:
         yield "\n<tool_call>\n<function=" if i else "<tool_call>\n<function="
         yield Own(call.name)
         yield ">\n"
-        for key, value in members_of(call):
-            yield "<parameter="
-            yield Own(key)
-            yield ">\n"
-            yield Own(plain_text(value))
-            yield "\n</parameter>\n"
+        yield from written(STYLE, call)
         yield "</function>\n</tool_call>"
