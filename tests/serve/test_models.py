@@ -236,6 +236,16 @@ def test_models_are_loaded_listed_and_unloaded_over_http() -> None:
         eventually(lambda: post("chat/completions", CHAT | {"model": "a"}).status_code == 200)
 
 
+def test_who_asks_for_more_than_there_is_room_for_is_told_the_sum() -> None:
+    house = House({"a": 4, "b": 4}, budget=5)
+    with Live(App(house.desk, Guard())) as server:
+        load = lambda **order: httpx.post(f"{server.url}/v1/models/load", json=order, timeout=20)  # noqa: E731
+        assert load(model="a", pinned=True).status_code == 200
+        refused = load(model="b")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "no_room")
+        assert "pinned" in refused.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [(b"{", 400), (b"[]", 400), (b"{}", 400), (b'{"model": 1}', 400), (b'{"model": "none"}', 404),

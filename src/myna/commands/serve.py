@@ -16,7 +16,7 @@ from myna.modeldir import DEFAULT, ModelDir, find
 from myna.modeldir.cache import model_path
 from myna.provider.either import load_either, memory_of_either
 from myna.provider.local import Loading
-from myna.records import MynaError
+from myna.records import ModelDirError, MynaError, RequestError
 from myna.serve import App, Guard, Keys, Limits, Loadable, key_of, open_desk, read_keys, serve
 from myna.serve.desk import Desk
 from myna.serve.logs import JsonLines
@@ -46,7 +46,7 @@ class Serving:
     allow_origin
         A web site whose pages may call this server; "*" is any.
     key_file
-        The keys that may call, with their limits: JSON lines (docs/api.md). MYNA_API_KEY is one more, without limits.
+        The keys that may call, with their limits: JSON lines (docs/serving.md). MYNA_API_KEY is one more, without limits.
     moderation
         What /v1/moderations looks for: a JSON file of phrases by category, {"category": ["phrase", ...]}.
     data
@@ -130,8 +130,11 @@ def _loadable(model: str, loading: Loading, name: str | None = None) -> Loadable
 
 def _pulled(name: str, loading: Loading) -> Loadable:
     """A model that a client named: pulled ones only, never a path."""
-    model_path(name)  # ModelDirError when it cannot be a name
-    return _loadable(name, loading)
+    try:
+        model_path(name)  # ModelDirError when it cannot be a name
+        return _loadable(name, loading)
+    except ModelDirError as e:
+        raise RequestError(str(e), param="model", code="model_not_found") from None
 
 
 def _keys(file: Path | None) -> Keys:

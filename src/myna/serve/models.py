@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from myna.provider import Provider
-from myna.records import ModelDirError, MynaError, ProviderError, RequestError, Unavailable
+from myna.records import MynaError, ProviderError, RequestError, Unavailable
 from myna.serve.account import ACCOUNT
 from myna.serve.served import Served
 
@@ -107,7 +107,7 @@ class Models:
         if slot.served is None or slot.state != "ready":
             if slot.state == "unloaded":
                 self._begin(slot)
-            raise Unavailable(f"{name} is being {slot.state}.", retry_after=_seconds_to_load(slot))
+            raise Unavailable(f"{name} is {slot.state}.", retry_after=_seconds_to_load(slot))
         if not getattr(slot.served, "ready", True):
             raise Unavailable(f"{name} is still loading.", retry_after=2)
         slot.hold()
@@ -200,7 +200,7 @@ class Models:
                 )
                 if any(s.uses and not s.pinned for s in self.slots.values()):
                     raise Unavailable(f"{message} Some are in use.", retry_after=5)
-                raise ModelDirError(f"{message} Unload one: POST /v1/models/unload")
+                raise RequestError(f"{message} Unload one: POST /v1/models/unload", param="model", code="no_room")
             await self._unload(unused[0])
 
     async def _unload(self, slot: Slot) -> None:
