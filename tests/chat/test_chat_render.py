@@ -1,6 +1,7 @@
 """The one renderer: what the trainer trains on is what the server asks and the model answers, and nobody types markup."""
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from chat_tiny import CONTROL, TEMPLATES, write_model
 from hypothesis import given, settings
 
-from myna.chat import Chat, Rendered
+from myna.chat import Chat, ChatTemplate, Rendered
+from myna.chat.dialects import dialect
 from myna.records import ChatError, Conversation, Document, Image, Message, RequestError, Text, Tokens, ToolCall
 
 FAMILIES = {
@@ -231,13 +233,77 @@ def test_a_documents_own_ids_are_the_prompt(chat: Chat) -> None:
     assert chat.prompt(Document("Hello", tokens=Tokens((5, 6)))).ids == (5, 6)
 
 
+CALLS = Conversation.ask("Hello", tools=(TOOL,)) + Message("assistant", tool_calls=(ToolCall("c1", "weather", "{}"),))
+RESULTS = CALLS + Message("tool", "Rain.", tool_call_id="c1") + Message("user", "And now?")
+
+
 def test_tools_are_never_dropped(chat: Chat, family: str) -> None:
-    c = Conversation.ask("Hello", tools=(TOOL,))
-    if family == "qwen3":
-        assert "weather" in chat.tokenizer.decode(chat.render(c).ids)
-    else:
-        with pytest.raises(ChatError, match="tools"):
-            chat.render(c)
+    told = chat.tokenizer.decode(chat.render(Conversation.ask("Hello", tools=(TOOL,))).ids)
+    assert "天气" in told
+    assert "Hello" in told
+    assert chat.tools_in
+    assert ("our words" in chat.tools_in) == (family != "qwen3")
+
+
+def test_where_a_template_takes_no_tools_calls_and_results_are_words_of_turns_it_takes(chat: Chat, family: str) -> None:
+    said = chat.tokenizer.decode(chat.render(RESULTS).ids)
+    calls = "".join(chat.dialect.write(CALLS.messages[1].tool_calls))
+    places = [said.rindex(words) for words in ("Hello", calls.split("\n")[1], "Rain.", "And now?")]
+    assert places == sorted(places)
+    assert (chat.dialect.name == "generic") == (family != "qwen3")
+    with_system = replace(RESULTS, messages=(Message("system", "Be kind."), *RESULTS.messages))
+    if "system turn" in (chat.tools_in or ""):
+        both = chat.tokenizer.decode(chat.render(with_system).ids)
+        assert both.index("Be kind.") < both.index("天气") < both.index("Hello")
+
+
+def test_a_call_is_trained_on_as_it_was_sampled_whoever_told_of_the_tools(chat: Chat, family: str) -> None:
+    talk = Conversation.ask("Hello", tools=(TOOL,))
+    call = "".join(chat.dialect.write(CALLS.messages[1].tool_calls))
+    prompt = chat.render(talk).ids
+    thought = "</think>" if family == "r1" else ""
+    sampled = (*chat.tokenizer.encode(thought + call), *list(chat.stop_ids)[:1])
+    answer = Message("assistant", tool_calls=CALLS.messages[1].tool_calls, tokens=Tokens(sampled))
+    assert chat.render(talk + answer, open_turn=False).ids[: len(prompt) + len(sampled)] == prompt + sampled
+    following = chat.render(talk + answer + Message("tool", "Rain.", tool_call_id="c1")).ids
+    assert family == "r1" or following[: len(prompt) + len(sampled)] == prompt + sampled
+
+
+def test_a_tool_cannot_type_markup(chat: Chat, family: str) -> None:
+    typed = {**TOOL, "function": TOOL["function"] | {"description": " ".join(CONTROL)}}
+    plain, odd = (chat.render(Conversation.ask("Hello", tools=(tool,))) for tool in (TOOL, typed))
+    assert specials(chat, plain) == specials(chat, odd)
+
+
+def test_a_model_that_was_taught_ids_of_a_form_is_shown_them(qwen3: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "{% for m in messages %}{% for c in m.tool_calls or [] %}[{{ c.id }}]{% endfor %}{{ m.tool_call_id }};{% endfor %}{{ tools }}"
+    monkeypatch.setattr(qwen3, "template", ChatTemplate(source))
+    for name, form in (
+        ("mistral", r"\[([a-zA-Z0-9]{9})\];\1;"),
+        ("kimi_k2", r"\[(functions\.weather:0)\];\1;"),
+        ("hermes", r"\[(c1)\];\1;"),
+    ):
+        monkeypatch.setattr(qwen3, "dialect", dialect(name))
+        said = qwen3.tokenizer.decode(qwen3.render(RESULTS, open_turn=False).ids)
+        assert re.search(form, said), said
+    kept = replace(
+        CALLS, messages=(CALLS.messages[0], Message("assistant", tool_calls=(ToolCall("abcDEF123", "weather", "{}"),)))
+    )
+    monkeypatch.setattr(qwen3, "dialect", dialect("mistral"))
+    assert "[abcDEF123]" in qwen3.tokenizer.decode(qwen3.render(kept, open_turn=False).ids)
+
+
+@pytest.mark.parametrize("arguments", ["{'a'", "[" * 100_000, "", "5"])
+def test_whatever_a_client_says_was_called_is_shown(chat: Chat, arguments: str) -> None:
+    call = Message("assistant", tool_calls=(ToolCall("c1", "weather", arguments),))
+    assert "weather" in chat.tokenizer.decode(chat.render(Conversation.ask("Hello", tools=(TOOL,)) + call).ids)
+
+
+def test_half_a_character_in_a_call_is_refused_by_its_place(chat: Chat) -> None:
+    call = Message("assistant", tool_calls=(ToolCall("c1", "weather", "\ud800"),))
+    with pytest.raises(RequestError) as e:
+        chat.render(Conversation.ask("Hello") + call)
+    assert e.value.param == "messages.1.tool_calls.0.function.arguments"
 
 
 def test_strict_is_said_to_the_server_and_not_to_the_model(qwen3: Chat) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from myna.chat.dialects import FALLBACK, Dialect, choose, dialect
-from myna.chat.given import check, row_of
+from myna.chat.dialects import FALLBACK, choose, dialect
+from myna.chat.given import check, plain_rows, rows_of
 from myna.chat.infill import find_infill
 from myna.chat.scan import NOTHING
 from myna.chat.stream import Calls, TextDelta, TextStream, plain
@@ -62,10 +62,16 @@ class Chat:
         self._names = names
         self._where = where
         self.dialect = dialect(speaks or FALLBACK)
+        self._takes_tools = template is not None and "tools" in template.variables
+        self._writes_calls, self._takes_system, self._wants_none = True, False, False
         self._opener, ends = self._probe() if template else ("", frozenset())
         self.stop_ids = frozenset(tokenizer.eos_ids) | ends
-        if template and not speaks:
-            self.dialect = self._choose_dialect(template.source)
+        if template:
+            call, example = self._calls_by_example()
+            self._writes_calls = self._takes_tools or example is not None
+            if not speaks:
+                self.dialect = choose(template.source, example, call) if self._writes_calls else dialect(FALLBACK)
+            self._takes_system = not self._takes_tools and self._shows_system()
         special = tokenizer.special
         self._markers = frozenset(special[marker] for marker in self.dialect.markers if marker in special)
         self._thinks = frozenset(special[marker] for marker in self.dialect.think or () if marker in special)
@@ -166,15 +172,32 @@ class Chat:
             strip_blank=self.tokenizer.strips_blank and not continues,
         )
 
-    def _choose_dialect(self, source: str) -> Dialect:
-        calls = [replace(PROBE, id=id) for id in PROBE_IDS]
-        examples = ((call, text) for call in calls if (text := self._example(call)) is not None)
-        call, example = next(examples, (PROBE, None))
-        return choose(source, example, call)
+    @property
+    def tools_in(self) -> str | None:
+        """Who tells the model of its tools, and where; None for a base model."""
+        if self.template is None or self._takes_tools:
+            return "chat template" if self.template else None
+        return f"our words, in the {'system turn' if self._takes_system else 'first user turn'}"
+
+    def _calls_by_example(self) -> tuple[ToolCall, str | None]:
+        """A call, and how the template writes it; None if it writes none."""
+        for self._wants_none in (False, True):  # DeepSeek's shows calls only of messages that have no text at all
+            for id in PROBE_IDS:
+                if (text := self._example(call := replace(PROBE, id=id))) is not None:
+                    return call, text
+        self._wants_none = False
+        return PROBE, None
+
+    def _shows_system(self) -> bool:
+        """Whether the template takes a system turn, and shows it."""
+        try:
+            return PROBE.name in self._text(Conversation.of(("system", PROBE.name), ("user", "a")), True)
+        except (ChatError, RequestError):
+            return False
 
     def _example(self, call: ToolCall) -> str | None:
         """What the template writes for a call, up to the token that ends the turn; None if it writes none."""
-        ask = Conversation.ask("a", tools=(PROBE_TOOL,))
+        ask = Conversation.ask("a", tools=(PROBE_TOOL,) if self._takes_tools else ())
         try:
             asked = str.__str__(self._text(ask, True))
             answered = str.__str__(self._text(ask + Message("assistant", tool_calls=(call,)), False))
@@ -191,10 +214,12 @@ class Chat:
                 f"{self._where} has no chat template: it is a base model, which continues text. "
                 'Use `myna generate`, or pull the model\'s chat ("instruct") version.'
             )
-        if conversation.tools and "tools" not in self.template.variables:
-            raise ChatError(f"the chat template of {self._where} takes no tools, and the conversation has some")
-        speaks_developer = "developer" in self.template.source
-        messages = [row_of(m, i, speaks_developer) for i, m in enumerate(conversation.messages)]
+        how = {"developer": "developer" in self.template.source, "none": self._wants_none}
+        if self._takes_tools:
+            messages = rows_of(conversation, self.dialect, **how)
+        else:
+            system, calls = self._takes_system, self._writes_calls
+            messages = plain_rows(conversation, self.dialect, **how, system=system, calls=calls)
         variables = {name: Traced(value, MARKUP) for name, value in self._names.items()} | {
             "messages": messages,
             "tools": [shown(tool) for tool in conversation.tools] or None,

@@ -280,7 +280,8 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
         draft=load_model(draft, kv=how.kv) if draft else None,
         runner=runner_for(how.precision),
     )
-    details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens, "dialect": chat.dialect.name}
+    details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}
+    details |= {"dialect": chat.dialect.name, "tools_in": chat.tools_in}
     name = name or directory.name
     embedder = partial(embedder_of, decoder, directory, name=name, tokenizer=chat.tokenizer)
     return Local(Loop(engine), chat, name=name, defaults=recommended(directory), details=details, embedder=embedder)

@@ -8,6 +8,7 @@ THINK (optional)          what opens and closes reasoning, if not <think> and </
 ALWAYS (optional)         the syntax frames every answer, so that it is parsed even where nothing can be called
 STYLE (optional)          how arguments are written that are no JSON object                           (chat/arguments.py)
 new_id() (optional)       an id for a call, where the chat template is particular about them
+prompt_id(id, name, i)    (optional) the id that a prompt has for the conversation's i-th call, in such a template
 
 The grammar of an answer that has to call is read off what `write` writes (chat/grammar.py). A dialect is a module; there is nothing to inherit. What its `parse` makes of what its `write` writes is the same calls.
 """
@@ -59,6 +60,7 @@ class Dialect:
     always: bool
     style: Style | None
     new_id: Callable[[], str]
+    prompt_id: Callable[[str, str, int], str]
 
     def reader(self, tools: Mapping[str, Json] = NOTHING, *, inside: bool = False) -> Reader:
         """A parser for one answer. Where nothing can be called, all but reasoning is text."""
@@ -84,22 +86,25 @@ def dialect(name: str) -> Dialect:
         getattr(module, "ALWAYS", False),
         getattr(module, "STYLE", None),
         getattr(module, "new_id", new_id),
+        getattr(module, "prompt_id", lambda id, name, i: id),
     )
 
 
 def choose(template: str, example: str | None, call: ToolCall) -> Dialect:
     """The dialect of a chat template, by its source and by how it wrote `call` (None if it would not).
 
-    What it wrote decides: a dialect is right if it reads the call back. Of several the one with the most signs in the
-    source is taken, as is the one with the most signs where the template writes no calls.
+    What it wrote decides: a dialect is right if it reads the call back, and more so if it would write it just so. Of several
+    the one with the most signs in the source is taken, as is the one with the most signs where the template writes no calls.
     """
     every = [dialect(name) for name in dialects()]
     likely = [d for d in every if d.signs and all(sign in template for sign in d.signs)]
     likely.sort(key=lambda d: (len(d.signs), sum(map(len, d.signs))), reverse=True)
     fallback = dialect(FALLBACK)
     if example is not None:
-        others = [d for d in every if d not in likely]
-        likely = [d for d in (*likely, fallback, *others) if reads(d, example, call)] + likely
+        others = [d for d in every if d not in likely and d is not fallback]
+        right = [d for d in likely if reads(d, example, call)]
+        right += [d for d in (*others, fallback) if "".join(d.write([call])) in example and reads(d, example, call)]
+        likely = [*right, *(d for d in (fallback, *others) if reads(d, example, call)), *likely]
     return likely[0] if likely else fallback
 
 

@@ -15,6 +15,10 @@ THINK = ("<think>", "</think>")
 _ID = re.compile(r"(?:functions\.)?(.+?)(?::\d+)?")
 
 
+def prompt_id(id: str, name: str, i: int) -> str:
+    return id if re.fullmatch(rf"functions\.{re.escape(name)}:\d+", id) else f"functions.{name}:{i}"
+
+
 def parse(scan: Scanner) -> Steps[None]:
     while mark := (yield from until(scan, *MARKERS)):
         if mark != BEGIN:

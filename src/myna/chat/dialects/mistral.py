@@ -3,6 +3,8 @@
 Its templates take ids of exactly nine letters and digits.
 """
 
+import hashlib
+import re
 import secrets
 import string
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,14 @@ THINK = ("[THINK]", "[/THINK]")
 
 def new_id() -> str:
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
+
+
+def prompt_id(id: str, name: str, i: int) -> str:
+    """An id of another form becomes one of this, the same each time."""
+    if re.fullmatch("[a-zA-Z0-9]{9}", id):
+        return id
+    number, letters = int.from_bytes(hashlib.sha256(id.encode()).digest()), string.ascii_letters + string.digits
+    return "".join(letters[number // len(letters) ** k % len(letters)] for k in range(9))
 
 
 def parse(scan: Scanner) -> Steps[None]:

@@ -1,4 +1,4 @@
-"""[name(key="value"), ...], as Python has it: Llama 4, the smaller Llamas 3.2, and others after ToolACE. Never evaluated."""
+"""[name(key="value"), ...], as Python has it: Llama 4, the smaller Llamas 3.2, LFM2, and others after ToolACE. Never evaluated."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,13 +10,14 @@ from myna.chat.values import PythonValue
 from myna.records import Style, ToolCall
 
 SIGNS = ("<|python_start|>",)
-MARKERS = ("<|python_start|>", "<|python_end|>")
+OPENERS = ("<|python_start|>", "<|tool_call_start|>")  # the second is LFM2's
+MARKERS = (*OPENERS, "<|python_end|>", "<|tool_call_end|>")
 STYLE = Style("python", comma=", ")
 
 
 def parse(scan: Scanner) -> Steps[None]:
     while mark := (yield from until(scan, *MARKERS, loose=read_calls)):
-        if mark == "<|python_start|>":
+        if mark in OPENERS:
             yield from read_calls(scan, sure=True)
 
 
