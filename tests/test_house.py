@@ -23,9 +23,23 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"records", "modeldir", "chat", "model", "kernels"},
     "provider": {"records", "modeldir", "chat", "forms", "model", "engine"},
     "serve": {"records", "modeldir", "provider"},
-    "train": {"records", "modeldir", "chat", "data", "kernels", "model", "engine", "provider"},
+    "checks": {"records", "provider"},
+    "train": {"records", "modeldir", "chat", "data", "kernels", "model", "engine", "provider", "checks"},
     "commands": {
-        *("records", "modeldir", "chat", "forms", "data", "model", "kernels", "engine", "provider", "serve", "train")
+        *(
+            "records",
+            "modeldir",
+            "chat",
+            "forms",
+            "data",
+            "model",
+            "kernels",
+            "engine",
+            "provider",
+            "serve",
+            "train",
+            "checks",
+        )
     },
 }
 TORCH_FREE = [

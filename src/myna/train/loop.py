@@ -70,16 +70,21 @@ class Loop:
         with interruptible() as asked, Progress(steps, self.state, quiet=not world.is_main) as shown:
             while self.state.step < steps:
                 line = self._step()
-                self._note(line)
+                self.note(line)
                 shown.step(line, self.state)
                 last = self.state.step == steps
                 better = (last or self._due(run.evaluate)) and self._evaluate(shown)
-                stop = world.any(asked()) or bool(run.patience and self.state.stale >= run.patience)
+                stop = world.any(asked()) or self.stale
                 if last or stop or better or self._due(run.save):
                     self._save(better)
                 if stop and not last:
                     return False
         return True
+
+    @property
+    def stale(self) -> bool:
+        """Whether it got no better for as long as patience lasts."""
+        return 0 < self.config.run.patience <= self.state.stale
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step % every == 0
@@ -139,7 +144,7 @@ class Loop:
     def _skip(self, number: int, norm: float) -> None:
         self.bad += 1
         self.state.skipped += 1
-        self._note({"step": number, "event": f"skipped: the gradient's norm is {norm}"})
+        self.note({"step": number, "event": f"skipped: the gradient's norm is {norm}"})
         if self.bad >= MOST_SKIPPED:
             raise MynaError(
                 f"{self.bad} steps in a row, the last step {number}, gave no finite gradient. Lower --optim.lr or look at "
@@ -154,22 +159,21 @@ class Loop:
     @torch.no_grad()
     def _evaluate(self, shown: Progress) -> bool:
         """Means over the evaluation rows; true if their loss is the lowest so far. Weights and training are not touched."""
-        rows = self.method.eval_rows()
-        if not rows:
-            return False
         means = Means()
         self.model.eval()
         with self.averaged():
-            for group in self._groups(rows):
+            for group in self._groups(self.method.eval_rows()):
                 with self._computing():
                     means.add(self.method.loss(Tensors.of(collate(group, self.method.context), self.trainee.device)))
             found = means.over(self.world)
-            found |= self.method.report(found)
+            found |= self.method.report(found) if found else {}
             self._write_samples()
         self.model.train()
+        if not found:
+            return False
         better = self.state.best is None or found["loss"] < self.state.best
         self.state.best, self.state.stale = (found["loss"], 0) if better else (self.state.best, self.state.stale + 1)
-        self._note({"step": self.state.step, "eval": found})
+        self.note({"step": self.state.step, "eval": found})
         shown.evaluated(found)
         return better
 
@@ -216,6 +220,7 @@ class Loop:
         bfloat16 = self.config.model.precision == "bfloat16"
         return torch.autocast(self.trainee.device.type, torch.bfloat16, enabled=bfloat16)
 
-    def _note(self, line: dict[str, Any]) -> None:
+    def note(self, line: dict[str, Any]) -> None:
+        """A line of the log."""
         if self.world.is_main:
             self.run.log.append(line)

@@ -47,3 +47,6 @@ class World:
         for name, value in weights.items():
             model.get_parameter(name).copy_(value)
         checkpoint.set_moments(model, optimizers, moments)
+
+
+ALONE = World()

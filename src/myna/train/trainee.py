@@ -17,7 +17,7 @@ from myna.model import Decoder, load_model, write_model
 from myna.model.config import Config as ModelConfig
 from myna.model.families import read_spec
 from myna.model.linear import Linear
-from myna.modeldir import ModelDir, find
+from myna.modeldir import ModelDir, find, publish
 from myna.records import DataError
 from myna.train.config import Model
 from myna.train.shape import shape
@@ -31,15 +31,15 @@ CARRIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", 
 class Trainee:
     """`module` holds every parameter, trained or frozen; `decoder` is the model in it, `chat` its tokenizer and template.
 
-    name    what it was made from
-    write   writes the files of its model directory into an empty folder
+    name      what it was made from
+    publish   makes a model directory, or an adapter's, of it: (place, lineage) -> place
     """
 
     module: nn.Module
     decoder: Decoder
     chat: Chat
     name: str
-    write: Callable[[Path], None]
+    publish: Callable[[Path, dict[str, Any]], Path]
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
@@ -50,7 +50,7 @@ class Trainee:
 
 
 def make_trainee(config: Model, context: int, seed: int) -> Trainee:
-    """A decoder in float32 with every weight trained, on the GPU if there is one. Raises DataError, ModelDirError."""
+    """A decoder in float32 with every weight to be trained. Raises DataError, ModelDirError."""
     if bool(config.start) == bool(config.depth):
         raise DataError(
             "a run starts from a model (--model.start NAME) or makes a new one (--model.depth 4 --model.tokenizer DIR): "
@@ -58,8 +58,6 @@ def make_trainee(config: Model, context: int, seed: int) -> Trainee:
         )
     trainee = _load(config, context) if config.start else _new(config, context, seed)
     trainee.module.requires_grad_(True).train()
-    if torch.cuda.is_available():
-        trainee.module.cuda()
     if config.recompute:
         for block in trainee.decoder.layers:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
@@ -72,8 +70,8 @@ def _load(config: Model, context: int) -> Trainee:
     decoder = load_model(directory, "float32", max_len=None)
     if context > decoder.max_len:
         raise DataError(f"data.context is {context}, and {directory.name} reaches to {decoder.max_len} tokens.")
-    write = partial(_write, decoder, directory.config, place, config.save)
-    return Trainee(decoder, decoder, Chat.load(place), directory.name, write)
+    writes = partial(_write, decoder, directory.config, place, config.save)
+    return Trainee(decoder, decoder, Chat.load(place), directory.name, partial(_publish, writes))
 
 
 def _new(config: Model, context: int, seed: int) -> Trainee:
@@ -84,9 +82,8 @@ def _new(config: Model, context: int, seed: int) -> Trainee:
     fields = shape(config.depth, vocab=chat.tokenizer.vocab_size, context=context, experts=config.experts)
     decoder = Decoder(read_spec(ModelConfig(fields)))
     initialize(decoder, seed)
-    return Trainee(
-        decoder, decoder, chat, f"depth {config.depth}", partial(_write, decoder, fields, place, config.save)
-    )
+    writes = partial(_write, decoder, fields, place, config.save)
+    return Trainee(decoder, decoder, chat, f"depth {config.depth}", partial(_publish, writes))
 
 
 @torch.no_grad()
@@ -103,6 +100,10 @@ def initialize(decoder: Decoder, seed: int) -> None:
                                 torch.randn(module.weight.shape, generator=drawn) * std)  # fmt: skip
             if module.bias is not None:
                 module.bias.zero_()
+
+
+def _publish(writes: Callable[[Path], None], place: Path, lineage: dict[str, Any]) -> Path:
+    return publish(place, writes, lineage, replace=True)
 
 
 def _write(decoder: Decoder, config: dict[str, Any], source: Path, precision: str, folder: Path) -> None:

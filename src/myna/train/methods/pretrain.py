@@ -23,5 +23,5 @@ class Options:
 def prepare(setup: Setup) -> Method:
     train, evals = setup.documents()
     return offline(
-        setup.config, train, evals, partial(next_token, setup.trainee, setup.token_bytes), bits, setup.continue_prompts
+        setup.config, train, evals, partial(next_token, setup.trainee, setup.token_bytes), bits, setup.samples
     )

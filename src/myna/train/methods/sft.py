@@ -23,5 +23,5 @@ class Options:
 def prepare(setup: Setup) -> Method:
     train, evals = setup.conversations()
     return offline(
-        setup.config, train, evals, partial(next_token, setup.trainee, setup.token_bytes), answer=setup.answer_prompts
+        setup.config, train, evals, partial(next_token, setup.trainee, setup.token_bytes), answer=setup.samples
     )

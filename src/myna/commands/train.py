@@ -1,0 +1,53 @@
+"""myna train: a method, its data, a run directory."""
+
+import sys
+from types import ModuleType
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from myna.records import DataError
+
+
+def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+    """Train a model: `myna train METHOD [CONFIG.yaml] [--section.key value ...]`, or `myna train --resume RUN`.
+
+    `myna train METHOD --help` lists every key of a method; `--print-config` prints the config as it would be.
+    """
+    from myna.train.method import find, known
+    from myna.train.options import explain, to_yaml
+    from myna.train.run import begin, configure, resume
+
+    asked = {word for word in words if word in ("--help", "--print-config", "--changed")}
+    rest = [word for word in words if word not in asked]
+    if not rest and asked == {"--help"}:
+        print(__doc__, run.__doc__, "\nMethods:", *(f"  {name:<12} {_line(find(name))}" for name in known()), sep="\n")
+        return
+    if not rest:
+        raise DataError(
+            f"train what? myna train METHOD --data.train FILES --run.out DIR; methods: {', '.join(known())}"
+        )
+    if rest[0] == "--resume":
+        if len(rest) < 2:
+            raise DataError("resume which run? myna train --resume RUN")
+        ended = resume(rest[1], rest[2:], changed="--changed" in asked)
+    else:
+        method, *rest = rest
+        file = rest.pop(0) if rest and not rest[0].startswith("--") else None
+        if "--help" in asked:
+            module = find(method)
+            print(f"{module.__doc__}\nKeys, with their defaults:\n{explain(method, module.Options, module.DEFAULTS)}")
+            return
+        config = configure(method, file, rest)
+        if "--print-config" in asked:
+            print(to_yaml(config), end="")
+            return
+        ended = begin(config)
+    if ended.model is None:
+        print(f"saved; go on with: myna train --resume {ended.run}", file=sys.stderr)
+        sys.exit(130)
+    print(ended.model)
+
+
+def _line(module: ModuleType) -> str:
+    return (module.__doc__ or "").partition(":")[0].replace("\n", " ")

@@ -1,0 +1,227 @@
+"""What methods share that learn from the trained model's own answers: drawing them, scoring them, keeping them.
+
+A round's answers are drawn from (seed, round) by the weights of that moment and written to rollouts/round-N.jsonl, as
+conversations with scored candidates and their tokens, to be read; what the weights of that moment say of each token stands
+beside it in round-N.npz. A run that was killed between two steps of a round goes on with both.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from myna.checks import Check, named
+from myna.data import Example, Listed, Row, Tokenized, collate
+from myna.data.pack import pack
+from myna.records import Candidate, Conversation, DataError, Message, Sampling, Tokens, jsonl
+from myna.train.config import Config
+from myna.train.loss import log_probs
+from myna.train.method import Outcome, Tensors
+from myna.train.reference import Reference
+from myna.train.rollout import Rolled, roll_out
+from myna.train.setup import Setup
+
+AT_ONCE = 8  # rows whose log-probabilities are computed together
+
+
+class Rollouts:
+    """Scored answers of the trainee to its prompts, drawn in rounds."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        check: str,
+        group: int,
+        max_tokens: int,
+        temperature: float,
+        reference: Reference | None = None,
+    ):
+        if group < 2:
+            raise DataError(f"a group of {group}: an answer is compared with the others of its group; at least 2")
+        self.trainee, self.config, self.reference = setup.trainee, setup.config, reference
+        self.check: Check = named(check)
+        self.prompts, self.evals = setup.prompts()
+        self.sampling = Sampling(n=group, max_tokens=max_tokens, temperature=temperature)
+        self.folder = setup.run / "rollouts"
+        self._check_lengths(max_tokens)
+
+    def round(self, number: int, prompts: int) -> list[Conversation]:
+        """The answers of round `number`, drawn now unless they are on disk already."""
+        file = self.folder / f"round-{number:06d}.jsonl"
+        if file.exists():
+            return [*jsonl.read(file, Conversation)]
+        chosen = [self.prompts[i] for i in self._turn(number, prompts)]
+        answered = self.answer(chosen, self.sampling, seed=self.config.run.seed + number)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        jsonl.write(file, answered)
+        return answered
+
+    def forget(self, after: int) -> None:
+        """Rounds that a resumed run will draw again, with the weights it has then."""
+        for file in self.folder.glob("round-*"):
+            if int(file.stem.removeprefix("round-")) > after:
+                file.unlink()
+
+    def answer(self, prompts: Sequence[Conversation], sampling: Sampling, seed: int) -> list[Conversation]:
+        """The prompts with their scored candidates."""
+        chat = self.trainee.chat
+        ids = [chat.render(prompt).ids for prompt in prompts]
+        rolled = roll_out(self.trainee.decoder, ids, sampling, seed=seed, stop_ids=chat.stop_ids)
+        return [self._scored(prompt, group) for prompt, group in zip(prompts, rolled, strict=True)]
+
+    def examples(self, answered: Sequence[Conversation], scale: bool) -> list[Example]:
+        """Each answer as a sequence: learned from after its prompt, with its advantage in its group."""
+        found: list[Example] = []
+        for conversation in answered:
+            prompt = self.trainee.chat.render(replace(conversation, candidates=())).ids
+            rewards = np.array([candidate.score for candidate in conversation.candidates], np.float64)
+            advantages = rewards - rewards.mean()
+            if scale and rewards.std() > 0:
+                advantages /= rewards.std()
+            pairs = zip(conversation.candidates, advantages, strict=True)
+            found.extend((_sequence(prompt, one, float(advantage)),) for one, advantage in pairs)
+        return found
+
+    def noted(self, number: int, examples: list[Example], *, old: bool) -> list[Example]:
+        """The examples of round `number` with log-probabilities of their tokens: `old` by the weights that drew them, and
+        `reference` by those of the start."""
+        if not old and self.reference is None:
+            return examples
+        file = self.folder / f"round-{number:06d}.npz"
+        if not file.exists():
+            said = self._log_probs(examples, old)
+            with open(file.with_suffix(".partial"), "wb") as made:
+                np.savez(made, allow_pickle=False, **said)
+            file.with_suffix(".partial").replace(file)
+        with np.load(file, allow_pickle=False) as kept:
+            said = {name: kept[name] for name in kept.files}
+        ends = np.cumsum([len(sequence) for (sequence,) in examples])
+        cut = {name: np.split(values, ends[:-1]) for name, values in said.items()}
+        return [
+            (replace(sequence, numbers={**sequence.numbers, **{name: cut[name][n] for name in cut}}),)
+            for n, (sequence,) in enumerate(examples)
+        ]
+
+    @torch.no_grad()
+    def _log_probs(self, examples: list[Example], old: bool) -> dict[str, np.ndarray]:
+        """Of every token of every example, one after the other."""
+        decoder, warmth = self.trainee.decoder, self.sampling.temperature or 1.0
+        said: dict[str, list[np.ndarray]] = defaultdict(list)
+        for start in range(0, len(examples), AT_ONCE):
+            some = examples[start : start + AT_ONCE]
+            batch = Tensors.of(collate([[one] for one in some], self.config.data.context), self.trainee.device)
+            found = {}
+            if old:
+                hidden = decoder(batch.ids, batch.positions, batch.memory)
+                found["old"] = log_probs(decoder, hidden, batch.targets, warmth)
+            if self.reference is not None:
+                found["reference"] = self.reference.log_probs(batch, warmth)
+            for name, values in found.items():
+                said[name] += [_shifted(values[n].cpu().numpy(), len(one)) for n, (one,) in enumerate(some)]
+        return {name: np.concatenate(values) for name, values in said.items()}
+
+    def _turn(self, number: int, prompts: int) -> list[int]:
+        """The prompts of a round: each once before any comes again, in an order drawn anew each time."""
+        found, total = [], len(self.prompts)
+        for place in range(number * prompts, (number + 1) * prompts):
+            order = np.random.default_rng([self.config.run.seed, place // total]).permutation(total)
+            found.append(int(order[place % total]))
+        return found
+
+    def _scored(self, prompt: Conversation, group: Sequence[Rolled]) -> Conversation:
+        candidates = []
+        for rolled in group:
+            stopped = rolled.ids[:-1] if rolled.ids and rolled.ids[-1] in self.trainee.chat.stop_ids else rolled.ids
+            said = Message("assistant", self.trainee.chat.tokenizer.decode(stopped, starts=False))
+            tokens = Tokens(rolled.ids, rolled.logprobs)
+            candidate = Candidate((said,), tokens=tokens, finish_reason=rolled.finish_reason)
+            verdict = self.check(prompt, candidate)
+            candidates.append(replace(candidate, score=verdict.score, meta={"reason": verdict.reason}))
+        return replace(prompt, candidates=tuple(candidates))
+
+    def _check_lengths(self, max_tokens: int) -> None:
+        context = self.config.data.context
+        for prompt in (*self.prompts, *self.evals):
+            size = len(self.trainee.chat.render(prompt).ids)
+            if size + max_tokens > context:
+                raise DataError(
+                    f"{prompt.id or prompt.messages[-1].text[:60]!r}: {size} tokens of prompt and {max_tokens} of answer do not fit "
+                    f"into --data.context {context}"
+                )
+
+
+@dataclass
+class Online:
+    """A Method whose rows are drawn by the model itself."""
+
+    rollouts: Rollouts
+    prompts: int
+    updates: int
+    scale: bool
+    compute: Callable[[Tensors], Outcome]
+    _rows: tuple[int, list[Row]] = field(default=(-1, []))
+
+    @property
+    def config(self) -> Config:
+        return self.rollouts.config
+
+    @property
+    def context(self) -> int:
+        return self.config.data.context
+
+    @property
+    def steps(self) -> int:
+        return self.config.run.steps
+
+    def rows(self, step: int) -> list[Row]:
+        number = step // self.updates
+        if self._rows[0] != number:
+            self.rollouts.forget(after=number if step % self.updates else number - 1)
+            answered = self.rollouts.round(number, self.prompts)
+            examples = self.rollouts.examples(answered, self.scale)
+            self._rows = number, self._packed(self.rollouts.noted(number, examples, old=self.updates > 1), number)
+        return self._rows[1]
+
+    def eval_rows(self) -> list[Row]:
+        """One answer to each evaluation prompt, drawn now at the training temperature."""
+        if not self.rollouts.evals:
+            return []
+        one = replace(self.rollouts.sampling, n=1)
+        answered = self.rollouts.answer(self.rollouts.evals, one, seed=self.config.run.seed)
+        return self._packed(self.rollouts.examples(answered, scale=False), 0)
+
+    def loss(self, batch: Tensors) -> Outcome:
+        """While evaluating, what an answer lacks to a full reward."""
+        if torch.is_grad_enabled():
+            return self.compute(batch)
+        reward = batch.facts["reward"].sum()
+        return Outcome(batch.sequences - reward, batch.sequences, {"reward": (reward, batch.sequences)})
+
+    def report(self, means: dict[str, float]) -> dict[str, float]:
+        return {}
+
+    def samples(self, step: int) -> list[str]:
+        return []
+
+    def _packed(self, examples: list[Example], epoch: int) -> list[Row]:
+        listed = Listed(examples)
+        packed = pack(listed.lengths, self.context, self.config.run.seed, epoch)
+        return [[examples[int(i)] for i in row] for row in packed]
+
+
+def _sequence(prompt: Sequence[int], candidate: Candidate, advantage: float) -> Tokenized:
+    assert candidate.tokens is not None
+    assert candidate.tokens.logprobs is not None
+    assert candidate.score is not None
+    ids = np.array([*prompt, *candidate.tokens.ids], np.int64)
+    weights, sampled = np.zeros(len(ids), np.float32), np.zeros(len(ids), np.float32)
+    weights[len(prompt) :] = 1
+    sampled[len(prompt) :] = candidate.tokens.logprobs
+    return Tokenized(ids, weights, {"sampled": sampled}, {"advantage": advantage, "reward": candidate.score})
+
+
+def _shifted(values: np.ndarray, size: int) -> np.ndarray:
+    """What stands at the place before a token, as the token's own."""
+    return np.concatenate([np.zeros(1, np.float32), values[: size - 1]])

@@ -1,0 +1,108 @@
+"""A run from its config to its model: begin one, or go on with one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from myna.records import DataError
+from myna.train import checkpoint
+from myna.train.config import Config
+from myna.train.loop import Loop
+from myna.train.method import find
+from myna.train.options import SECTIONS, read_config, to_yaml
+from myna.train.parallel import ALONE, World
+from myna.train.peft import adapt
+from myna.train.rundir import RunDir
+from myna.train.setup import Setup
+from myna.train.trainee import make_trainee
+
+# Keys that change what is written, not what is computed.
+HARMLESS = {"run.out", "run.save", "run.keep", "run.micro", "run.sinks", "model.save"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`whole`: every step was done; `model` is then the finished model's directory."""
+
+    run: Path
+    whole: bool
+    model: Path | None
+
+
+def configure(method: str, file: str | None, flags: Sequence[str]) -> Config:
+    """The config of a run of this method. Raises DataError."""
+    module = find(method)
+    return read_config(method, module.Options, module.DEFAULTS, file, flags)
+
+
+def begin(config: Config, world: World = ALONE) -> Ended:
+    """Train from the first step. Raises DataError before anything is computed if the config or the data cannot be."""
+    if not config.run.out:
+        raise DataError("where shall the run be kept? Give --run.out runs/NAME")
+    path = Path(config.run.out)
+    if (path / "config.yaml").exists():
+        raise DataError(f"{path} holds a run. Go on with it: myna train --resume {path}; or give another --run.out.")
+    loop, setup = _prepare(config, path, world)
+    loop.run = RunDir.create(path, to_yaml(config), setup.known)
+    return _finish(loop)
+
+
+def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False, world: World = ALONE) -> Ended:
+    """Go on with a run from its newest whole checkpoint; `changed` allows other values of keys that change what is computed.
+
+    Raises DataError naming what differs: a key, a data file."""
+    run = RunDir.open(path)
+    before = _read(run.path, ())
+    config = _read(run.path, flags)
+    differs = [name for name in differences(before, config) if name not in HARMLESS]
+    if differs and not changed:
+        raise DataError(f"this run was begun with another {', '.join(differs)}. To go on all the same: --changed")
+    loop, setup = _prepare(config, run.path, world)
+    loop.run = run
+    if setup.known != run.read_json("data.json") and not changed:
+        raise DataError(f"{run.path}: the data is not what this run began with; compare data.json. To go on: --changed")
+    if found := checkpoint.latest(run.path):
+        state, place, wrong = found
+        for problem in wrong:
+            loop.note({"step": state.step, "event": f"went back to {place.name}: {problem}"})
+        loop.resume(state, place)
+    else:
+        run.log.cut(0)
+    return _finish(loop)
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """The keys in which they differ, "section.key"."""
+    pairs = [(name, getattr(one, name), getattr(other, name)) for name in SECTIONS]
+    pairs.append((one.method, one.options, other.options))
+    return [f"{s}.{k}" for s, a, b in pairs for k in a.__slots__ if getattr(a, k) != getattr(b, k)]
+
+
+def _read(path: Path, flags: Sequence[str]) -> Config:
+    file = path / "config.yaml"
+    method = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("method: ").strip()
+    return configure(method, str(file), flags)
+
+
+def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
+    trainee = make_trainee(config.model, config.data.context, config.run.seed)
+    if config.lora.rank:
+        trainee = adapt(trainee, config.lora, config.run.seed)
+    if torch.cuda.is_available():
+        trainee.module.cuda()
+    setup = Setup(config, trainee, world, path)
+    method = find(config.method).prepare(setup)
+    return Loop(trainee, method, config, RunDir(path), world), setup
+
+
+def _finish(loop: Loop) -> Ended:
+    whole = loop.train()
+    path = loop.run.path
+    if not whole and not loop.stale:
+        return Ended(path, False, None)
+    lineage = {"command": (path / "command.txt").read_text().strip(), "parent": loop.trainee.name, "run": path.name}
+    with loop.averaged():
+        place = loop.trainee.publish(path / "model", lineage)
+    return Ended(path, whole, place)
