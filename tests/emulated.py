@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from myna.kernels import Program, Routes, Step, build
+from myna.kernels import Adapters, LowRank, Program, Routes, Step, build
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64-static"
 LEVELS = ("neon", "portable")
@@ -71,15 +71,15 @@ def _regions(thing: object) -> Iterator[tuple[int, int, bool]]:
         case array():
             address, count = thing.buffer_info()
             yield address, count * thing.itemsize, False
-        case Step() | Routes():
+        case Step() | Routes() | Adapters() | LowRank():
             for part in vars(thing).values():
-                for one in part if isinstance(part, list) else [part]:
+                for one in part if isinstance(part, list | tuple) else [part]:
                     yield from _regions(one)
-        case ctypes.Structure():
+        case ctypes.Structure() | ctypes.Array():
             yield ctypes.addressof(thing), ctypes.sizeof(thing), True
         case ctypes.c_int32():
             yield ctypes.addressof(thing), 4, False
-        case int():  # how much there is, of something sent beside it
+        case int() | None:  # how much there is, of something sent beside it; what is not there
             pass
         case _:
             raise TypeError(f"how a {type(thing).__name__} is sent to the emulator is not known")

@@ -187,7 +187,7 @@ def test_of_a_text_that_is_all_there_already_the_last_token_is_computed_again() 
     drafter, text = guesser(drafting(SERVED)), [*range(30, 46)]
     for tokens, blocks, count in (([*text, 7], [3, 4], 1), (text, [3, 5], 2)):
         sequence = Sequence(Request(0, tuple(tokens), GREEDY.resolve(DEFAULTS)), 0, tokens, blocks=blocks)
-        extend_digests(sequence.digests, tokens, "")
+        extend_digests(sequence.digests, tokens, b"")
         assert drafter.draft({sequence: count}) == {sequence: naive(SERVED, tokens, count)}
 
 
@@ -294,7 +294,7 @@ def test_a_block_that_somebody_else_wrote_into_is_computed_again() -> None:
     drafter = DraftModel(PagedRunner(SERVED, 3), vocab=VOCAB, max_len=256, most=8, clock=lambda: 0.0)
     for tokens in ([*range(20, 60)], [*range(60, 70)], [*range(20, 60)]):
         sequence = Sequence(Request(0, tuple(tokens), GREEDY.resolve(DEFAULTS)), 0, [*tokens], blocks=[0, 1, 2])
-        extend_digests(sequence.digests, tokens, "")
+        extend_digests(sequence.digests, tokens, b"")
         assert drafter.draft({sequence: 4}) == {sequence: naive(SERVED, tokens, 4)}
         drafter.forget(sequence)
 

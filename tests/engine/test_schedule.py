@@ -376,14 +376,14 @@ def test_without_max_tokens_the_answer_may_fill_what_is_left() -> None:
 def test_digests_name_the_whole_chain_and_grow_with_it(tokens: list[int], cut: int) -> None:
     whole: list[bytes] = []
     grown: list[bytes] = []
-    extend_digests(whole, tokens, "s")
-    extend_digests(grown, tokens[:cut], "s")
-    extend_digests(grown, tokens, "s")
+    extend_digests(whole, tokens, b"s")
+    extend_digests(grown, tokens[:cut], b"s")
+    extend_digests(grown, tokens, b"s")
     assert whole == grown
     assert len(whole) == len(tokens) // BLOCK
     if len(whole) > 1:
         other: list[bytes] = []
-        extend_digests(other, [9, *tokens[1:]], "s")
+        extend_digests(other, [9, *tokens[1:]], b"s")
         assert set(whole).isdisjoint(other)
 
 

@@ -4,6 +4,7 @@ import ctypes
 
 import pytest
 import torch
+from adapter_rows import Rows, random_parts
 from kernel_cases import random_grouped, random_packed
 
 import emulated
@@ -48,3 +49,22 @@ def test_full_scale_numbers_do_not_saturate(name: str) -> None:
     emulated.run("neon", program, count)
     exact = reference.linear(*reference.quantize(x), packed, (32, 64), FORMATS[name])
     torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_adapters_add(dtype: torch.dtype) -> None:
+    """Ranks and columns in vectors whole and cut; into a product and before an activation."""
+    x = torch.randn(6, 200)
+    adapters = [random_parts(200, [(0, 37), (37, 74)], [9, 20], dtype), random_parts(200, [(37, 74)], [3], dtype)]
+    found = []
+    for level in emulated.LEVELS:
+        out, hidden = torch.zeros(6, 74), torch.zeros(6 * row_bytes(37), dtype=torch.uint8)
+        some = Rows(x, [0, 1, -1, 1, 0, 0], adapters, half=37)
+        some.adapters.shrunk.zero_()
+        emulated.run(level, some.add(out))
+        emulated.run(level, some.hide(hidden, 37, "silu", True, None))
+        found.append((out, hidden))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    added = reference.adapt(*reference.quantize(x), adapters, [0, 1, -1, 1, 0, 0], 74)
+    torch.testing.assert_close(found[0][0].double(), added, rtol=1e-4, atol=1e-3)

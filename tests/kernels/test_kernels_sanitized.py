@@ -30,7 +30,7 @@ def test_no_operation_leaves_its_buffers() -> None:
         "LD_PRELOAD": ":".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
     }
-    names = ("linear", "steps", "attention", "experts", "draw", "quantize")
+    names = ("linear", "steps", "attention", "experts", "adapters", "draw", "quantize")
     # The portable level shares all but simd.h with the others, and takes minutes to compile with the sanitizer.
     run = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not portable"]
     run += [str(HERE / f"test_kernels_{name}.py") for name in names]

@@ -1,7 +1,7 @@
 """The pool of key-value blocks: who owns which, and which hold a known prefix. No torch, clock, threads or randomness.
 
 A block holds the keys and values of BLOCK consecutive tokens. Full blocks are named by a hash chain (the block's tokens,
-its predecessor's digest, and the request's salt), so a later request with the same prefix can own them too. A block
+its predecessor's digest, and the request's adapter and salt), so a later request with the same prefix can own them too. A block
 nobody owns stays findable until it is needed for something else. First go those that hold nothing to be found, the last freed
 before all others: its memory is there, and perhaps still in a cache. Then the least recently freed.
 """
@@ -18,13 +18,13 @@ def blocks_for(tokens: int) -> int:
     return -(-tokens // BLOCK)
 
 
-def extend_digests(digests: list[bytes], tokens: list[int], salt: str) -> None:
-    """Append the digests of the full blocks of `tokens` that `digests` does not cover yet.
+def extend_digests(digests: list[bytes], tokens: list[int], root: bytes) -> None:
+    """Append the digests of the full blocks of `tokens` that `digests` does not cover yet. The chain begins with `root`.
 
     A cryptographic hash: with a weaker one a crafted prompt could collide with, and read, somebody else's prefix.
     """
     for start in range(len(digests) * BLOCK, len(tokens) - BLOCK + 1, BLOCK):
-        parent = digests[-1] if digests else salt.encode()
+        parent = digests[-1] if digests else root
         digests.append(hashlib.blake2b(parent + array("q", tokens[start : start + BLOCK]).tobytes()).digest()[:16])
 
 

@@ -143,9 +143,9 @@ class DraftModel:
                 yield Slice(sequence, sequence.computed, stop)
 
     def _ask(self, request: Request) -> Request:
-        """The request as the draft model answers it: sampled alike, among the tokens it knows."""
+        """The request as the draft model answers it: sampled alike, among the tokens it knows, without adapters."""
         bias = tuple((token, bias) for token, bias in request.sampling.logit_bias or () if token < self.vocab)
-        return replace(request, sampling=replace(request.sampling, logit_bias=bias, logprobs=None))
+        return replace(request, adapter=0, sampling=replace(request.sampling, logit_bias=bias, logprobs=None))
 
     def _behind(self, sequence: Sequence) -> int:
         """Tokens to compute before the next guess: 1 where the last guesses were wrong, 2 where they were right."""

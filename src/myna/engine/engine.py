@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
+from myna.engine.adapters import PackedAdapter
 from myna.engine.blocks import BLOCK, Blocks, blocks_for
 from myna.engine.constrain import Constrainer, Matcher, faults
 from myna.engine.draft import DraftModel
@@ -24,7 +25,7 @@ from myna.engine.runner import PagedRunner, Runner
 from myna.engine.sample import BrokenLogits, Choice
 from myna.engine.schedule import Scheduler
 from myna.engine.speculate import Drafter, Speculator
-from myna.model import Decoder
+from myna.model import Adapter, Decoder
 from myna.records import DEFAULTS, MynaError, RequestError, Sampling
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Engine:
         self._constrainer = Constrainer(vocab)
         self._steps, self._step_seconds, self._forward_seconds = 0, 0.0, 0.0
         self._next_id = 0
+        self._adapters_added = 0
         self._live: dict[int, _Live] = {}
 
     @property
@@ -94,12 +96,30 @@ class Engine:
         priority: int = 0,
         salt: str = "",
         form: Callable[[], Matcher] | None = None,
+        adapter: int = 0,
     ) -> int:
-        """Queue a request and return its id. Raises RequestError if it can never be honoured."""
-        request = Request(self._next_id, tuple(ids), self.resolve(ids, sampling), stop_ids, priority, salt, form)
+        """Queue a request and return its id. Raises RequestError if it can never be honoured; of an adapter that is no
+        longer there its listener hears."""
+        resolved = self.resolve(ids, sampling)
+        request = Request(self._next_id, tuple(ids), resolved, stop_ids, priority, salt, form, adapter)
         self._next_id += 1
         self._live[request.id] = _Live(listen, self.scheduler.add(request))
+        if adapter and adapter not in self.runner.adapters:
+            self.fail(self._live[request.id].sequences, "its adapter was unloaded")
         return request.id
+
+    def add_adapter(self, prepared: Adapter | PackedAdapter) -> int:
+        """The number that requests name it by. `prepared` is what `runner.prepare` made. Never given twice, so what one
+        adapter computed is never found by another."""
+        self._adapters_added += 1
+        self.runner.adapters[self._adapters_added] = prepared
+        return self._adapters_added
+
+    def drop_adapter(self, number: int) -> None:
+        """Free it. Requests that still need it end with an error; whoever drops it lets them finish first."""
+        there = (self.scheduler.running, self.scheduler.waiting, self.scheduler.held)
+        self.fail([s for some in there for s in some if s.request.adapter == number], "its adapter was unloaded")
+        self.runner.drop(number)
 
     def cancel(self, request_id: int) -> None:
         """End a request wherever it is. Its blocks are free when this returns; its listener hears nothing more."""

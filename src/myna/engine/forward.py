@@ -3,11 +3,13 @@
 Everything a step computes with lies in buffers that are made once; an operation reads one and writes the next.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from myna.engine.pages import Pages
-from myna.kernels import Program, Routes, Step, row_bytes
+from myna.kernels import Adapters, Program, Routes, Step, row_bytes
 from myna.model import Decoder, Spec
 from myna.model.decoder import Block
 from myna.model.linear import AnyLinear, PackedLinear
@@ -48,9 +50,13 @@ class Buffers:
 
 
 class Forward:
-    """Writes the program of one decoder over one set of buffers."""
+    """Writes the program of one decoder over one set of buffers. `adapters` add to the products of the linears at these
+    paths; of those in a mixture's experts there are none."""
 
-    def __init__(self, model: Decoder, pages: Pages, step: Step, buffers: Buffers):
+    def __init__(
+        self, model: Decoder, pages: Pages, step: Step, buffers: Buffers, adapters: Mapping[str, Adapters] = {}
+    ):
+        self.adapters = adapters
         self.model, self.spec, self.pages, self.step, self.buffers = model, model.spec, pages, step, buffers
         self.rows = step.field("rows")
         self.program = Program()
@@ -72,7 +78,7 @@ class Forward:
             else:
                 assert isinstance(block.mlp, Mlp)
                 program.quantize(self.rows, b.x, b.packed, self.spec.width, *_norm(block.mlp_norm))
-                self._mlp(block.mlp, b.added, adds=not self.spec.post_norms)
+                self._mlp(block.mlp, b.added, adds=not self.spec.post_norms, path=f"layers.{layer}.mlp")
             self._add(block.post_mlp_norm)
         samples, which = step.field("samples"), step.sampled.ctypes.data
         program.quantize(samples, b.x, b.packed, self.spec.width, *_norm(model.norm), which=which)
@@ -85,23 +91,37 @@ class Forward:
         rotary = self.model.local_rotary if spec.local(layer) else self.model.rotary
         angles = None if rotary is None else (rotary.cos, rotary.sin)
         norms = (_norm(attention.q_norm)[0], _norm(attention.k_norm)[0]) if spec.qk_norm else None
+        path = f"layers.{layer}.attention"
         self._linear(self.rows, b.packed, attention.qkv, b.qkv)
+        self._adapt(f"{path}.qkv", b.packed, attention.qkv, b.qkv)
         program.place(self.step, b.qkv, *pages, heads, angles, norms, spec.norm.eps)
         program.attend(self.step, b.qkv, *pages, b.seen, heads, rule.scale, rule.window, rule.softcap)
         program.quantize(self.rows, b.seen, b.packed, b.seen.shape[1])
         self._linear(self.rows, b.packed, attention.out, b.added, adds=not spec.post_norms)
+        self._adapt(f"{path}.out", b.packed, attention.out, b.added)
 
-    def _mlp(self, mlp: Mlp, out: Tensor, *, adds: bool) -> None:
+    def _mlp(self, mlp: Mlp, out: Tensor, *, adds: bool, path: str = "") -> None:
         """What lies in `packed`, through the MLP, to `out`."""
-        self._hidden(self.rows, mlp)
+        adapters = self.adapters.get(f"{path}.gate_up" if mlp.gated else f"{path}.up")
+        if adapters:
+            self.program.shrink(self.rows, self.buffers.packed, self.spec.width, adapters)
+        self._hidden(self.rows, mlp, adapters=adapters)
         self._linear(self.rows, self.buffers.hidden, mlp.down, out, adds=adds)
+        self._adapt(f"{path}.down", self.buffers.hidden, mlp.down, out)
 
-    def _hidden(self, rows: int, mlp: Mlp, *, first: int = 0) -> None:
+    def _adapt(self, path: str, x: Tensor, linear: AnyLinear, out: Tensor) -> None:
+        """`out` += what adapters add to this linear's product of x."""
+        if adapters := self.adapters.get(path):
+            self.program.shrink(self.rows, x, _packed(linear).columns, adapters)
+            self.program.expand(self.rows, out, adapters)
+
+    def _hidden(self, rows: int, mlp: Mlp, *, first: int = 0, adapters: Adapters | None = None) -> None:
         """What lies in `packed`, through the MLP's first product and activation, to `hidden`."""
         b, weight = self.buffers, _packed(mlp.gate_up if mlp.gated else mlp.up)
         gate, up = weight.halves() if mlp.gated else (*weight.parts(), None)
         assert gate is not None
-        self.program.hidden(rows, b.packed, b.hidden, gate, up, weight.bias, mlp.activation, first=first)
+        bias, kind = weight.bias, mlp.activation
+        self.program.hidden(rows, b.packed, b.hidden, gate, up, bias, kind, first=first, adapters=adapters)
 
     def _experts(self, mlp: Experts, norm: nn.Module) -> None:
         """Each pair (row, expert) is a row of its own to the products, the pairs of an expert one stretch of them."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from myna.engine.constrain import Mask
 from myna.engine.request import Plan, Request, Slice
 from myna.engine.request import Sequence as Candidate
 from myna.engine.sample import NO_MASKS, BrokenLogits, Choice
+from myna.model import Adapter
 
 Answers = Callable[[Request, int], Sequence[int]]
 """(request, candidate) -> its token ids; called once a token, so it must say the same each time."""
@@ -24,6 +26,13 @@ class ReplayRunner:
 
     def __init__(self, answers: Answers, end: int, seconds: float = 0.0):
         self._answers, self._end, self._seconds = answers, end, seconds
+        self.adapters: dict[int, Any] = {}
+
+    def prepare(self, adapter: Adapter) -> Adapter:
+        return adapter
+
+    def drop(self, adapter: int) -> None:
+        self.adapters.pop(adapter, None)
 
     def run(self, plan: Plan) -> Tensor:
         if self._seconds:

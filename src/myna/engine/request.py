@@ -14,8 +14,9 @@ class Request:
     sampling    resolved: nothing in it is None but `logprobs`
     stop_ids    token ids that end an answer
     priority    lower runs first
-    salt        requests share cached prefixes only with requests of the same salt
+    salt        requests share cached prefixes only with requests of the same salt, and of the same adapter
     form        makes a candidate's matcher, where answers must have a form
+    adapter     the number of the adapter that answers (Engine.add_adapter), 0 for the model alone
     """
 
     id: int
@@ -25,6 +26,12 @@ class Request:
     priority: int = 0
     salt: str = ""
     form: Callable[[], Matcher] | None = None
+    adapter: int = 0
+
+    @property
+    def root(self) -> bytes:
+        """What the hash chain of its blocks begins with."""
+        return self.adapter.to_bytes(8, "little") + self.salt.encode()
 
     @property
     def max_tokens(self) -> int:

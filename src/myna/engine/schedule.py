@@ -181,7 +181,7 @@ class Scheduler:
         """Move a waiting sequence to running, with the cached blocks of its prefix, if all of its tokens fit now."""
         found: list[int] = []
         if self.prefix_cache:
-            extend_digests(sequence.digests, sequence.tokens, sequence.request.salt)
+            extend_digests(sequence.digests, sequence.tokens, sequence.request.root)
             # The last token is always computed: its logits are what the step is for.
             found = self.blocks.find(sequence.digests[: (len(sequence.tokens) - 1) // BLOCK])
         found_free = sum(self.blocks.owners[block] == 0 for block in found)
@@ -234,7 +234,7 @@ class Scheduler:
         if not self.prefix_cache:
             return
         sequence = piece.sequence
-        extend_digests(sequence.digests, sequence.tokens, sequence.request.salt)
+        extend_digests(sequence.digests, sequence.tokens, sequence.request.root)
         for index in range(piece.start // BLOCK, min(sequence.computed, len(sequence.tokens)) // BLOCK):
             self.blocks.remember(sequence.blocks[index], sequence.digests[index])
 

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from myna.kernels.adapters import Adapters
 from myna.kernels.build import library
 from myna.kernels.formats import GROUP, Format
 from myna.kernels.pages import KEPT, PageFormat
 from myna.kernels.routes import Routes
 
 Numbers = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
-QUANTIZE, HIDDEN, LINEAR, NORM, EMBED, PLACE, ATTEND, ADD_PLACES, ROUTE, DEAL, COMBINE = range(11)
+QUANTIZE, HIDDEN, LINEAR, NORM, EMBED, PLACE, ATTEND, ADD_PLACES, ROUTE, DEAL, COMBINE, SHRINK, EXPAND = range(13)
 Part = tuple[Tensor, tuple[int, int], Format]  # a packed weight, its [rows, columns], its format
 ACTIVATIONS = {
     "silu": 0, "swish": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "gelu": 2, "relu": 3,
@@ -42,7 +43,7 @@ class _Step(ctypes.Structure):
     _fields_ = (
         ("rows", c_int32), ("samples", c_int32), ("sequences", c_int32), ("reserved", c_int32),
         ("ids", c_void_p), ("positions", c_void_p), ("slots", c_void_p), ("sampled", c_void_p),
-        ("list", c_void_p), ("table", c_void_p),
+        ("list", c_void_p), ("table", c_void_p), ("adapters", c_void_p),
     )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class Step:
     sampled                 the rows whose logits are wanted
     sequences               [n, 4]: first row, rows, position of the first, where its blocks begin in `table`
     table                   the blocks of every sequence, one sequence after the other
+    adapters                the number of each row's adapter, -1 for none; nothing where no row has one
 
     `ids` and `sampled` stay where they are, for operations that hold their address; `capacity` rows fit in them.
     """
@@ -69,17 +71,20 @@ class Step:
         self._kept: list[array[int]] = []
 
     def set(
-        self, ids: Numbers, positions: Numbers, slots: Numbers, sampled: Numbers, sequences: Numbers, table: Numbers
-    ) -> None:
+        self, ids: Numbers, positions: Numbers, slots: Numbers, sampled: Numbers, sequences: Numbers, table: Numbers,
+        adapters: Numbers = (),
+    ) -> None:  # fmt: skip
         """Arrays of "i" are taken as they are, and must not change before the step is run."""
         struct = self.struct
         assert max(len(ids), len(sampled)) <= len(self.ids)
-        self._kept = kept = [_array(numbers) for numbers in (ids, sampled, positions, slots, sequences, table)]
+        self._kept = kept = [
+            _array(numbers) for numbers in (ids, sampled, positions, slots, sequences, table, adapters)
+        ]
         addresses = [numbers.buffer_info()[0] for numbers in kept]
         struct.rows, struct.samples, struct.sequences = len(ids), len(sampled), len(kept[4]) // 4
         ctypes.memmove(struct.ids, addresses[0], 4 * len(ids))
         ctypes.memmove(struct.sampled, addresses[1], 4 * len(sampled))
-        struct.positions, struct.slots, struct.list, struct.table = addresses[2:]
+        struct.positions, struct.slots, struct.list, struct.table, struct.adapters = addresses[2:]
 
     @property
     def address(self) -> int:
@@ -117,16 +122,28 @@ class Program:
 
     def hidden(
         self, rows: int, x: Tensor, out: Tensor, gate: Part, up: Part | None, bias: Tensor | None, activation: str, *,
-        first: int = 0,
+        first: int = 0, adapters: Adapters | None = None,
     ) -> None:  # fmt: skip
         """out = act(x G^T + b) * (x U^T + c) in int8 groups; without the product when there is no U. x is quantized rows,
-        bias [N] or [2 N]. `first` as in `linear`."""
+        bias [N] or [2 N]. `first` as in `linear`. `adapters` add to both products; `shrink` has read x for them."""
         packed, (n, k), format = gate
         assert up is None or up[1] == (n, k)
         biases = (None, None) if bias is None else (bias, bias[n:])
         pointers = [x, out, packed, biases[0], up and up[0], up and biases[1], first]
+        if adapters:
+            pointers.append(adapters.address)
+            self.kept.append(adapters)
         numbers = [n, k, format.span, *((up[2].code, up[2].span) if up else ())]
         self._add(HIDDEN, rows, pointers, numbers, ACTIVATIONS[activation] + 16 * format.code)
+
+    def shrink(self, rows: int, x: Tensor, columns: int, adapters: Adapters) -> None:
+        """The first half of what adapters add to a product of x, quantized rows: scale * A x of each row."""
+        self._add(SHRINK, rows, [x, *[None] * 6, adapters.address], [columns])
+        self.kept.append(adapters)
+
+    def expand(self, rows: int, out: Tensor, adapters: Adapters) -> None:
+        """The second half: out [., N] (float32) += B times that, in every row that has an adapter."""
+        self._add(EXPAND, rows, [out, *[None] * 6, adapters.address], [out.shape[1], out.stride(0)])
 
     def linear(
         self, rows: int, x: Tensor, out: Tensor, packed: Tensor, shape: tuple[int, int], format: Format,

@@ -1,11 +1,13 @@
 """What the native operations compute, in torch: the truth they are tested against."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from myna.kernels.adapters import AddedTo
 from myna.kernels.formats import GROUP, SMALLEST, Format, unpack
 from myna.kernels.program import Part
 
@@ -48,11 +50,31 @@ def linear(q: Tensor, scale: Tensor, packed: Tensor, shape: tuple[int, int], for
     return (q * scale.double()).flatten(1)[:, : shape[1]] @ weight.T
 
 
-def hidden(q: Tensor, scale: Tensor, gate: Part, up: Part | None, bias: Tensor | None, activation: str) -> Tensor:
-    """Quantized rows -> act(gate) * up, or act(gate): float64 [M, N]; bias [N] or [2 N]."""
+def adapt(q: Tensor, scale: Tensor, adapters: Sequence[Sequence[AddedTo]], numbers: Sequence[int], n: int) -> Tensor:
+    """What each quantized row's adapter adds to a product of n outputs, float64 [M, N]; number -1: nothing."""
+    added = torch.zeros(len(q), n, dtype=torch.float64)
+    x = (q * scale.double()).flatten(1)
+    for row, number in enumerate(numbers):
+        for start, a, b, factor in adapters[number] if number >= 0 else ():
+            added[row, start : start + len(b)] += factor * (b.double() @ (a.double() @ x[row, : a.shape[1]]))
+    return added
+
+
+def hidden(
+    q: Tensor,
+    scale: Tensor,
+    gate: Part,
+    up: Part | None,
+    bias: Tensor | None,
+    activation: str,
+    added: Tensor | None = None,
+) -> Tensor:
+    """Quantized rows -> act(gate) * up, or act(gate): float64 [M, N]; bias [N] or [2 N]; `added` [M, N or 2 N] to the products."""
     parts = [linear(q, scale, *part) for part in (gate, up) if part]
     if bias is not None:
         parts = [part + b for part, b in zip(parts, bias.double().split(gate[1][0]), strict=True)]
+    if added is not None:
+        parts = [part + more for part, more in zip(parts, added.split(gate[1][0], dim=1), strict=True)]
     match activation:
         case "silu" | "swish":
             out = F.silu(parts[0])

@@ -24,6 +24,7 @@ struct Step {
     const int32_t *ids, *positions, *slots, *sampled;
     const Sequence* list;
     const int32_t* table;
+    const int32_t* adapters;  // of each row, see adapt.h; read where some row has one
 };
 
 struct Attention {

@@ -2,6 +2,7 @@
 //
 // Python describes the operations once and changes only what `rows` and Step point at; see kernels/program.py, which
 // mirrors Op field by field. Nothing here knows a model: a new architecture is another array.
+#include "adapt.h"
 #include "attention.h"
 #include "experts.h"
 #include "fit.h"
@@ -29,7 +30,7 @@ namespace {
 
 enum Code {
     QUANTIZE = 0, HIDDEN = 1, LINEAR = 2, NORM = 3, EMBED = 4, PLACE = 5, ATTEND = 6,
-    ADD_PLACES = 7, ROUTE = 8, DEAL = 9, COMBINE = 10
+    ADD_PLACES = 7, ROUTE = 8, DEAL = 9, COMBINE = 10, SHRINK = 11, EXPAND = 12
 };
 
 float* floats(void* p) { return static_cast<float*>(p); }
@@ -58,13 +59,15 @@ void do_quantize(const Op& op) {
 int64_t first_of(const Op& op, int i) { return op.p[i] ? *ints(op.p[i]) : 0; }
 void* rows_of(void* p, int64_t first, int64_t k) { return static_cast<uint8_t*>(p) + first * row_bytes(k); }
 
-// p: rows, out rows, gate, its bias, up, its bias, first row; n: rows of each weight, columns, span of the gate, format and
+const Adapters* adapters(const Op& op) { return static_cast<const Adapters*>(op.p[7]); }
+
+// p: rows, out rows, gate, its bias, up, its bias, first row, adapters; n: rows of each weight, columns, span of the gate, format and
 // span of up; kind: activation and 16 times the gate's format
 void do_hidden(const Op& op) {
     auto packed = [&](int64_t format, int64_t span, int i) { return Packed{int(format), span, static_cast<const uint8_t*>(op.p[i])}; };
     int64_t n = op.n[0], k = op.n[1], first = first_of(op, 6);
     hidden({n, k, op.kind % 16, {packed(op.kind / 16, op.n[2], 2), packed(op.n[3], op.n[4], 4)},
-            {floats(op.p[3]), floats(op.p[5])}, rows_of(op.p[1], first, n)}, rows_of(op.p[0], first, k), *op.rows);
+            {floats(op.p[3]), floats(op.p[5])}, rows_of(op.p[1], first, n), adapters(op)}, rows_of(op.p[0], first, k), *op.rows);
 }
 
 // p: rows, out, packed, bias, first row; n: rows of the weight, columns, ld of out, adds, span; kind: format
@@ -74,6 +77,12 @@ void do_linear(const Op& op) {
     Linear l{{op.kind, op.n[4], static_cast<uint8_t*>(op.p[2])}, op.n[0], op.n[1], op.n[2], floats(op.p[3]), out, op.n[3] != 0};
     linear(l, rows_of(op.p[0], first, op.n[1]), *op.rows);
 }
+
+// p: rows, -, -, -, -, -, -, adapters; n: columns
+void do_shrink(const Op& op) { shrink(*adapters(op), op.p[0], op.n[0], *op.rows); }
+
+// p: out, -, -, -, -, -, -, adapters; n: columns of out, ld of out
+void do_expand(const Op& op) { expand(*adapters(op), floats(op.p[0]), op.n[0], op.n[1], *op.rows); }
 
 // p: x, out, weight, bias; n: ld, k, ld of out, adds; f: eps
 void do_norm(const Op& op) {
@@ -155,6 +164,8 @@ extern "C" void myna_run(const Op* ops, int64_t count) {
             case ROUTE: do_route(*op); break;
             case DEAL: do_deal(*op); break;
             case COMBINE: do_combine(*op); break;
+            case SHRINK: do_shrink(*op); break;
+            case EXPAND: do_expand(*op); break;
         }
 }
 

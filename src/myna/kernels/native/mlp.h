@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "linear.h"
+#include "adapt.h"
 
 namespace myna {
 
@@ -30,6 +30,7 @@ struct Hidden {
     Packed weights[2];     // gate and up; up's units may be null
     const float* bias[2];  // each may be null
     void* out;
+    const Adapters* adapters;  // may be null
 };
 
 // The 32 numbers of one unit of a weight with its bias, of every row of a stretch.
@@ -39,6 +40,7 @@ template <class Store> void unit_of(const Hidden& h, int which, int64_t unit, co
         f32x16 y[2];
         for (int j = 0; j < 2; j++, left -= 16)
             y[j] = left > 0 ? add(sums[j], load_some(h.bias[which] + at + 16 * j, left < 16 ? int(left) : 16)) : sums[j];
+        if (h.adapters) expand_unit(*h.adapters, row, which * h.n, unit, y);
         store(row, y);
     };
     const Packed& w = h.weights[which];
