@@ -164,7 +164,10 @@ def test_a_dropped_adapter_ends_its_requests_and_no_other_and_is_freed() -> None
     decoder = packed_decoder(CONFIGS["llama"])
     engine = engine_for(decoder, kv_tokens=1024)
     prepared = engine.runner.prepare(random_adapter(decoder, 1))
-    gone, here = weakref.ref(prepared), engine.add_adapter(engine.runner.prepare(random_adapter(decoder, 2)))
+    gone, here = (
+        weakref.ref(next(iter(prepared.weights.values()))),
+        engine.add_adapter(engine.runner.prepare(random_adapter(decoder, 2))),
+    )
     number, heard = engine.add_adapter(prepared), {}
     del prepared
     for adapter in (number, here, 0):
@@ -184,4 +187,11 @@ def test_a_dropped_adapter_ends_its_requests_and_no_other_and_is_freed() -> None
     engine.scheduler.check()
     assert engine.scheduler.blocks.free == engine.scheduler.blocks.count
     assert [len(heard[a]) for a in (here, 0)] == [24, 24]
-    assert number not in [engine.add_adapter(engine.runner.prepare(random_adapter(decoder, 1)))]
+    again = engine.add_adapter(engine.runner.prepare(random_adapter(decoder, 1)))
+    assert again not in (number, here)
+    engine.submit(tokens_of(20), GREEDY, lambda u: bool(heard.setdefault(again, []).append(u)), adapter=again)
+    while not engine.idle:
+        engine.step()
+    said = [u.choice.id for u in heard[again]]
+    assert said[:3] == [u.choice.id for u in heard[number] if u.choice][:3]
+    assert said != [u.choice.id for u in heard[here]]

@@ -46,14 +46,14 @@ class LowRank:
 
     def __init__(self, parts: Sequence[AddedTo], half: int | None = None):
         narrow = all(matrix.dtype == torch.bfloat16 for part in parts for matrix in (part.a, part.b))
-        self.dtype = torch.bfloat16 if narrow else torch.float32
-        a = torch.cat([part.a.detach().to(self.dtype) for part in parts])
+        dtype = torch.bfloat16 if narrow else torch.float32
+        a = torch.cat([part.a.detach().to(dtype) for part in parts])
         self.a = F.pad(a, (0, -a.shape[1] % GROUP)).contiguous()
         self.scales = torch.cat([torch.full((len(part.a),), part.scale) for part in parts])
         self.pieces, first = [], 0
         for part in parts:
             for start, stop in _cuts(part, half):
-                b = self._tiles(part.b[start - part.start : stop - part.start])
+                b = _tiles(part.b[start - part.start : stop - part.start].detach().to(dtype))
                 self.pieces.append((start, stop - start, first, len(part.a), b))
             first += len(part.a)
         rows = [_Piece(*numbers, b.data_ptr()) for *numbers, b in self.pieces]
@@ -70,10 +70,10 @@ class LowRank:
     def nbytes(self) -> int:
         return self.a.nbytes + self.scales.nbytes + sum(b.nbytes for *_, b in self.pieces)
 
-    def _tiles(self, b: Tensor) -> Tensor:
-        """[N, rank] -> [tiles, rank, TILE], filled up to whole units."""
-        filled = F.pad(b.detach().to(self.dtype), (0, 0, 0, -len(b) % UNIT))
-        return filled.unflatten(0, (-1, TILE)).transpose(1, 2).contiguous()
+
+def _tiles(b: Tensor) -> Tensor:
+    """[N, rank] -> [tiles, rank, TILE], filled up to whole units."""
+    return F.pad(b, (0, 0, 0, -len(b) % UNIT)).unflatten(0, (-1, TILE)).transpose(1, 2).contiguous()
 
 
 def _cuts(part: AddedTo, half: int | None) -> list[tuple[int, int]]:
