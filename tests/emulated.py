@@ -73,8 +73,10 @@ def _regions(thing: object) -> Iterator[tuple[int, int, bool]]:
             yield address, count * thing.itemsize, False
         case Step() | Routes() | Adapters() | LowRank():
             for part in vars(thing).values():
-                for one in part if isinstance(part, list | tuple) else [part]:
-                    yield from _regions(one)
+                yield from _regions(part)
+        case list() | tuple():
+            for one in thing:
+                yield from _regions(one)
         case ctypes.Structure() | ctypes.Array():
             yield ctypes.addressof(thing), ctypes.sizeof(thing), True
         case ctypes.c_int32():
