@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from myna.commands import VERBS
+
 MYNA = [sys.executable, "-m", "myna"]
 
 
@@ -27,13 +29,11 @@ def test_help_names_every_verb_and_imports_no_torch() -> None:
     code = "import sys; sys.argv = ['myna', '--help']\ntry:\n    import myna.commands; myna.commands.main()\nexcept SystemExit: pass\nsys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, "--help imported torch"
-    for verb in ("chat", "generate", "embed", "serve", "keys", "pull", "list", "show", "explain", "bench"):
+    for verb in VERBS:
         assert re.search(rf"\b{verb}\b", done.stdout)
 
 
-@pytest.mark.parametrize(
-    "verb", ["chat", "generate", "embed", "serve", "keys", "pull", "list", "show", "explain", "bench"]
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str) -> None:
     done = myna(verb, "--help")
     assert done.returncode == 0

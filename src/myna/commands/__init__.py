@@ -18,6 +18,7 @@ VERBS = {
     "list": "The models you have, and those you can pull by name.",
     "show": "What a model is, and whether it fits here.",
     "explain": "The exact prompt a model would see.",
+    "tokenizer": "Make a tokenizer from text, or compare some.",
     "train": "Train a model: from nothing, or from one you have.",
     "bench": "How fast a model runs here, beside what the machine allows.",
 }
@@ -30,8 +31,12 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says it
 )
 HELPS_ITSELF = ("train",)  # its flags are its methods' keys
+GROUPS = ("tokenizer",)  # verbs that have verbs of their own
 for verb, line in VERBS.items():
-    app.command(f"myna.commands.{verb}:run", name=verb, help=line, help_flags=() if verb in HELPS_ITSELF else None)
+    if verb in GROUPS:
+        app.command(f"myna.commands.{verb}:app", name=verb, help=line)
+    else:
+        app.command(f"myna.commands.{verb}:run", name=verb, help=line, help_flags=() if verb in HELPS_ITSELF else None)
 
 
 def main() -> None:
