@@ -170,6 +170,31 @@ def test_control_tokens_are_never_made_of_merges(tmp_path: Path) -> None:
         assert tokenizer.encode_markup(name) == [first + names.index(name)]
 
 
+def test_a_text_opens_with_bos_and_thoughts_stay_visible(path: Path, chat: Chat) -> None:
+    special = chat.tokenizer.special
+    assert chat.tokenizer.opening == (special["<|bos|>"],)
+    theirs = AutoTokenizer.from_pretrained(path)
+    ids = [special[name] for name in ("<|user|>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<|end|>")]
+    assert theirs.decode(ids, skip_special_tokens=True) == "<think></think><tool_call></tool_call>"
+
+
+def test_a_conversation_is_written_as_the_format_says(chat: Chat) -> None:
+    text = "".join(segment.text for segment in chat.render(TALK, open_turn=True).segments)
+    system, rest = text.split("<|end|><|user|>", 1)
+    assert system.startswith(
+        '<|bos|><|system|>Be brief.\n\nFunctions you may call:\n{"type": "function", "function": {'
+    )
+    assert system.endswith('To call one, write\n<tool_call>\n{"name": NAME, "arguments": OBJECT}\n</tool_call>')
+    assert "两数之和" in system
+    assert rest == (
+        "What is 1+二?\n<|end|> is no marker here<|end|>"
+        "<|assistant|><think>adding\n\nis easy</think> Let me see.\n"
+        '\n<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "二"}}\n</tool_call>'
+        '\n<tool_call>\n{"name": "add", "arguments": {"a": [2.5, null], "b": {}}}\n</tool_call><|end|>'
+        "<|tool|>3<|end|><|tool|><|user|><|end|><|assistant|>\nIt is 3. <|end|><|assistant|>"
+    )
+
+
 def test_our_template_is_read_as_hermes_and_ends_turns_with_one_token(chat: Chat) -> None:
     assert chat.dialect.name == "hermes"
     assert chat.stop_ids == {chat.tokenizer.special["<|end|>"]}

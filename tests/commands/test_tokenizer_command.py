@@ -66,7 +66,7 @@ def test_nothing_is_left_of_a_failure(files: list[Path], tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"nowhere.txt"):
         tokenizer.train_from(tmp_path / "nowhere.txt", out=tmp_path / "own")
     files[2].write_text('{"messages": [{"role": "usr", "content": "x"}]}\n')
-    with pytest.raises(DataError, match=r"c\.jsonl:1: messages\.0\.role"):
+    with pytest.raises(DataError, match=r"c\.jsonl:1: messages\.0"):
         tokenizer.train_from(*files, out=tmp_path / "own")
     with pytest.raises(MynaError, match="FILES"):
         tokenizer.train_from(out=tmp_path / "own")
@@ -77,7 +77,7 @@ def test_held_out_pieces_are_spread_evenly_and_not_learned(monkeypatch: pytest.M
     monkeypatch.setattr(tokenizer, "ENOUGH", 20)
     kept = tokenizer._HeldOut(f"{i:04}" for i in range(3000))
     learned = [*kept.learned()]
-    assert len(learned) + 60 > 3000 - 60 > 0
+    assert 3000 - 120 <= len(learned) < 3000
     assert not {*learned} & {*kept.texts}
     assert 2 <= len(kept.texts) <= 6
     assert int(kept.texts[-1]) > 1500

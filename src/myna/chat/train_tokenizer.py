@@ -32,7 +32,7 @@ CONTROLS = (BOS, END, PAD, "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"
 VISIBLE_CONTROLS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 LEAST = 256 + len(CONTROLS) + len(VISIBLE_CONTROLS)  # tokens of a vocabulary in which nothing is joined
 MOST = 1 << 20
-PIECE = 1 << 14  # characters; texts are handed to the library in pieces that end at a line's end, if there is one
+PIECE = 1 << 12  # characters; texts are handed to the library in pieces that end at a line's end, if there is one
 MIN_COUNT = 2  # a pair seen once tells nothing
 
 

@@ -1,9 +1,8 @@
 """myna tokenizer: make one from text, and compare what tokenizers make of a text."""
 
-import gzip
-import zlib
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from cyclopts import App
@@ -14,30 +13,33 @@ from myna.chat import Tokenizer
 from myna.chat.density import KINDS, Density, measure
 from myna.chat.train_tokenizer import check_tokenizer, pieces, train, words_of, write_tokenizer
 from myna.commands.options import printable
+from myna.data.sources import Source
 from myna.modeldir import find, list_models, publish
 from myna.modeldir.progress import Advance, note, progress
 from myna.modeldir.publish import sha256
-from myna.records import Conversation, DataError, Document, MynaError, jsonl
+from myna.records import DataError, MynaError
 
 app = App(name="tokenizer")
 
-HELD_OUT = 50  # every so many pieces one is not learned from, and measured on
+HELD_OUT = 25  # every so many pieces one is not learned from, and measured on
 ENOUGH = 4 << 20  # characters that are measured on, at most
 
 
 @app.command(name="train")
-def train_from(*files: Path, out: Path, vocab: int = 8192, replace: bool = False) -> None:
+def train_from(*files: Path, out: Path, vocab: int = 8192, split_on: str | None = None, replace: bool = False) -> None:
     """Learn a tokenizer from text and conversations: a directory with tokenizer.json and the chat template of our own format,
     from which `myna train pretrain` makes a model.
 
     Parameters
     ----------
     files
-        Text (.txt, .md), or rows {"text"} or {"messages"} (.jsonl); each also gzipped (.gz).
+        Text (.txt, .md) and rows of text or conversations (.jsonl, .json), each also as .gz; or folders of them.
     out
         The directory to make.
     vocab
         How many tokens, control tokens included: at least 267. Small models want few: the embedding grows with them.
+    split_on
+        A line that separates the documents of a text file, or "blank": empty lines do. A text of more than 1 GiB needs one.
     replace
         Replace the directory if there is one.
     """
@@ -45,17 +47,18 @@ def train_from(*files: Path, out: Path, vocab: int = 8192, replace: bool = False
         raise MynaError("from what? Give files: myna tokenizer train FILES... --out DIR")
     if out.exists() and not replace:
         raise MynaError(f"{out} exists. Choose another name, or say --replace.")
-    with progress("reading", sum(map(_size, files))) as advance:
-        kept = _HeldOut(pieces(_told(files, vocab, advance)))
+    source = Source(files, split_on=split_on)
+    with progress("reading", sum(map(_size, source.files()))) as advance:
+        kept = _HeldOut(pieces(_told(source, vocab, advance)))
         spec = train(kept.learned(), vocab)
     lineage = {
         "command": "tokenizer train",
         "vocab": vocab,
-        "data": [{"path": str(file), "bytes": file.stat().st_size, "sha256": sha256(file)} for file in files],
+        "data": [{"path": str(file), "bytes": file.stat().st_size, "sha256": sha256(file)} for file in source.files()],
     }
     print(publish(out, partial(write_tokenizer, spec=spec), lineage, replace=replace, check=check_tokenizer))
     where = "held out of the text" if kept.texts else "the text itself, too short to hold some out of it"
-    texts = kept.texts or list(pieces(_texts(files)))
+    texts = kept.texts or list(_pieces(source))
     found = {out.name: _measured(out, texts)} | {name: at for name, at in _pulled(texts) if not at.lossy}
     _print(f"bytes a token, of {sum(found[out.name].nbytes.values()):,} bytes {where}", found, {out.name: out})
 
@@ -69,21 +72,20 @@ def compare(*models: str, on: list[Path]) -> None:
     models
         Model directories, or pulled models' names.
     on
-        Files as `train` reads them.
+        Files and folders as `train` reads them.
     """
     if not models:
         raise MynaError("compare what? Give directories: myna tokenizer compare DIR DIR --on FILE")
-    texts = list(pieces(_texts(on)))
-    if not texts:
+    source, paths = Source(tuple(on)), {name: find(name) for name in models}
+    found = {name: _measured(path, _pieces(source)) for name, path in paths.items()}
+    nbytes = sum(found[models[0]].nbytes.values())
+    if not nbytes:
         raise DataError(f"there is no text in {', '.join(map(str, on))}.")
-    paths = {name: find(name) for name in models}
-    found = {name: _measured(path, texts) for name, path in paths.items()}
-    nbytes = sum(len(text.encode()) for text in texts)
     _print(f"bytes a token, of {nbytes:,} bytes", found, paths)
 
 
 class _HeldOut:
-    """Hands out pieces to learn from, and keeps every fiftieth in `texts`: fewer, evenly, where the text is long."""
+    """Hands out pieces to learn from, and keeps one of HELD_OUT in `texts`: fewer, evenly, where the text is long."""
 
     def __init__(self, source: Iterable[str]):
         self.texts: list[str] = []
@@ -102,40 +104,24 @@ class _HeldOut:
                 size = sum(map(len, self.texts))
 
 
-def _told(files: Iterable[Path], vocab: int, advance: Advance) -> Iterator[str]:
-    """The files' texts, with the progress of reading them."""
-    for file in files:
-        left = _size(file)
-        for text in _texts([file]):
-            step = min(left, len(text.encode(errors="replace")))
-            left -= step
-            advance(step)
-            yield text
-        advance(left)
+def _told(source: Source, vocab: int, advance: Advance) -> Iterator[str]:
+    """The source's texts, with the progress of reading them."""
+    read, before, sizes = 0, 0, {str(file): _size(file) for file in source.files()}
+    for file, records in groupby(source.records(), lambda record: record.place.file):
+        for record in records:
+            for text in words_of(record.value):
+                step = min(len(text.encode(errors="replace")), before + sizes[file] - read)
+                read += step
+                advance(step)
+                yield text
+        before += sizes[file]
+        advance(before - read)
+        read = before
     note(f"joining the most frequent pairs, until there are {vocab:,} tokens")
 
 
-def _texts(files: Iterable[Path]) -> Iterator[str]:
-    for file in files:
-        for record in _records(file):
-            yield from words_of(record)
-
-
-def _records(file: Path) -> Iterator[Document | Conversation]:
-    if ".jsonl" in file.suffixes[-2:]:
-        for line, row in jsonl.read_rows(file):
-            kind = Conversation if isinstance(row, dict) and "messages" in row else Document
-            try:
-                yield kind.from_json(row)
-            except DataError as e:
-                raise DataError(f"{file}:{line}: {e}") from None
-        return
-    try:
-        with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else open(file, encoding="utf-8") as lines:
-            while text := "".join(lines.readlines(1 << 20)):
-                yield Document(text)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as e:
-        raise DataError(f"{file}: cannot read: {e}") from None
+def _pieces(source: Source) -> Iterator[str]:
+    return pieces(text for record in source.records() for text in words_of(record.value))
 
 
 def _size(file: Path) -> int:
@@ -150,7 +136,7 @@ def _size(file: Path) -> int:
         raise DataError(f"{file}: cannot read: {e.strerror or e}") from None
 
 
-def _measured(path: Path, texts: list[str]) -> Density:
+def _measured(path: Path, texts: Iterable[str]) -> Density:
     return measure(Tokenizer.load(path), texts)
 
 
