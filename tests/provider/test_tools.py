@@ -71,10 +71,6 @@ def test_a_bound_call_is_written_as_the_model_writes_it_and_fits_its_schema(
     strict = WEATHER["function"] | {"strict": True}
     talk = Conversation.ask("x", tools=(ADD, {"type": "function", "function": strict}))
     sampling = Sampling(tool_choice=ToolChoice(mode, "get_weather" if mode == "named" else ""))
-    if name == "functionary" and mode == "auto":
-        with pytest.raises(RequestError, match="cannot be told from text"):
-            bound_calls(chat, forms, talk, sampling)
-        return
     form = bound_calls(chat, forms, talk, sampling)
     assert form
     compiled = forms.compile(form)
@@ -87,8 +83,14 @@ def test_a_bound_call_is_written_as_the_model_writes_it_and_fits_its_schema(
     assert allows(chat, compiled, wrote(PARIS, PARIS)) == (mode != "named")
     assert not allows(chat, compiled, wrote(TOWN))
     assert not allows(chat, compiled, wrote(replace(PARIS, name="unknown")))
-    assert allows(chat, compiled, "Hello there.") == (mode == "auto")
-    assert not allows(chat, compiled, f"Well: {wrote(TOWN)}")
+    words = f"{speaks.text}Hello there."
+    assert allows(chat, compiled, words) == (mode == "auto")
+    assert not allows(chat, compiled, f"{words}\n{'>>>' if name == 'functionary' else ''}{wrote(TOWN)}")
+    if speaks.musing:
+        opens, closes = speaks.musing
+        assert allows(chat, compiled, f"{opens}Hm, {closes}{opens}so.{closes}{wrote(PARIS)}")
+        assert not allows(chat, compiled, f"{opens}Hm.{closes}{wrote(TOWN)}")
+        assert not allows(chat, compiled, f"{opens}{wrote(TOWN)}{closes}{wrote(PARIS)}")
 
 
 def test_calls_are_left_to_the_model_unless_something_binds_them(chat: Chat, forms: Compiler) -> None:

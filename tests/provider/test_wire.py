@@ -212,6 +212,23 @@ BAD_CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"tool_choice": {"type": "function"}, "tools": [TOOL]}, "tool_choice.function", "invalid_type"),
     ({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice.type", "unsupported_parameter"),
     ({"tool_choice": {"type": "function", "function": {"name": "x"}}, "tools": [TOOL]}, "tool_choice", "invalid_value"),
+    ({"tool_choice": {"type": "allowed_tools"}, "tools": [TOOL]}, "tool_choice.allowed_tools", "invalid_type"),
+    (
+        {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, "tools": [TOOL]},
+        "tool_choice.allowed_tools",
+        "invalid_type",
+    ),
+    (
+        {
+            "tool_choice": {
+                "type": "allowed_tools",
+                "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "gone"}}]},
+            },
+            "tools": [TOOL],
+        },
+        "tool_choice.allowed_tools.tools.0",
+        "invalid_value",
+    ),
     ({"parallel_tool_calls": "no"}, "parallel_tool_calls", "invalid_type"),
     ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
     ({"min_tokens": 5}, "min_tokens", "unsupported_parameter"),

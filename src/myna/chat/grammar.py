@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from myna.chat.arguments import written
 from myna.chat.calls import NAMES, quoted
 from myna.chat.dialects import FALLBACK, Dialect, dialect
-from myna.records import Form, RequestError, ToolCall, ToolChoice
+from myna.records import Form, ToolCall, ToolChoice
 
 NAME, ARGUMENTS = "NAMESTANDSHERE", "ARGUMENTSSTANDHERE"
 _NUMBER = re.compile(r"(\d+)")
@@ -45,19 +45,16 @@ def calls_form(
     several = choice.parallel and choice.mode != "named"
     shapes = [_Shape(speaks)] if speaks.name == FALLBACK else [_Shape(speaks), _Shape(dialect(FALLBACK))]
     writer = _Writer(called, several, control, frozenset(stop_ids))
-    if choice.mode == "auto" and not shapes[0].before:
-        raise RequestError(
-            f"A call of {speaks.name} begins with the name alone, which cannot be told from text: with tool_choice 'auto' "
-            "its arguments cannot be strict. Leave `strict` out, or set tool_choice to 'required'.",
-            param="tools",
-            code="unsupported_parameter",
-        )
     rules = [*dict.fromkeys(rule for i, shape in enumerate(shapes) for rule in writer.answer(shape, i))]
     starts = [rule.partition(":")[0] for rule in rules if rule.startswith("answer_")]
     if choice.mode == "auto":
-        starts.append("TEXT")
-        rules.append(f"TEXT: {_text(shapes, called)}")
-    return Form("grammar", "\n".join([f"start: {' | '.join(starts)}", *rules]))
+        starts.append("text")
+        rules.append(writer.text(speaks, shapes))
+    before = ""
+    if speaks.musing:
+        before = "(musing)* "
+        rules.append(writer.musing(speaks, shapes[0]))
+    return Form("grammar", "\n".join([f"start: {before}({' | '.join(starts)})", *rules]))
 
 
 class _Shape:
@@ -111,6 +108,32 @@ class _Writer:
             yield f"call_{i}_{k}: {' '.join(middle)} {inner}"
             yield f"{inner}: %lark {{\n{lark}\n}}"
 
+    def text(self, speaks: Dialect, shapes: "list[_Shape]") -> str:
+        """The rule of an answer in words that cannot be taken for a call: none names a tool as a call does, or has a marker.
+
+        Where nothing opens it, it begins with nothing that calls begin with: told by its first character, it does not swallow
+        a call (a lexer takes the longest match).
+        """
+        first = "".join(sorted({shape.before[0] for shape in shapes if shape.before} | set("`{[")))
+        keys, names = "|".join((*NAMES, "function")), "|".join(re.escape(quoted(name)[1:-1]) for name in self._tools)
+        named = rf'"({keys})"[ \n]*:[ \n]*"({names})"|({names})\('
+        markers = {re.escape(marker) for shape in shapes for marker in shape.markers}
+        if speaks.text and not speaks.markers:
+            markers.add(re.escape(shapes[0].between))
+        banned = "|".join([named, *sorted(markers)]).replace("/", r"\/")
+        opens = "(.|\\n)*" if speaks.text else f"[^{re.escape(first)}](.|\\n)*"
+        begin = " ".join(self._literals(speaks.text, shapes[0]))
+        return f"text: {begin} TEXT\nTEXT: /{opens}/ & ~/(.|\\n)*({banned})(.|\\n)*/"
+
+    def musing(self, speaks: Dialect, shape: "_Shape") -> str:
+        """The rule of reasoning before the answer proper."""
+        assert speaks.musing
+        opens, (first, *rest) = (self._literals(text, shape) for text in speaks.musing)
+        never = "|".join(re.escape(marker) for marker in shape.markers).replace("/", r"\/")
+        end = first if first.startswith('"') else ""
+        tail = " ".join(rest if end else [first, *rest])
+        return f"musing: {' '.join(opens)} MUSING {tail}\nTHOUGHT: /(.|\\n)*/ & ~/(.|\\n)*({never})(.|\\n)*/\nMUSING: THOUGHT {end}"
+
     def _literals(self, text: str, shape: _Shape) -> list[str]:
         markers = [re.escape(marker) for marker in shape.markers if marker in self._control]
         pieces = re.split(f"({'|'.join(markers)})", text) if markers else [text]
@@ -123,14 +146,3 @@ class _Writer:
         for part in _NUMBER.split(piece) if numbered else [piece]:
             if part:
                 yield "/[0-9]{1,3}/" if numbered and part.isdigit() else json.dumps(part, ensure_ascii=False)
-
-
-def _text(shapes: list[_Shape], tools: Collection[str]) -> str:
-    """Text that cannot be taken for a call: it begins with nothing that calls begin with, and names no tool as a call does.
-    That it is told by its first character keeps the lexer, which takes the longest match, from swallowing a call."""
-    first = re.escape("".join(sorted({shape.before[0] for shape in shapes if shape.before} | set("`{["))))
-    keys, names = "|".join((*NAMES, "function")), "|".join(re.escape(quoted(name)[1:-1]) for name in tools)
-    markers = [re.escape(marker) for shape in shapes for marker in shape.markers]
-    named = rf'"({keys})"[ \n]*:[ \n]*"({names})"|({names})\('
-    banned = "|".join([named, *sorted(set(markers))]).replace("/", r"\/")
-    return f"/[^{first}](.|\\n)*/ & ~/(.|\\n)*({banned})(.|\\n)*/"

@@ -7,6 +7,8 @@ MARKERS (optional)        control tokens that the parser has to see; a tokenizer
 THINK (optional)          what opens and closes reasoning, if not <think> and </think>; None: `parse` knows by itself
 ALWAYS (optional)         the syntax frames every answer, so that it is parsed even where nothing can be called
 STYLE (optional)          how arguments are written that are no JSON object                           (chat/arguments.py)
+TEXT (optional)           what opens an answer in words, in a syntax that frames every answer
+MUSING (optional)         what opens and closes a piece of reasoning that may stand before a call in such a syntax
 new_id() (optional)       an id for a call, where the chat template is particular about them
 prompt_id(id, name, i)    (optional) the id that a prompt has for the conversation's i-th call, in such a template
 
@@ -59,6 +61,8 @@ class Dialect:
     think: tuple[str, str] | None
     always: bool
     style: Style | None
+    text: str
+    musing: tuple[str, str] | None
     new_id: Callable[[], str]
     prompt_id: Callable[[str, str, int], str]
 
@@ -85,6 +89,8 @@ def dialect(name: str) -> Dialect:
         getattr(module, "THINK", THINK),
         getattr(module, "ALWAYS", False),
         getattr(module, "STYLE", None),
+        getattr(module, "TEXT", ""),
+        getattr(module, "MUSING", None),
         getattr(module, "new_id", new_id),
         getattr(module, "prompt_id", lambda id, name, i: id),
     )

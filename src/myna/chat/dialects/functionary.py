@@ -10,6 +10,7 @@ from myna.records import ToolCall
 OPENER = ">>>"
 SIGNS = (">>>all",)
 ALWAYS = True
+TEXT = "all\n"
 
 
 def parse(scan: Scanner) -> Steps[None]:

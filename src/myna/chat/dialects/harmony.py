@@ -17,6 +17,8 @@ SIGNS = (CHANNEL, MESSAGE, "<|start|>assistant")
 MARKERS = (CHANNEL, MESSAGE, START, CONSTRAIN, *ENDS)
 THINK = None
 ALWAYS = True
+TEXT = "<|channel|>final<|message|>"
+MUSING = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant")
 _RECIPIENT = re.compile(r"\bto=(?:functions\.)?([^\s<]+)")
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 _MARKER = re.compile(r"<\|\w+\|>")

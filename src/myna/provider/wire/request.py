@@ -133,8 +133,7 @@ def write_request(what: Conversation | Document, sampling: Sampling, model: str)
 def read_chat(raw: bytes) -> Ask:
     """Raises RequestError whose `param` is the dotted path of the field at fault."""
     json, body, ignored = read_body(raw, ChatBody, UNSUPPORTED)
-    tools = tuple(json.get("tools") or ())
-    choice = read_choice(body.tools or [], body.tool_choice, body.parallel_tool_calls)
+    choice, tools = read_choice(body.tools or [], json.get("tools") or [], body.tool_choice, body.parallel_tool_calls)
     messages, surplus = _read_messages(json["messages"])
     if body.top_logprobs is not None and not body.logprobs:
         raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from myna.provider.wire.body import SamplingBody, check, check_sampling, read_body, read_stop, strange, unsupported
 from myna.provider.wire.calls import Calls
 from myna.provider.wire.request import Ask
+from myna.provider.wire.tools import allow
 from myna.records import (
     Conversation,
     Form,
@@ -172,13 +173,12 @@ def _read_tool(tool: ResponsesTool, path: str) -> Json:
 
 def _read_choice(choice: Json, tools: list[Json], parallel: bool) -> tuple[ToolChoice, list[Json]]:
     """A tool_choice that is an object: one function, or a mode among some of the tools."""
-    match choice.get("type"), choice.get("name"), choice.get("mode"), choice.get("tools"):
-        case "function", str(name), _, _:
+    match choice.get("type"), choice.get("name"):
+        case "function", str(name):
             return ToolChoice("named", name, parallel), tools
-        case "allowed_tools", _, ("auto" | "required") as mode, list(some):
-            names = {one.get("name") for one in some if isinstance(one, dict) and one.get("type") == "function"}
-            allowed = [tool for tool in tools if tool["function"]["name"] in names]
-            return ToolChoice(mode, parallel=parallel), allowed
+        case "allowed_tools", _:
+            asked, allowed = allow(choice, tools, parallel, "tool_choice")
+            return asked, [*allowed]
     raise unsupported("tool_choice", choice, "'auto', 'none', 'required', a function, or allowed_tools")
 
 
