@@ -1,11 +1,13 @@
 """Files and batches: on the disk, through the official client, and whole after a kill -9."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
@@ -22,7 +24,7 @@ from myna.records import MynaError, RequestError, Unavailable
 from myna.serve import Keys, Limits, create_app, key_of
 from myna.serve.batches import new_batch
 from myna.serve.keys import new_key
-from myna.serve.store import Store, append
+from myna.serve.store import Batch, Store, append
 
 Start = Callable[..., Live]
 
@@ -307,6 +309,49 @@ def test_a_batch_killed_while_it_is_published_is_published_once(live: Start, tmp
     eventually(lambda: client.batches.retrieve(batch.id).status == "completed")
     assert rows(client, client.batches.retrieve(batch.id).output_file_id) == [{"custom_id": "a"}]
     assert provider.requests == []
+
+
+def test_a_full_disk_ends_a_batch_and_not_the_server_and_the_next_start_goes_on(
+    live: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is nearly full takes the beginning of a line, and then nothing."""
+    write, full, data = os.write, threading.Event(), tmp_path / "data"
+
+    def write_a_part(descriptor: int, what: bytes) -> int:
+        if not what.startswith(b'{"id":"batch_req_'):
+            return write(descriptor, what)
+        full.set()
+        return write(descriptor, what[:9])
+
+    def no_room(store: Store, batch: Batch) -> None:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(store, batch)
+
+    save = Store.save
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", write_a_part)
+        patched.setattr(Store, "save", no_room)
+        with Live(create_app(Scripted(cycle(["ok"])), data=data)) as server:
+            client = client_of(server)
+            file = client.files.create(file=("in.jsonl", line("a").encode()), purpose="batch")
+            batch = client.batches.create(
+                input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+            )
+            eventually(full.is_set)
+            eventually(lambda: not server.app.desk.active)
+            assert client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "x"}]).choices
+            assert server.app.desk.failure is None
+    again = client_of(live(Scripted(["done"]), data=data))
+    eventually(lambda: again.batches.retrieve(batch.id).status == "completed")
+    assert [row["custom_id"] for row in rows(again, again.batches.retrieve(batch.id).output_file_id)] == ["a"]
+
+
+def test_a_line_of_which_the_disk_took_a_part_was_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, what: write(descriptor, what[:5]))
+    with pytest.raises(OSError, match="No space left"):
+        append(tmp_path / "out", b'{"custom_id":"a"}\n')
 
 
 def test_an_upload_that_was_cut_off_is_removed_at_the_next_start(tmp_path: Path) -> None:

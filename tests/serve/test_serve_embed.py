@@ -218,9 +218,9 @@ def test_ollamas_endpoints_answer_in_their_shape(post: Callable[..., httpx.Respo
     assert np.float32(reply["embeddings"]).tolist() == (np.float32([[1, 0, 0], [0, 1, 0]]) / 7).tolist()
     assert (reply["model"], reply["prompt_eval_count"], reply["load_duration"]) == ("letters", 20, 0)
     assert reply["total_duration"] > 0
-    assert len(post("/api/embed", model="letters", input="a").json()["embeddings"]) == 1
+    assert len(post("/api/embed", model="letters:latest", input="a").json()["embeddings"]) == 1
     assert post("/api/embed", model="letters", input=[]).json()["embeddings"] == []
-    assert np.float32(post("/api/embeddings", model="letters", prompt="c").json()["embedding"]) @ [
+    assert np.float32(post("/api/embeddings", model="letters:latest", prompt="c").json()["embedding"]) @ [
         0,
         0,
         7,

@@ -5,6 +5,7 @@ and what was computed but not written is computed again, so none is there twice.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -85,7 +86,10 @@ class Batches:
                 _error(RequestError(f"The server failed: {type(e).__name__}.", code="internal_error"), None)
             ]
             batch.reach("failed")
-            await asyncio.to_thread(self.store.save, batch)
+            with contextlib.suppress(
+                OSError
+            ):  # no room for that either: the disk says it runs, and the next start goes on
+                await asyncio.to_thread(self.store.save, batch)
 
     async def _work(self, batch: Batch) -> None:
         if batch.status == "finalizing":  # killed at the last moment: all lines are done and counted

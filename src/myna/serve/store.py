@@ -6,6 +6,7 @@
 An id is ours to make and is checked before it becomes a path, so nobody names a file outside of the folder.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -177,7 +178,8 @@ def append(path: Path, line: bytes) -> None:
     """One write, on the disk when this returns."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, line)
+        if os.write(descriptor, line) < len(line):  # the disk took what it had room for
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)

@@ -7,12 +7,13 @@ import base64
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from myna.provider.wire.body import read_body, shown, unsupported
+from myna.provider.wire.ollama import plain_name
 from myna.records import Embedding, Json, Passage, RequestError, Scores, Vectors
 
 MAX_INPUTS = 2048  # OpenAI's limit
@@ -107,9 +108,12 @@ class ScoreBody(Shared):
     text_2: str | list[str]
 
 
+OllamaName = Annotated[str, AfterValidator(plain_name)]
+
+
 class OllamaEmbedBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
-    model: str | None = None
+    model: OllamaName | None = None
     input: Any
     truncate: bool | None = None
     dimensions: int | None = Field(None, ge=1)
@@ -117,7 +121,7 @@ class OllamaEmbedBody(BaseModel):
 
 class OllamaEmbeddingsBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
-    model: str | None = None
+    model: OllamaName | None = None
     prompt: str
 
 
