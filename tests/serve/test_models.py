@@ -1,9 +1,12 @@
 """Several models in one server: loaded when asked for, unloaded when there is no room, never under somebody's feet."""
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -262,3 +265,60 @@ def test_a_bad_order_is_refused(body: bytes, status: int) -> None:
 def test_a_model_that_came_loaded_stays(live: Callable[..., Live]) -> None:
     answer = httpx.post(f"{live(['ok']).url}/v1/models/unload", json={"model": "scripted"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+
+
+def test_a_request_says_how_long_its_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("myna.serve.models.LOOK_AFTER", 0.01)
+    house = House({"a": 4, "b": 4, "c": 4}, budget=10)
+
+    async def script() -> None:
+        models = house.desk.models
+        await models.load("a")
+        await models.load("b", pinned=True)
+        assert models.keep("a", 0)
+        assert not models.keep("b", 0)
+        assert not models.keep("none", 0)
+        keeper = asyncio.create_task(models.keep_house())
+        with using(house.desk, "a"):
+            await asyncio.sleep(0.1)
+            assert house.here == {"a", "b"}  # not under its own request
+        while "a" in house.here:
+            await asyncio.sleep(0.01)
+        assert models.keep("a", 0)  # it is not here, and whoever loads it next decides
+        await models.load("a")
+        await asyncio.sleep(0.1)
+        assert house.here == {"a", "b"}
+        assert models.keep("a", math.inf)
+        await models.load("c")  # for ever ends where another needs the room
+        assert house.here == {"b", "c"}
+        keeper.cancel()
+
+    play(script)
+
+
+def test_ollama_unloads_a_model_and_shows_when_one_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("myna.serve.models.LOOK_AFTER", 0.01)
+    house = House({"a": 1, "b": 1}, idle=1000.0)
+    house.desk.models.add(house.find("a"))
+    with Live(App(house.desk, Guard())) as live:
+        eventually(lambda: house.desk.ready)
+
+        def goes_in() -> float:
+            (row,) = httpx.get(f"{live.url}/api/ps").json()["models"]
+            return datetime.fromisoformat(row["expires_at"]).timestamp() - time.time()
+
+        def ask(**more: Any) -> Any:
+            return httpx.post(
+                f"{live.url}/api/generate", json={"model": "a", "stream": False} | more, timeout=20
+            ).json()
+
+        assert ask(prompt="Hi", keep_alive="1h")["done_reason"] == "stop"
+        assert 3500 < goes_in() <= 3600
+        ask(prompt="Hi")
+        assert 900 < goes_in() <= 1000
+        ask(prompt="Hi", keep_alive=-1)
+        assert goes_in() > 1e9
+        assert ask(keep_alive=0)["done_reason"] == "unload"
+        eventually(lambda: not house.here)
+        assert "is not in memory" in ask(keep_alive=0)["error"]
+        assert not house.here

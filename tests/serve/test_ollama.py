@@ -1,5 +1,6 @@
 """Ollama's API: lines of JSON, errors it understands. The official client's turn is `make test-clients`."""
 
+import math
 from collections.abc import Callable
 from itertools import cycle
 from typing import Any
@@ -11,6 +12,7 @@ from live_server import Live, eventually
 
 import myna
 from myna.provider import Scripted
+from myna.provider.wire.ollama import read_keep_alive
 from myna.records import (
     Candidate,
     Conversation,
@@ -19,6 +21,7 @@ from myna.records import (
     Image,
     Message,
     ProviderError,
+    RequestError,
     Sampling,
     Text,
     ToolCall,
@@ -84,7 +87,7 @@ def test_what_was_asked_reaches_the_provider(live: Start) -> None:
     tools = [{"type": "function", "function": FUNCTION}]
     body = HI | {"model": "scripted:latest", "options": options, "format": schema, "tools": tools, "keep_alive": "5m"}
     reply = post(live(provider), body)
-    assert reply.headers["x-ignored-params"] == "options.num_ctx,keep_alive"
+    assert reply.headers["x-ignored-params"] == "options.num_ctx,keep_alive"  # the model came with the server
     seen = provider.requests[0]
     assert seen.what == Conversation.of(("user", "Hi"), tools=tuple(tools))
     assert seen.sampling == Sampling(
@@ -185,3 +188,19 @@ def test_leaving_a_stream_cancels_the_request(live: Start) -> None:
     with httpx.stream("POST", f"{live(provider).url}/api/chat", json=HI) as reply:
         next(reply.iter_lines())
     eventually(lambda: provider.requests[0].outcome == "closed")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(0, 0.0), ("0", 0.0), (1.5, 1.5), ("5m", 300.0), ("1h30m", 5400.0), ("1.5h", 5400.0), ("250ms", 0.25),
+     ("+2s", 2.0), (-1, math.inf), ("-1m", math.inf), ("-1h30m", math.inf), (None, None)],
+)  # fmt: skip
+def test_how_long_a_model_stays_is_seconds_or_gos_duration(text: Any, seconds: float | None) -> None:
+    assert read_keep_alive(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "5m?", "five", "1e9s", "--5m", "9" * 999 + "h"])
+def test_any_other_duration_is_refused(text: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        read_keep_alive(text)
+    assert refused.value.param == "keep_alive"

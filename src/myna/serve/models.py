@@ -36,7 +36,8 @@ class Loadable:
 
 @dataclass(slots=True)
 class Slot:
-    """A model's place. `uses` counts the requests that hold it; while there are any it is not unloaded."""
+    """A model's place. `uses` counts the requests that hold it; while there are any it is not unloaded. `idle`: seconds without
+    a request after which it is, if not as many as for all."""
 
     name: str
     loadable: Loadable | None = None  # None: it came loaded, and stays
@@ -46,6 +47,7 @@ class Slot:
     nbytes: int = 0
     uses: int = 0
     used_at: float = 0.0
+    idle: float | None = None
     error: str = ""
     unused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -140,6 +142,23 @@ class Models:
             await self._unload(slot)
         return slot
 
+    def keep(self, name: str, seconds: float | None) -> bool:
+        """Have a loaded model stay so many seconds after its last request; None is what the server usually does. False where
+        that is not for a request to say: the model is pinned, or came with the server. Nobody's model stays when another
+        needs the room: only who runs the server pins."""
+        slot = self.slots.get(name)
+        if slot is None or slot.loadable is None or slot.pinned:
+            return seconds is None
+        if slot.state == "ready":
+            slot.idle = seconds
+        return True
+
+    def leaves_in(self, slot: Slot) -> float:
+        """Seconds until it is unloaded if nobody asks for it; infinite if it is not."""
+        if slot.pinned or slot.loadable is None:
+            return math.inf
+        return (self._idle if slot.idle is None else slot.idle) - (time.monotonic() - slot.used_at)
+
     async def keep_house(self) -> None:
         """Load what the server was started with, and unload what nobody asked for in a while. Runs for ever."""
         for name in [*self.slots]:
@@ -150,8 +169,8 @@ class Models:
 
     async def _unload_idle(self) -> None:
         for slot in [*self.slots.values()]:
-            if _may_go(slot) and time.monotonic() - slot.used_at > self._idle:
-                log.info("%s was not asked for in %.0f s", slot.name, self._idle)
+            if _may_go(slot) and self.leaves_in(slot) < 0:
+                log.info("%s was not asked for in %.0f s", slot.name, time.monotonic() - slot.used_at)
                 await self.unload(slot.name)
 
     async def close(self) -> None:
@@ -185,6 +204,7 @@ class Models:
             await self._make_room(slot)
             started = time.monotonic()
             provider = await asyncio.to_thread(slot.loadable.load)
+            slot.idle = None
             slot.served, slot.state, slot.used_at = self._serve(slot.name, provider), "ready", time.monotonic()
             log.info("%s is loaded: %.2f GB, %.1f s", slot.name, slot.nbytes / 1e9, slot.used_at - started)
 

@@ -1,5 +1,7 @@
 """The part of Ollama's API that its clients need: /api/chat, generate, tags, show, ps and version."""
 
+import time
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -10,16 +12,23 @@ import myna
 from myna.provider.wire.frames import LINES
 from myna.provider.wire.ollama import read_ollama_chat, read_ollama_generate, read_ollama_show
 from myna.provider.wire.ollama_writer import OllamaWriter, generate_writer, write_time
-from myna.records import Json
+from myna.provider.wire.request import Ask
+from myna.records import Json, RequestError
 from myna.serve.answer import JsonResponse
 from myna.serve.complete import Completions
 from myna.serve.desk import Desk
 from myna.serve.plain import Plain
 
-FAR = 4102444800  # the year 2100: a model here is not unloaded by the clock
+FAR = 4102444800  # the year 2100: when a model goes that is not unloaded by the clock
 
 
 def routes(desk: Desk) -> list[Route]:
+    def chat(body: bytes) -> Ask:
+        return _keep(desk, read_ollama_chat(body))
+
+    def generate(body: bytes) -> Ask:
+        return _keep(desk, read_ollama_generate(body))
+
     async def tags(_: Request) -> Response:
         rows = [_row(desk, name) | {"modified_at": write_time(desk.since)} for name in desk.models.slots]
         return JsonResponse({"models": rows})
@@ -36,8 +45,8 @@ def routes(desk: Desk) -> list[Route]:
         return JsonResponse({"version": myna.__version__})
 
     return [
-        Route("/api/chat", Completions(desk, read_ollama_chat, OllamaWriter, LINES), methods=["POST"]),
-        Route("/api/generate", Completions(desk, read_ollama_generate, generate_writer, LINES), methods=["POST"]),
+        Route("/api/chat", Completions(desk, chat, OllamaWriter, LINES), methods=["POST"]),
+        Route("/api/generate", Completions(desk, generate, generate_writer, LINES), methods=["POST"]),
         Route("/api/tags", tags),
         Route("/api/ps", running),
         Route("/api/show", Plain(desk, show), methods=["POST"]),
@@ -45,12 +54,24 @@ def routes(desk: Desk) -> list[Route]:
     ]
 
 
+def _keep(desk: Desk, ask: Ask) -> Ask:
+    """Do what it says of how long the model stays, or have it named as ignored."""
+    slot = desk.models.slots.get(ask.model or "")
+    if slot is not None and slot.state == "unloaded" and ask.keep_alive == 0 and not ask.prompts:
+        raise RequestError(
+            f"{slot.name} is not in memory.", param="model", code="model_not_found"
+        )  # nor loaded for this
+    kept = ask.model is None or desk.models.keep(ask.model, ask.keep_alive)
+    return ask if kept else replace(ask, ignored=(*ask.ignored, "keep_alive"))
+
+
 def _row(desk: Desk, name: str) -> Json:
     return {"name": name, "model": name, "details": _details(desk.describe(name))}
 
 
 def _running(desk: Desk, name: str) -> Json:
-    return {"context_length": desk.describe(name)["context_length"], "expires_at": write_time(FAR)}
+    end = min(time.time() + desk.models.leaves_in(desk.models.slots[name]), FAR)
+    return {"context_length": desk.describe(name)["context_length"], "expires_at": write_time(end)}
 
 
 def _details(described: Json) -> Json:

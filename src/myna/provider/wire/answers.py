@@ -248,7 +248,7 @@ class OllamaReply(Reply):
     model: str
     created_at: str
     done: bool
-    done_reason: Literal["stop", "length", "load"]
+    done_reason: Literal["stop", "length", "load", "unload"]
     logprobs: list[ChosenToken] | None = None
     total_duration: Count | None = None
     load_duration: Count | None = None

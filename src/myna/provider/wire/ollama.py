@@ -3,13 +3,15 @@
 Source: https://github.com/ollama/ollama/blob/main/docs/api.md (2026), and the types of the ollama package.
 """
 
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from myna.provider.wire.body import check, check_sampling, read_body, read_stop, unknown, unsupported
+from myna.provider.wire.body import check, check_sampling, read_body, read_stop, shown, unknown, unsupported
 from myna.provider.wire.request import Ask
 from myna.records import Conversation, Document, Form, Image, Json, Message, RequestError, Sampling, Text, ToolCall
 
@@ -22,6 +24,8 @@ REFUSED_OPTIONS: dict[str, tuple[Any, ...]] = {
     "mirostat": (0,),
     "penalize_newline": (True,),
 }
+SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})(ns|us|µs|ms|s|m|h)")
 OPTION_NAMES = {
     "max_tokens": "options.num_predict",
     "repetition_penalty": "options.repeat_penalty",
@@ -139,10 +143,22 @@ def _ask(json: Json, body: OllamaShared, prompts: tuple[Conversation | Document,
         raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
     sampling = _read_options(body)
     ignored = tuple(path for path in ignored if path.removeprefix("options.") not in REFUSED_OPTIONS)
-    if body.keep_alive is not None:
-        ignored = (*ignored, "keep_alive")
     stream = body.stream is not False and bool(prompts)
-    return Ask(prompts, sampling, plain_name(body.model), stream, include_usage=True, ignored=ignored, sent=json)
+    keep = read_keep_alive(body.keep_alive)
+    name = plain_name(body.model)
+    return Ask(prompts, sampling, name, stream, include_usage=True, ignored=ignored, sent=json, keep_alive=keep)
+
+
+def read_keep_alive(value: float | str | None) -> float | None:
+    """Seconds that a model stays in memory after the request: a number of them, or Go's text ("5m", "1h30m"). Infinite where
+    it is negative; None leaves it to the server."""
+    if isinstance(value, str):
+        seconds = sum(float(number) * SECONDS[unit] for number, unit in _DURATION.findall(value))
+        if value.strip("+-") != "0" and not re.fullmatch(f"[+-]?(?:{_DURATION.pattern})+", value):
+            message = f'keep_alive: expected seconds, or a duration such as "5m" or "1h30m"; found {shown(value)}.'
+            raise RequestError(message, param="keep_alive")
+        value = -seconds if value.startswith("-") else seconds
+    return math.inf if value is not None and value < 0 else value
 
 
 def _read_options(body: OllamaShared) -> Sampling:

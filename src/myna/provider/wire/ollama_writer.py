@@ -61,8 +61,9 @@ class OllamaWriter:
         return [in_shape_of("/api/", status, error)]
 
     def whole(self, deltas: list[Delta]) -> Json:
-        if not self._ask.prompts:  # the client only asked for the model to be loaded, and it is
-            return self._row("", "", [], done=True) | {"done_reason": "load"}
+        if not self._ask.prompts:  # the client only asked for the model to be here, or not to be
+            reason = "unload" if self._ask.keep_alive == 0 else "load"
+            return self._row("", "", [], done=True) | {"done_reason": reason}
         reply = fold(deltas)
         for delta in deltas:
             for _ in self.chunks(delta):

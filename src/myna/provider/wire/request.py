@@ -22,7 +22,7 @@ class Ask:
     """What a request asks for. Chat has one prompt; completions may have several, each answered `sampling.n` times.
 
     `ignored` are the dotted paths of fields that we do not know; they had no effect. `sent` is the body, for answers that
-    repeat some of it.
+    repeat some of it. `keep_alive`: seconds that the model is to stay in memory afterwards; None leaves it to the server.
     """
 
     prompts: tuple[Conversation | Document, ...]
@@ -33,6 +33,7 @@ class Ask:
     echo: bool = False
     ignored: tuple[str, ...] = ()
     sent: Json = field(default_factory=dict)
+    keep_alive: float | None = None
 
     @property
     def choices(self) -> int:
