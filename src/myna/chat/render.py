@@ -97,7 +97,7 @@ class Chat:
         values = {k: v.get("content") if isinstance(v, dict) else v for k, v in config.items() if k.endswith("_token")}
         names = {k: v for k, v in values.items() if isinstance(v, str)}
         try:
-            return cls(tokenizer, None if source is None else ChatTemplate(source, clock), names, str(path), speaks)
+            return cls(tokenizer, None if source is None else ChatTemplate(source, clock), names, path.name, speaks)
         except ChatError as e:
             raise ChatError(f"{path}: {e}") from None
 

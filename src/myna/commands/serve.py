@@ -51,6 +51,8 @@ class Serving:
         What /v1/moderations looks for: a JSON file of phrases by category, {"category": ["phrase", ...]}.
     data
         The folder of /v1/files and /v1/batches; without one there are none. It belongs to one server at a time.
+    strict_params
+        Refuse requests with fields that nobody knows; otherwise they are named in the reply's X-Ignored-Params header.
     log
         How to write the log: for people, or as JSON lines.
     log_prompts
@@ -68,6 +70,7 @@ class Serving:
     key_file: Path | None = None
     moderation: Path | None = None
     data: Path | None = None
+    strict_params: bool = False
     log: Literal["text", "json"] = "text"
     log_prompts: bool = False
 
@@ -117,6 +120,7 @@ def _open(models: tuple[str, ...], serving: Serving, limits: Limits, loading: Lo
         budget=serving.memory_gb * 1e9,
         idle=serving.unload_after,
     )
+    desk.strict_params = serving.strict_params
     desk.check = Phrases.read(serving.moderation) if serving.moderation else None
     for one in named:
         desk.models.add(one, pinned=one.name in serving.pin)

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions and /v1/completions: read, admit, answer; streamed or whole, and given up when the client is."""
 
+import contextlib
 import logging
 import math
 from collections.abc import AsyncIterator, Callable
@@ -9,11 +10,12 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from myna.provider.wire.body import naming
 from myna.provider.wire.frames import EVENTS, Frames
 from myna.provider.wire.request import Ask
 from myna.provider.wire.response import Writer
 from myna.records import MynaError
-from myna.serve.answer import JsonResponse, ignored_header
+from myna.serve.answer import JsonResponse
 from myna.serve.desk import REQUEST_ID, Desk
 from myna.serve.feed import Feed
 from myna.serve.receive import receive_body, unless_gone
@@ -40,9 +42,11 @@ class Completions:
         ask = self.read(body)
         provider = self.desk.provider(ask.model)
         writer = self.write(ask, provider.name)
-        headers = ignored_header(ask.ignored)
+        headers = self.desk.ignoring(ask.ignored)
         pause = self.desk.keepalive if ask.stream and self.frames.keepalive else math.inf
-        async with Feed(provider, ask.prompts, ask.sampling, pause) as feed:
+        async with contextlib.AsyncExitStack() as stack:
+            with naming(lambda field: ask.names.get(field, field)):
+                feed = await stack.enter_async_context(Feed(provider, ask.prompts, ask.sampling, pause))
             if ask.stream:
                 await _send_events(self._events(feed, writer), headers | {"content-type": self.frames.media_type}, send)
                 return

@@ -10,6 +10,7 @@ from myna.provider.wire.error import write_error
 from myna.provider.wire.moderations import Verdict
 from myna.records import DEFAULTS, Json, RequestError, Sampling, Unavailable
 from myna.serve.account import ACCOUNT
+from myna.serve.answer import ignored_header
 from myna.serve.keys import Keys
 from myna.serve.limits import Limits
 from myna.serve.metrics import Metrics
@@ -23,13 +24,14 @@ DEFAULTS_SHOWN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 @dataclass(slots=True)
 class Desk:
     """`active` counts requests admitted and not yet answered. `failure` is why the server cannot go on. `check` is what
-    /v1/moderations asks, if there is one."""
+    /v1/moderations asks, if there is one. `strict_params`: fields that nobody knows are refused, and not only named."""
 
     models: Models
     limits: Limits
     keys: Keys
     metrics: Metrics
     draining: bool = False
+    strict_params: bool = False
     active: int = 0
     failure: Exception | None = None
     check: Callable[[Sequence[str]], Awaitable[Sequence[Verdict]]] | None = None
@@ -89,6 +91,15 @@ class Desk:
         if not (account and account.background):
             served.check_queue()
         return served
+
+    def ignoring(self, names: tuple[str, ...]) -> dict[str, str]:
+        """Headers that name the fields nobody knows. Raises RequestError, if strict_params, where there are any."""
+        if names and self.strict_params:
+            message = (
+                f"{names[0]} is not known here, and this server takes no field that it does not know: leave it out."
+            )
+            raise RequestError(message, param=names[0], code="unknown_parameter")
+        return ignored_header(names)
 
     def describe(self, name: str) -> Json:
         """A model as /v1/models shows it. What only a loaded model knows is null until it is loaded."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from starlette.routing import Route
 
 from myna.provider.wire import embed as wire
+from myna.provider.wire.body import naming
 from myna.records import ChatError, DataError, Json, RequestError, Scores, Unavailable, Vectors
 from myna.serve.account import ACCOUNT, Account
 from myna.serve.desk import Desk
@@ -111,13 +112,8 @@ async def _counted(desk: Desk, name: str, work: Callable[[], Awaitable[R]]) -> R
 
 async def _told(work: Coroutine[Any, Any, T], param: Callable[[str], str]) -> T:
     """What `work` gives; where it complains of a text, the complaint says where that is in the body."""
-    try:
+    with naming(lambda name: param(name) if name.startswith(("input.", "query", "documents.")) else name):
         return await work
-    except RequestError as e:
-        if e.param is None or not e.param.startswith(("input.", "query", "documents.")):
-            raise
-        name = param(e.param)
-        raise RequestError(str(e).replace(e.param, name, 1), param=name, code=e.code) from None
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from myna.provider.wire.body import ModelOrder, read_body
-from myna.serve.answer import JsonResponse, ignored_header
+from myna.serve.answer import JsonResponse
 from myna.serve.desk import Desk
 from myna.serve.receive import receive_body
 
@@ -43,13 +43,13 @@ def routes(desk: Desk) -> list[Route]:
         return Response(body, headers={"content-type": kind})
 
     async def load(request: Request) -> Response:
-        order, headers = await _read_order(request)
+        order, headers = await _read_order(desk, request)
         with desk.admit():
             slot = await desk.models.load(order.model, pinned=order.pinned)
         return JsonResponse(desk.describe(slot.name), headers=headers)
 
     async def unload(request: Request) -> Response:
-        order, headers = await _read_order(request)
+        order, headers = await _read_order(desk, request)
         with desk.admit():
             slot = await desk.models.unload(order.model)
         return JsonResponse(desk.describe(slot.name), headers=headers)
@@ -63,7 +63,7 @@ def routes(desk: Desk) -> list[Route]:
     ]
 
 
-async def _read_order(request: Request) -> tuple[ModelOrder, dict[str, str]]:
+async def _read_order(desk: Desk, request: Request) -> tuple[ModelOrder, dict[str, str]]:
     """What is asked for, and the headers of its answer."""
     _, order, ignored = read_body(await receive_body(request.headers, request.receive, MAX_ORDER), ModelOrder, {})
-    return order, ignored_header(ignored)
+    return order, desk.ignoring(ignored)

@@ -7,7 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from myna.records import Json
-from myna.serve.answer import JsonResponse, ignored_header
+from myna.serve.answer import JsonResponse
 from myna.serve.desk import Desk
 from myna.serve.receive import receive_body, unless_gone
 
@@ -26,4 +26,4 @@ class Plain:
 
     async def _reply(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         reply, ignored = await self.answer(body)
-        await JsonResponse(reply, headers=ignored_header(ignored))(scope, receive, send)
+        await JsonResponse(reply, headers=self.desk.ignoring(ignored))(scope, receive, send)

@@ -1,6 +1,7 @@
 """A request's body: JSON checked by a pydantic type, every complaint in one voice."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import orjson
@@ -92,13 +93,19 @@ def check(value: object, model: type[Body], path: str = "") -> Body:
         raise _complaint(e, value, path) from None
 
 
-def check_sampling(sampling: Sampling, *aliases: Mapping[str, str]) -> Sampling:
-    """Itself, or RequestError; `aliases` say what a field was called in the request."""
-    try:
+def check_sampling(sampling: Sampling, names: Mapping[str, str]) -> Sampling:
+    """Itself, or RequestError; `names` say what a field was called in the request."""
+    with naming(lambda field: names.get(field, field)):
         return sampling.check()
+
+
+@contextmanager
+def naming(call: Callable[[str], str]) -> Iterator[None]:
+    """Complaints call a field as `call` says it is called in the request."""
+    try:
+        yield
     except RequestError as e:
-        name = next((names[e.param] for names in aliases if e.param in names), None) if e.param else None
-        if name is None or e.param is None:
+        if e.param is None or (name := call(e.param)) == e.param:
             raise
         raise RequestError(str(e).replace(e.param, name, 1), param=name, code=e.code) from None
 

@@ -28,6 +28,9 @@ HARMLESS = {
 BLOCKS = {"type", "text", "thinking", "source", "tool_use_id", "content", "is_error", "id", "name", "input"}
 
 
+NAMES = {"stop": "stop_sequences", "response_format": "output_config.format"}
+
+
 class MessagesTool(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
     name: str
@@ -108,10 +111,19 @@ def read_messages(raw: bytes) -> Ask:
         form=_read_form(body.output_config),
         tool_choice=choice,
     )
-    check_sampling(sampling, {"stop": "stop_sequences"})
+    check_sampling(sampling, NAMES)
     if body.thinking and body.thinking.budget_tokens is not None:
         ignored = (*ignored, "thinking.budget_tokens")  # the model decides; Anthropic too calls it a target
-    return Ask((conversation,), sampling, body.model, bool(body.stream), include_usage=True, ignored=ignored, sent=json)
+    return Ask(
+        (conversation,),
+        sampling,
+        body.model,
+        bool(body.stream),
+        include_usage=True,
+        ignored=ignored,
+        sent=json,
+        names=NAMES,
+    )
 
 
 def read_count(raw: bytes) -> Ask:

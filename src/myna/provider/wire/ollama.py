@@ -34,6 +34,7 @@ OPTION_NAMES = {
         for name in ("temperature", "top_k", "top_p", "min_p", "seed", "stop", "presence_penalty", "frequency_penalty")
     },
     "logprobs": "top_logprobs",
+    "response_format": "format",
 }
 
 
@@ -146,7 +147,17 @@ def _ask(json: Json, body: OllamaShared, prompts: tuple[Conversation | Document,
     stream = body.stream is not False and bool(prompts)
     keep = read_keep_alive(body.keep_alive)
     name = plain_name(body.model)
-    return Ask(prompts, sampling, name, stream, include_usage=True, ignored=ignored, sent=json, keep_alive=keep)
+    return Ask(
+        prompts,
+        sampling,
+        name,
+        stream,
+        include_usage=True,
+        ignored=ignored,
+        sent=json,
+        keep_alive=keep,
+        names=OPTION_NAMES,
+    )
 
 
 def read_keep_alive(value: float | str | None) -> float | None:

@@ -1,6 +1,6 @@
 """A request on the wire: a conversation (chat) or documents (completions), with how to sample."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -22,7 +22,8 @@ class Ask:
     """What a request asks for. Chat has one prompt; completions may have several, each answered `sampling.n` times.
 
     `ignored` are the dotted paths of fields that we do not know; they had no effect. `sent` is the body, for answers that
-    repeat some of it. `keep_alive`: seconds that the model is to stay in memory afterwards; None leaves it to the server.
+    repeat some of it. `keep_alive`: seconds that the model is to stay in memory afterwards; None leaves it to the server. `names`: what
+    this API calls the fields that a provider complains of.
     """
 
     prompts: tuple[Conversation | Document, ...]
@@ -34,6 +35,7 @@ class Ask:
     ignored: tuple[str, ...] = ()
     sent: Json = field(default_factory=dict)
     keep_alive: float | None = None
+    names: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def choices(self) -> int:
@@ -140,17 +142,17 @@ def read_chat(raw: bytes) -> Ask:
         raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
     if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
         raise RequestError("max_tokens and max_completion_tokens disagree; send one.", param="max_completion_tokens")
-    sampling = _read_sampling(
+    longest = {"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {}
+    sampling, names = _read_sampling(
         body,
-        {"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {},
-        {"logprobs": "top_logprobs"},
+        longest | {"logprobs": "top_logprobs"},
         max_tokens=body.max_completion_tokens if body.max_tokens is None else body.max_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         tool_choice=choice,
     )
     conversation = Conversation(messages, tools=tools)
     left = (path for path in ignored if not path.startswith("tools."))  # the template is given tools as they are
-    return _ask(body, (conversation,), sampling, (*left, *surplus))
+    return replace(_ask(body, (conversation,), sampling, (*left, *surplus)), names=names)
 
 
 def read_completion(raw: bytes) -> Ask:
@@ -159,8 +161,8 @@ def read_completion(raw: bytes) -> Ask:
     prompts = _read_prompts(body.prompt, body.suffix or None)
     if body.echo and (body.logprobs is not None or any(prompt.tokens for prompt in prompts)):
         raise unsupported("echo", True, "with logprobs, or with a prompt of token ids, it is not")
-    sampling = _read_sampling(body, max_tokens=body.max_tokens, logprobs=body.logprobs)
-    return replace(_ask(body, prompts, sampling, ignored), echo=bool(body.echo))
+    sampling, names = _read_sampling(body, {}, max_tokens=body.max_tokens, logprobs=body.logprobs)
+    return replace(_ask(body, prompts, sampling, ignored), echo=bool(body.echo), names=names)
 
 
 def _ask(
@@ -204,8 +206,9 @@ def _read_message(row: Json, path: str) -> Message:
     try:
         message = Message.from_json(row, path)
     except DataError as e:
-        param, _, _ = str(e).partition(": ")
-        raise RequestError(f"{e}.", param=param) from None
+        param, _, why = str(e).partition(": ")
+        code = "missing_required_parameter" if why.startswith("missing") else "invalid_value"
+        raise RequestError(f"{e}.", param=param, code=code) from None
     if row.get("content") is None and message.role != "assistant":
         raise RequestError(f"{path}.content is missing.", param=f"{path}.content", code="missing_required_parameter")
     return replace(message, weight=None, tokens=None, meta={})
@@ -249,11 +252,13 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _read_sampling(body: Shared, *aliases: dict[str, str], **given: Any) -> Sampling:
-    """`given` is what the endpoints call by names of their own; `aliases` say what a field was called in the request."""
-    form = read_form({name: getattr(body, name) for name in FORM_FIELDS})
+def _read_sampling(body: Shared, names: dict[str, str], **given: Any) -> tuple[Sampling, dict[str, str]]:
+    """`given` is what the endpoints call by names of their own; `names` say what a field was called in the request,
+    and come back with the form's."""
+    form, asked = read_form({name: getattr(body, name) for name in FORM_FIELDS})
     more: Json = {"n": body.n, "logit_bias": _read_bias(body.logit_bias), "stop": read_stop(body.stop), "form": form}
-    return check_sampling(Sampling(**body.sampling(), **given, **more), *aliases)
+    names = names | ({"response_format": asked} if asked else {})
+    return check_sampling(Sampling(**body.sampling(), **given, **more), names), names
 
 
 def _read_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...] | None:

@@ -69,6 +69,14 @@ ITEMS = {
 PARTS = {"type", "text", "refusal", "image_url", "annotations", "logprobs"}
 
 
+NAMES = {
+    "max_tokens": "max_output_tokens",
+    "logprobs": "top_logprobs",
+    "response_format": "text.format",
+    "messages": "input",
+}
+
+
 class ResponsesTool(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
     type: str
@@ -138,12 +146,14 @@ def read_responses(raw: bytes) -> Ask:
         form=_read_form(body.text),
         tool_choice=choice,
     )
-    check_sampling(sampling, {"max_tokens": "max_output_tokens", "logprobs": "top_logprobs"})
+    check_sampling(sampling, NAMES)
     turns = _Turns(body.instructions)
     messages = turns.read(body.input)
     ask = Conversation(messages, tools=tools)
     left = (*(name for name in ignored if name not in HARMLESS), *turns.ignored)
-    return Ask((ask,), sampling, body.model, bool(body.stream), include_usage=True, ignored=left, sent=json)
+    return Ask(
+        (ask,), sampling, body.model, bool(body.stream), include_usage=True, ignored=left, sent=json, names=NAMES
+    )
 
 
 def _read_tools(body: ResponsesBody) -> tuple[ToolChoice | None, tuple[Json, ...]]:
