@@ -11,9 +11,11 @@ The library would find control tokens wherever they are typed. We take them out 
 An added token outside this rule (Gemma's <h1>) is ordinary text and can be typed.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +118,12 @@ class Tokenizer:
             raise
         except BaseException as e:  # panics of the library too
             raise ChatError(f"{path}/tokenizer.json cannot be used: {type(e).__name__}: {e}") from e
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides ids: equal for tokenizers that encode alike."""
+        parts = self._library.to_str(), sorted(self.special.items()), self._prefix, self._opening, self.eos_ids
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     @property
     def vocab_size(self) -> int:

@@ -1,5 +1,6 @@
 """From text and conversations to what a model trains on: read, look at, mix, tokenize, pack. No torch."""
 
+from myna.data.audit import Audit
 from myna.data.convert import FORMATS
 from myna.data.examples import (
     OVERLONG,
@@ -14,35 +15,49 @@ from myna.data.examples import (
 )
 from myna.data.feed import Examples, Feed, Listed
 from myna.data.formats import Record, with_best
+from myna.data.mixture import Mixture, Part
+from myna.data.prepare import KINDS, Kind, Loaded, Prepared, Recipe, load, prepare
+from myna.data.shards import Shards
 from myna.data.sources import OnBad, Place, Source, Sourced
 from myna.data.tokens import IGNORED, PADDING, Batch, Example, Row, Tokenized, collate, length_of
 
 __all__ = [
     "FORMATS",
     "IGNORED",
+    "KINDS",
     "OVERLONG",
     "PADDING",
+    "Audit",
     "Batch",
     "Cuts",
     "Example",
     "Examples",
     "Feed",
     "Fit",
+    "Kind",
     "Listed",
+    "Loaded",
+    "Mixture",
     "OnBad",
     "Overlong",
+    "Part",
     "Place",
+    "Prepared",
+    "Recipe",
     "Record",
     "Row",
+    "Shards",
     "Source",
     "Sourced",
     "Tokenized",
     "collate",
     "end_of_text",
     "length_of",
+    "load",
     "of_conversations",
     "of_documents",
     "of_judged",
     "of_preferences",
+    "prepare",
     "with_best",
 ]

@@ -54,14 +54,19 @@ def read_metadata(path: Path) -> dict[str, str]:
     return found
 
 
-def write_safetensors(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write contiguous arrays (see KINDS; numpy has no bfloat16, so its bits come as uint16) in this order. The first begins
+def write_safetensors(
+    file: BinaryIO,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str],
+    kinds: Mapping[str, str] = KINDS,
+) -> None:
+    """Write contiguous arrays (see `kinds`; numpy has no bfloat16, so its bits come as uint16) in this order. The first begins
     at a multiple of ALIGNED bytes."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     at = 0
     for name, tensor in tensors.items():
         span = [at, at := at + tensor.nbytes]
-        header[name] = {"dtype": KINDS[tensor.dtype.name], "shape": list(tensor.shape), "data_offsets": span}
+        header[name] = {"dtype": kinds[tensor.dtype.name], "shape": list(tensor.shape), "data_offsets": span}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNED)
     begin = memoryview(struct.pack("<Q", len(text)) + text)

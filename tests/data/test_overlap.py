@@ -1,0 +1,70 @@
+"""Evaluation rows inside the training data are found, in words and in characters, and a likeness is not a copy."""
+
+import random
+
+import pytest
+
+from myna.data.overlap import Overlap, Watch
+from myna.data.sources import Place, Sourced
+from myna.records import Conversation, Document, Message
+
+WORDS = [f"word{n}" for n in range(500)]
+CHARACTERS = [chr(0x4E00 + n) for n in range(500)]
+
+
+def texts(alphabet: list[str], count: int, size: int, seed: int) -> list[list[str]]:
+    rng = random.Random(seed)
+    return [[rng.choice(alphabet) for _ in range(size)] for _ in range(count)]
+
+
+def placed(name: str, rows: list[str]) -> list[Sourced]:
+    return [Sourced(Place(name, n), Document(row)) for n, row in enumerate(rows, start=1)]
+
+
+def overlap(train: list[str], evals: list[str]) -> Overlap:
+    watch = Watch.over(placed("eval", evals))
+    for place, record in placed("train", train):
+        watch.look(place, record)
+    return watch.overlap()
+
+
+@pytest.mark.parametrize(("alphabet", "blank"), [(WORDS, " "), (CHARACTERS, "")])
+def test_planted_rows_are_found_with_their_share_and_no_others(alphabet: list[str], blank: str) -> None:
+    evals, train = texts(alphabet, 50, 40, 1), texts(alphabet, 200, 80, 2)
+    train[7] = train[7][:20] + evals[3] + train[7][20:]  # whole, in the middle of another
+    train[9] = train[9][:30] + evals[4][5:25] + train[9][30:]  # twenty in a row: 8 of its 28 13-grams
+    train[11] = train[11][:30] + evals[5][5:17] + train[11][30:]  # twelve in a row: none
+    found = overlap([blank.join(t) for t in train], [blank.join(t) for t in evals])
+    assert [(f.train, f.eval) for f in found.findings] == [("train:8", "eval:4"), ("train:10", "eval:5")]
+    assert [f.share for f in found.findings] == [1.0, pytest.approx(8 / 28)]
+    assert (found.eval_rows, found.touched, found.inside, found.same, found.train_rows) == (50, 2, 1, 0, 200)
+    assert found.share == 2 / 50
+
+
+def test_punctuation_case_and_width_hide_nothing() -> None:
+    row = "The quick brown fox jumps over the lazy dog and then runs away again."
+    found = overlap(["THE QUICK, brown fox -- jumps over the lazy dog; and ｔｈｅｎ runs away again!"], [row])
+    assert found.inside == 1
+    assert found.same == 0
+
+
+def test_a_short_row_is_compared_whole_and_a_shorter_one_only_with_itself() -> None:
+    ten = "one two three four five six seven eight nine ten"
+    found = overlap([f"zero {ten} eleven", "what is the capital of France"], [ten, "what is the capital of Spain"])
+    assert [(f.eval, f.share) for f in found.findings] == [("eval:1", 1.0)]
+    assert found.too_short == 1
+    assert overlap(["What is  the capital of Spain"], ["what is the capital of Spain"]).same == 1
+
+
+def test_a_shared_system_prompt_is_no_overlap() -> None:
+    system = Message("system", " ".join(WORDS[:40]))
+    rows = [Conversation((system, Message("user", t), Message("assistant", t))) for t in ("one", "two")]
+    watch = Watch.over([Sourced(Place("eval", 1), rows[0])])
+    assert watch.look(Place("train", 1), rows[1]) == []
+    (same,) = watch.look(Place("train", 2), rows[0])
+    assert same.same
+
+
+def test_json_gives_it_back() -> None:
+    found = overlap(["a b c d e f g h"], ["a b c d e f g h"])
+    assert Overlap.from_json(found.to_json()) == found
