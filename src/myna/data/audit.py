@@ -3,12 +3,9 @@
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from myna.chat import Tokenizer
 from myna.data import overlap
@@ -19,6 +16,10 @@ from myna.data.overlap import Overlap
 from myna.data.sources import Place, Sourced
 from myna.data.tokens import Example, length_of
 from myna.records import DataError, Json
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
 
 FIRST = 5  # places named of each kind of finding
 SHOWN = 1500  # characters of the sample
@@ -133,7 +134,10 @@ class Audit:
         shown = "".join(f"[{text}]" if learned else text for text, learned in self.sample)
         return "\n".join((_line(self), *(f"  {note}" for note in self.notes()), *(["", shown] if shown else [])))
 
-    def __rich__(self) -> RenderableType:
+    def __rich__(self) -> "RenderableType":
+        from rich.console import Group  # here: what only a terminal needs
+        from rich.text import Text
+
         parts: list[RenderableType] = [table([self]), *(Text(f"  {note}", "yellow") for note in self.notes())]
         if self.sample:
             shown = Text.assemble(*((_safe(text), "green" if learned else "dim") for text, learned in self.sample))
@@ -141,8 +145,11 @@ class Audit:
         return Group(*parts)
 
 
-def table(audits: Iterable[Audit]) -> Table:
+def table(audits: Iterable[Audit]) -> "Table":
     """A line a source."""
+    from rich.table import Table
+    from rich.text import Text
+
     shown = Table(box=None, header_style="bold")
     for name in ("source", "rows", "examples", "tokens", "learned", "share", "median", "longest", "copies", "near"):
         shown.add_column(
