@@ -217,8 +217,7 @@ class Loop:
             self.model.get_parameter(name).copy_(value)
 
     def _computing(self) -> torch.autocast:
-        bfloat16 = self.config.model.precision == "bfloat16"
-        return torch.autocast(self.trainee.device.type, torch.bfloat16, enabled=bfloat16)
+        return self.trainee.computing(self.config.model.precision)
 
     def note(self, line: dict[str, Any]) -> None:
         """A line of the log."""

@@ -10,7 +10,8 @@ from myna.train.method import Outcome, Tensors
 
 @dataclass(frozen=True)
 class Offline:
-    """A Method over a feed. `compute` is its loss; `figures` follow from an evaluation's means; `answer` writes samples."""
+    """A Method over a feed. `compute` is its loss; `figures` follow from an evaluation's means; `answer` writes samples; `renew`
+    tells rows what depends on the weights as they are."""
 
     feed: Feed
     steps: int
@@ -18,16 +19,17 @@ class Offline:
     compute: Callable[[Tensors], Outcome]
     figures: Callable[[dict[str, float]], Mapping[str, float]] = lambda means: {}
     answer: Callable[[int], list[str]] = field(default=lambda step: [])
+    renew: Callable[[list[Row]], list[Row]] = field(default=lambda rows: rows)
 
     @property
     def context(self) -> int:
         return self.feed.context
 
     def rows(self, step: int) -> list[Row]:
-        return self.feed.step(step)
+        return self.renew(self.feed.step(step))
 
     def eval_rows(self) -> list[Row]:
-        return self.evals
+        return self.renew(self.evals)
 
     def loss(self, batch: Tensors) -> Outcome:
         return self.compute(batch)
@@ -46,10 +48,11 @@ def offline(
     compute: Callable[[Tensors], Outcome],
     figures: Callable[[dict[str, float]], Mapping[str, float]] = lambda means: {},
     answer: Callable[[int], list[str]] = lambda step: [],
+    renew: Callable[[list[Row]], list[Row]] = lambda rows: rows,
 ) -> Offline:
     """The method over these examples, as long as the config says."""
     context, run = config.data.context, config.run
     feed = Feed(train, context=context, rows=run.rows, seed=run.seed)
     held_out = Feed(evals, context=context, rows=1, seed=0) if evals is not None and len(evals.lengths) else None
     rows = [held_out.row(n) for n in range(held_out.epoch_rows())] if held_out else []
-    return Offline(feed, run.steps or feed.steps(run.epochs), rows, compute, figures, answer)
+    return Offline(feed, run.steps or feed.steps(run.epochs), rows, compute, figures, answer, renew)

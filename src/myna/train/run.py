@@ -94,7 +94,7 @@ def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
         trainee.module.cuda()
     setup = Setup(config, trainee, world, path)
     method = find(config.method).prepare(setup)
-    return Loop(trainee, method, config, RunDir(path), world), setup
+    return Loop(setup.trainee, method, config, RunDir(path), world), setup
 
 
 def _finish(loop: Loop) -> Ended:

@@ -48,6 +48,10 @@ class Trainee:
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
 
+    def computing(self, precision: str) -> torch.autocast:
+        """A context in which products are computed in this precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
 
 def make_trainee(config: Model, context: int, seed: int) -> Trainee:
     """A decoder in float32 with every weight to be trained. Raises DataError, ModelDirError."""
