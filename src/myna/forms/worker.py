@@ -63,6 +63,7 @@ class _Child:
         path = os.pathsep.join(filter(None, sys.path))  # the child finds what this process finds
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
+            process_group=0,  # a Ctrl-C is for the server, whose last answers are still to be checked
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
