@@ -267,3 +267,15 @@ def test_several_models_are_served_by_name(live: Start) -> None:
     with server:
         assert post(server, json=CHAT | {"model": "b"}).json()["choices"][0]["message"]["content"] == "from b"
         assert error_of(post(server)) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/api/chat"])
+def test_a_stream_is_kept_by_nobody_on_the_way(live: Start, path: str) -> None:
+    """No cache, no proxy that gathers it first, and no length that it cannot have."""
+    body = {"model": "scripted", "input": "Hi", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+    reply = httpx.post(live(["ok"]).url + path, json=body | {"stream": True}, timeout=20)
+    kind = "application/x-ndjson" if path == "/api/chat" else "text/event-stream; charset=utf-8"
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no", "content-type": kind}
+    assert headers.items() <= dict(reply.headers).items()
+    assert "content-length" not in reply.headers
+    assert reply.headers["x-request-id"].startswith("req-")

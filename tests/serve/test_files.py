@@ -1,5 +1,6 @@
 """Files and batches: on the disk, through the official client, and whole after a kill -9."""
 
+import contextlib
 import errno
 import json
 import os
@@ -20,6 +21,7 @@ from live_server import Live, eventually
 
 from myna.provider import Scripted
 from myna.provider.replay import replay
+from myna.provider.wire.batch import ENDPOINTS, read_order
 from myna.records import MynaError, RequestError, Unavailable
 from myna.serve import Keys, Limits, create_app, key_of
 from myna.serve.batches import new_batch
@@ -252,6 +254,7 @@ import sys
 from pathlib import Path
 from myna.chat.byte_chat import ids_of
 from myna.provider.replay import replay
+from myna.provider.wire.batch import ENDPOINTS, read_order
 from myna.serve import create_app, serve
 model = replay(lambda request, k: ids_of("an answer of some length"), seconds=0.003)
 serve(create_app(model, data=Path(sys.argv[1])), port=0, started=lambda url: print(url, flush=True))
@@ -365,3 +368,43 @@ def test_an_upload_that_was_cut_off_is_removed_at_the_next_start(tmp_path: Path)
 def test_create_app_takes_the_folder() -> None:
     with pytest.raises(MynaError, match="--data"):
         create_app(Scripted(), data=Path("/proc/nothing"))
+
+
+def test_a_list_comes_in_pages_and_says_whether_there_are_more(live: Start, tmp_path: Path) -> None:
+    server = live(Scripted(), data=tmp_path)
+    ids = [client_of(server).files.create(file=("x", b"x"), purpose="batch").id for _ in range(3)]
+
+    def page(**asked: Any) -> Any:
+        return httpx.get(f"{server.url}/v1/files", params=asked, timeout=20).json()
+
+    newest = [row["id"] for row in page()["data"]]
+    assert sorted(newest) == sorted(ids)
+    first = page(limit=2)
+    assert ([row["id"] for row in first["data"]], first["has_more"]) == (newest[:2], True)
+    rest = page(limit=2, after=first["last_id"])
+    assert ([row["id"] for row in rest["data"]], rest["has_more"]) == (newest[2:], False)
+    assert not page(limit=3)["has_more"]
+    for wrong, param in (
+        ({"limit": 0}, "limit"),
+        ({"limit": 10_001}, "limit"),
+        ({"limit": "x"}, "limit"),
+        ({"after": "x"}, "after"),
+    ):
+        assert page(**wrong)["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fine"),
+    [
+        ({str(i): "x" for i in range(16)}, True),
+        ({str(i): "x" for i in range(17)}, False),
+        ({"k" * 64: "v" * 512}, True),
+        ({"k" * 65: "v"}, False),
+        ({"k": "v" * 513}, False),
+        ([], False),
+    ],
+)
+def test_a_batchs_metadata_has_openais_limits(metadata: Any, fine: bool) -> None:
+    order = {"endpoint": ENDPOINTS[0], "input_file_id": "file-1", "completion_window": "24h", "metadata": metadata}
+    with contextlib.nullcontext() if fine else pytest.raises(RequestError):
+        assert read_order(json.dumps(order).encode())["metadata"] == metadata

@@ -38,7 +38,7 @@ def test_with_keys_nothing_but_the_page_and_the_probes_is_open(live: Start) -> N
     assert code_of(post(server, None)) == code_of(post(server, OTHER)) == (401, "invalid_api_key")
     for path in ("/v1/models", "/metrics", "/nothing"):
         assert code_of(httpx.get(server.url + path)) == (401, "invalid_api_key")
-    for path in ("/", "/page/page.js", "/health", "/ready"):
+    for path in ("/", "/docs", "/openapi.json", "/page/page.js", "/health", "/ready"):
         assert httpx.get(server.url + path).status_code == 200
     assert post(server).status_code == 200
 

@@ -26,6 +26,7 @@ from myna.records import (
     Text,
     ToolCall,
 )
+from myna.serve import Limits
 
 Start = Callable[..., Live]
 HI: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
@@ -204,3 +205,8 @@ def test_any_other_duration_is_refused(text: str) -> None:
     with pytest.raises(RequestError) as refused:
         read_keep_alive(text)
     assert refused.value.param == "keep_alive"
+
+
+def test_silence_is_never_filled_as_clients_take_every_line_for_json(live: Start) -> None:
+    server = live(Scripted(["a b c"], delay=0.1), limits=Limits(keepalive=0.01))
+    assert "".join(row["message"]["content"] for row in lines(server, HI)) == "a b c"

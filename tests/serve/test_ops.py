@@ -211,6 +211,7 @@ def test_waiting_reading_and_writing_are_told_apart_and_so_is_the_work_on_gramma
     assert prefill > 2 * 0.01  # a step is at least so long
     assert queue + prefill < first
     assert first + decode == pytest.approx(whole)
+    assert counts["myna:inter_token_latency_seconds_sum", ""] == pytest.approx(decode)
     assert counts["myna:grammar_compilations_total", ""] == 1
     assert counts["myna:grammar_compilation_seconds_total", ""] > 0
     assert counts["myna:grammar_mask_seconds_total", ""] > 0
