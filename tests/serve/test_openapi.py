@@ -170,3 +170,18 @@ def test_no_body_is_a_bug(server: Live, path: str, data: st.DataObject) -> None:
 async def _in_process(app: App, path: str, body: Any) -> httpx.Response:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         return await client.post(path, json=body, timeout=20)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_every_event_of_a_stream_is_as_described(server: Live, path: str) -> None:
+    event, seen = BY_PATH[path].event, 0
+    assert event is not None
+    described = document()["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
+    assert described["x-event-schema"]["$ref"].endswith(event.__name__)
+    more = {"stream": True, "stream_options": {"include_usage": True}}
+    body = (HI | {"logprobs": True, "top_logprobs": 1}) if "chat" in path else {"prompt": "Hi", "logprobs": 1}
+    for _ in range(3):  # the script has three turns
+        text = httpx.post(server.url + path, json=body | more, timeout=20).text
+        rows = [row.removeprefix("data: ") for row in text.split("\n\n") if row.startswith("data: {")]
+        seen += len([event.model_validate_json(row, strict=True) for row in rows])
+    assert seen > 6

@@ -1,6 +1,7 @@
 """GET /openapi.json: what the server takes and says, made of the very types that bodies are read with.
 
-An endpoint that streams is described by its whole reply; the stream's events are told in words.
+An endpoint that streams is described by its whole reply. OpenAPI 3.1 has no word for what one event of a stream is: it stands in
+`x-event-schema` where there is a type for it, and is told in words elsewhere.
 """
 
 import re
@@ -36,7 +37,7 @@ Model = type[BaseModel]
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What one path takes and says. `replies` of none: an object that this document does not describe. `streams`: the media
-    type of its stream, if it has one. `kind` of a reply that is not JSON is its media type. `verb`, if it is not what the body
+    type of its stream, if it has one, and `event` what its events are. `kind` of a reply that is not JSON is its media type. `verb`, if it is not what the body
     suggests: a body's is POST, else GET."""
 
     path: str
@@ -46,6 +47,7 @@ class Operation:
     streams: str | None = None
     kind: str = "application/json"
     verb: Literal["", "get", "post", "delete"] = ""
+    event: Model | None = None
 
     @property
     def method(self) -> str:
@@ -66,8 +68,22 @@ def _twice(path: str, summary: str, body: Model, *replies: Model) -> list[Operat
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("/v1/chat/completions", "Answer a conversation (OpenAI)", ChatBody, (answers.ChatReply,), EVENTS),
-    Operation("/v1/completions", "Continue a text, or fill one in", CompletionBody, (answers.CompletionReply,), EVENTS),
+    Operation(
+        "/v1/chat/completions",
+        "Answer a conversation (OpenAI)",
+        ChatBody,
+        (answers.ChatReply,),
+        EVENTS,
+        event=answers.ChatChunk,
+    ),
+    Operation(
+        "/v1/completions",
+        "Continue a text, or fill one in",
+        CompletionBody,
+        (answers.CompletionReply,),
+        EVENTS,
+        event=answers.CompletionChunk,
+    ),
     Operation("/v1/responses", "Answer input items (OpenAI)", ResponsesBody, (answers.ResponseReply,), EVENTS),
     Operation("/v1/messages", "Answer a conversation (Anthropic)", MessagesBody, (answers.MessageReply,), EVENTS),
     Operation("/v1/messages/count_tokens", "Count a prompt (Anthropic)", CountBody, (say.CountReply,)),
@@ -100,7 +116,7 @@ OPERATIONS: tuple[Operation, ...] = (
 
 def document(operations: Sequence[Operation] = OPERATIONS) -> Json:
     """An OpenAPI 3.1 document."""
-    models = {model for op in operations for model in (op.body, op.error, *op.replies) if model is not None}
+    models = {model for op in operations for model in (op.body, op.error, op.event, *op.replies) if model is not None}
     ordered = sorted(models, key=lambda model: (model.__module__, model.__name__))
     names, schemas = models_json_schema([(model, "validation") for model in ordered], ref_template=REFS)
     refs = {model: names[model, "validation"] for model in ordered}
@@ -131,7 +147,8 @@ def _describe(op: Operation, refs: dict[Model, Any]) -> Json:
     schema: Json = some[0] if len(some) == 1 else {"anyOf": some} if some else {"type": "object"}
     content: Json = {op.kind: {"schema": schema if op.kind == "application/json" else {"type": "string"}}}
     if op.streams:
-        content[op.streams] = {}  # what is known of a schema here is about one whole reply, not about an event
+        # What `schema` says here would be about the whole stream, which is no JSON.
+        content[op.streams] = {"x-event-schema": refs[op.event]} if op.event else {}
     error = {"description": "What is at fault", "content": {"application/json": {"schema": refs[op.error]}}}
     row: Json = {
         "summary": op.summary,

@@ -72,6 +72,48 @@ class ChatReply(Reply):
     usage: ChatUsage
 
 
+class CalledPiece(Reply):
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallPiece(Reply):
+    """A call's first piece has its id and its name; the arguments of all its pieces, joined, are the call's."""
+
+    index: Count
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: CalledPiece
+
+
+class ChatDelta(Reply):
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCallPiece] | None = None
+
+
+class ChatChunkChoice(Reply):
+    index: Count
+    flaw: str | None = None
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: str | None
+
+
+class ChatChunk(Reply):
+    """An event of a chat's stream. The first of each choice has the role, the last its finish_reason; usage, if it is asked for,
+    comes in one without choices."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: ChatUsage | None = None
+
+
 class CompletionLogprobs(Reply):
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -97,6 +139,25 @@ class CompletionReply(Reply):
     model: str
     choices: list[CompletionChoice]
     usage: ChatUsage
+
+
+class CompletionChunkChoice(Reply):
+    index: Count
+    flaw: str | None = None
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: str | None
+
+
+class CompletionChunk(Reply):
+    """An event of a completion's stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChunkChoice]
+    usage: ChatUsage | None = None
 
 
 class OutputText(Reply):
