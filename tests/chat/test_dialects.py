@@ -249,6 +249,14 @@ def test_json_without_markers_is_a_call_if_it_names_a_tool(text: str, said: str,
         ("harmony", "Hi", "Hi", []),
         ("qwen3_coder", "<function=get_weather>\n<parameter=city>\n5\n</parameter>\n<parameter=days>\n5\n</parameter>\n"
          "</function>", "", [("get_weather", '{"city": "5", "days": 5}', True)]),
+        ("qwen3_coder", "<function=get_weather>\n<parameter=exact>\nTrue\n</parameter>\n<parameter=more>\n{'x': None}\n</parameter>\n"
+         "<parameter=city>\nTrue\n</parameter>\n</function>", "",
+         [("get_weather", '{"exact": true, "more": {"x": null}, "city": "True"}', True)]),
+        ("glm", '<tool_call>get_weather<arg_key>near</arg_key><arg_value>["</arg_value>"]</arg_value></tool_call>', "",
+         [("get_weather", '{"near": ["</arg_value>"]}', True)]),
+        ("pythonic", "<|tool_call_start|>[add(a=1)]<|tool_call_end|>", "", [("add", '{"a": 1}', True)]),
+        ("pythonic", "[get_weather(more={'x': true, \"y\": None})]", "",
+         [("get_weather", '{"more": {"x": true, "y": null}}', True)]),
         ("qwen3_coder", "<tool_call>\n<function=add>\n<parameter=a>\n1", "", [("add", "", False)]),
         ("kimi_k2", "<|tool_call_begin|>functions.a.b:12<|tool_call_argument_begin|>{}<|tool_call_end|>", "",
          [("a.b", "{}", True)]),
@@ -262,8 +270,17 @@ def test_what_models_write_besides(name: str, text: str, said: str, calls: list[
 
 
 @by_dialect
-def test_deep_nesting_costs_no_stack(d: Dialect) -> None:
-    deep = "[" * 3000
-    for begin in (wrote(d, WEATHER)[:-30], '{"name": "add", "arguments": ', '{"function": ' * 2000):
-        hear(d, [begin + deep])
-    hear(dialect("pythonic"), ["[add(a=" + "-" * 15_000 + "1, b=" + "(" * 5000 + ")]"])
+def test_deep_nesting_is_read_to_its_end(d: Dialect) -> None:
+    """An answer nested past every limit is still an answer: what it says is there, and nothing is lost."""
+    for depth in (150, 3000):
+        deep = ToolCall("", "add", '{"a": ' + "[" * depth + "1" + "]" * depth + "}")
+        if d.style is None:
+            assert hear(d, [wrote(d, deep)])[2] == [("add", deep.arguments, True)]
+        said = hear(d, [d.text + "[" * depth + "x"])[0]
+        assert said == "[" * depth + "x"
+
+
+@pytest.mark.parametrize("value", ["-" * 15_000 + "1", "[" * 300 + "1" + "]" * 300])
+def test_a_python_value_too_deep_to_look_into_is_kept_as_it_is_written(value: str) -> None:
+    _, _, [(name, arguments, whole)] = hear(dialect("pythonic"), [f"[add(a={value})]"])
+    assert (name, json.loads(arguments), whole) == ("add", {"a": value}, True)

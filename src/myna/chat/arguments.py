@@ -77,8 +77,11 @@ class Members:
 
 
 def typed(text: str, kinds: Kinds | None) -> str:
-    """The JSON of a value written as bare text: JSON where it may be more than a string and is JSON."""
-    return text.strip(BLANKS) if _is_json(text, kinds) else quoted(text)
+    """The JSON of a value written as bare text: JSON where it may be more than a string and is JSON. What is no string may also be
+    written as Python has it: the templates of Qwen3.5 and Nemotron write True."""
+    if _is_json(text, kinds):
+        return text.strip(BLANKS)
+    return quoted(text) if kinds is None or "string" in kinds else from_python(text)
 
 
 def _is_json(text: str, kinds: Kinds | None) -> bool:
