@@ -19,6 +19,13 @@ def test_a_target_is_the_next_token_of_the_same_sequence() -> None:
     assert batch.positions.tolist() == [[0, 1, 2, 0, 1, 0, 0, 0]]
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.int64])
+def test_what_is_no_target_is_none_whatever_ids_are_kept_as(kind: type) -> None:
+    """-100 among uint16 would be token 65436."""
+    ids, weights = np.array([5, 60_000, 7], kind), np.array([1, 1, 0], np.float32)
+    assert collate([[(Tokenized(ids, weights),)]], 3).targets.tolist() == [[60_000, IGNORED, IGNORED]]
+
+
 def test_context_is_no_target_and_numbers_stand_with_the_token_they_are_of() -> None:
     batch = collate([[(sequence(5, 6, 7, 8, weights=[1, 0, 1, 0.5]),)]], 4)
     assert batch.targets.tolist() == [[IGNORED, 7, 8, IGNORED]]

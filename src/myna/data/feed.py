@@ -47,9 +47,13 @@ class Feed:
         return [self.row(number * self.rows + n) for n in range(self.rows)]
 
     def row(self, number: int) -> Row:
-        epoch = self._epoch_of(number)
-        members = self._epoch(epoch)[number - self._starts[epoch]]
-        return [self.examples[int(index)] for index in members]
+        return [self.examples[index] for index in self.members(number)]
+
+    def members(self, row: int) -> list[int]:
+        """The numbers of a row's examples."""
+        epoch = self._epoch_of(row)
+        found: list[int] = self._epoch(epoch)[row - self._starts[epoch]].tolist()
+        return found
 
     def epoch_rows(self, epoch: int = 0) -> int:
         """How many rows an epoch has; the shuffle lets it differ by a few from one to the next."""

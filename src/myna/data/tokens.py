@@ -98,7 +98,7 @@ def collate(rows: Sequence[Row], context: int) -> Batch:
             ids[n, here], docs[n, here], positions[n, here] = sequence.ids, doc, np.arange(size)
             before = slice(at, at + max(size - 1, 0))
             weights[n, before] = sequence.weights[1:]
-            targets[n, before] = np.where(sequence.weights[1:] != 0, sequence.ids[1:], IGNORED)
+            targets[n, before] = np.where(sequence.weights[1:] != 0, sequence.ids[1:].astype(np.int64), IGNORED)
             for name, values in sequence.numbers.items():
                 numbers[name][n, before] = values[1:]
             at, doc = here.stop, doc + 1

@@ -116,7 +116,7 @@ class Loop:
 
     def _groups(self, rows: list[Row]) -> Iterator[list[Row]]:
         """The micro-batches, of each this rank's share."""
-        size = self.config.run.micro or len(rows)
+        size = self.config.run.micro or max(len(rows), 1)
         for start in range(0, len(rows), size):
             yield rows[start : start + size][self.world.rank :: self.world.size]
 
@@ -144,11 +144,12 @@ class Loop:
     def _skip(self, number: int, norm: float) -> None:
         self.bad += 1
         self.state.skipped += 1
-        self.note({"step": number, "event": f"skipped: the gradient's norm is {norm}"})
+        origins = self.method.origins(number)
+        self.note({"step": number, "event": f"skipped: the gradient's norm is {norm}", "rows": origins})
         if self.bad >= MOST_SKIPPED:
             raise MynaError(
                 f"{self.bad} steps in a row, the last step {number}, gave no finite gradient. Lower --optim.lr or look at "
-                f"the rows of these steps; {self.run.path} holds what was saved before."
+                f"the rows of these steps ({', '.join(origins[:4])}, ...; {self.run.path}/log.jsonl names all)."
             )
 
     def _follow(self) -> None:

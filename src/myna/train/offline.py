@@ -28,6 +28,11 @@ class Offline:
     def rows(self, step: int) -> list[Row]:
         return self.renew(self.feed.step(step))
 
+    def origins(self, step: int) -> list[str]:
+        place = getattr(self.feed.examples, "place", str)
+        rows = range(step * self.feed.rows, (step + 1) * self.feed.rows)
+        return [str(place(index)) for row in rows for index in self.feed.members(row)]
+
     def eval_rows(self) -> list[Row]:
         return self.renew(self.evals)
 

@@ -184,6 +184,9 @@ class Online:
             self._rows = number, self._packed(self.rollouts.noted(number, examples, old=self.updates > 1), number)
         return self._rows[1]
 
+    def origins(self, step: int) -> list[str]:
+        return [f"rollouts/round-{step // self.updates:06d}.jsonl"]
+
     def eval_rows(self) -> list[Row]:
         """One answer to each evaluation prompt, drawn now at the training temperature."""
         if not self.rollouts.evals:

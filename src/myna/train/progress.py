@@ -4,10 +4,11 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+from myna.data import Audit
 from myna.train.checkpoint import State
 
 EVERY = 5.0  # seconds between JSON lines
@@ -61,6 +62,19 @@ class Progress:
 
     def _line(self, **event: Any) -> None:
         print(json.dumps(event), file=sys.stderr, flush=True)
+
+
+def show(audits: Iterable[Audit]) -> None:
+    """What the data is, before anything is learned from it."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        for audit in audits:
+            Console(stderr=True).print(audit)
+    else:
+        for audit in audits:
+            figures = {name: getattr(audit, name) for name in ("name", "rows", "examples", "tokens", "supervised")}
+            print(json.dumps({"event": "data", **figures, "notes": audit.notes()}, ensure_ascii=False), file=sys.stderr)
 
 
 @contextmanager

@@ -61,8 +61,10 @@ def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False
         raise DataError(f"this run was begun with another {', '.join(differs)}. To go on all the same: --changed")
     loop, setup = _prepare(config, run.path, world)
     loop.run = run
-    if setup.known != run.read_json("data.json") and not changed:
-        raise DataError(f"{run.path}: the data is not what this run began with; compare data.json. To go on: --changed")
+    files, began = setup.known.get("files", {}), run.read_json("data.json").get("files", {})
+    other = sorted(name for name in files.keys() | began.keys() if files.get(name) != began.get(name))
+    if other and not changed:
+        raise DataError(f"{', '.join(other)}: not what this run began with. To go on with it all the same: --changed")
     if found := checkpoint.latest(run.path):
         state, place, wrong = found
         for problem in wrong:

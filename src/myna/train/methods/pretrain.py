@@ -21,7 +21,7 @@ class Options:
 
 
 def prepare(setup: Setup) -> Method:
-    train, evals = setup.documents()
+    train, evals = setup.examples("documents")
     return offline(
         setup.config, train, evals, partial(next_token, setup.trainee, setup.token_bytes), bits, setup.samples
     )

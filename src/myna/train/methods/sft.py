@@ -21,7 +21,7 @@ class Options:
 
 
 def prepare(setup: Setup) -> Method:
-    train, evals = setup.conversations()
+    train, evals = setup.examples("conversations")
     return offline(
         setup.config, train, evals, partial(next_token, setup.trainee, setup.token_bytes), answer=setup.samples
     )

@@ -1,0 +1,225 @@
+"""A run as a user starts it: from files to a model that answers, refused before anything is computed, and killed for real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from myna.model import load_model
+from myna.modeldir import ModelDir
+from myna.records import DataError, MynaError
+from myna.train.run import Ended, begin, configure, resume
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CONTROLS = ["<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer of single bytes, with a chat template."""
+    folder = tmp_path_factory.mktemp("words")
+    vocabulary = {c: i for i, c in enumerate([*CONTROLS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(CONTROLS)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>"}))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("files")
+    texts = [f"The {a} of {b} is {a}{b}. 诗" for a in "abcdefgh" for b in "ijklmnop"]
+    turns = [[{"role": "user", "content": a}, {"role": "assistant", "content": a.upper() * 2}] for a in "abcdefghij"]
+    rows = {
+        "texts": [{"text": text} for text in texts[4:]],
+        "held": [{"text": text} for text in texts[:4]],
+        "chats": [{"messages": messages} for messages in turns],
+    }
+    for name, made in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    return {name: str(folder / f"{name}.jsonl") for name in rows}
+
+
+def pretrain(words: Path, files: dict[str, str], out: Path, *more: str) -> Ended:
+    flags = (
+        f"--model.depth 1 --model.tokenizer {words} --data.train {files['texts']} --data.eval {files['held']} "
+        f"--data.context 48 --run.rows 4 --run.steps 8 --run.save 3 --run.evaluate 4 --run.out {out}"
+    )
+    return begin(configure("pretrain", None, [*flags.split(), *more]))
+
+
+def lines(run: Path) -> list[dict[str, object]]:
+    found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in found]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_model(ModelDir.open(run / "model"), "float32").state_dict()
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def base(words: Path, files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished pretraining run."""
+    out = tmp_path_factory.mktemp("runs") / "base"
+    ended = pretrain(words, files, out, "--run.prompts", files["held"])
+    assert ended == Ended(out, True, out / "model")
+    return out
+
+
+def test_a_run_leaves_everything_that_explains_it(base: Path) -> None:
+    assert {p.name for p in base.iterdir()} >= {
+        *(
+            "checkpoints",
+            "command.txt",
+            "config.yaml",
+            "data.json",
+            "env.json",
+            "log.jsonl",
+            "model",
+            "samples",
+            "tokens",
+        )
+    }
+    steps = [line["step"] for line in lines(base) if "loss" in line]
+    assert steps == [*range(8)]
+    evals = [line for line in lines(base) if "eval" in line]
+    assert [line["step"] for line in evals] == [4, 8]
+    assert "bits_per_byte" in evals[0]["eval"]  # type: ignore[operator]
+    assert (base / "samples/step-8.md").read_text().count("###") == 4
+    assert len(json.loads((base / "data.json").read_text())["audits"]) == 2
+
+
+def test_the_model_is_one_that_everything_else_reads(base: Path) -> None:
+    import transformers
+
+    directory = ModelDir.open(base / "model")
+    ours = load_model(directory, "float32")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(base / "model")
+    ids = torch.arange(20)[None] % ours.spec.vocab
+    from myna.model import Causal
+
+    with torch.no_grad():
+        mine = ours.logits(ours(ids, torch.arange(20)[None], Causal()))
+        torch.testing.assert_close(mine, theirs(ids).logits, atol=3e-5, rtol=3e-5)
+    assert directory.lineage["parent"] == "depth 1"
+
+
+def test_chats_are_learned_from_a_base_model(base: Path, files: dict[str, str], tmp_path: Path) -> None:
+    flags = (
+        f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.out {tmp_path / 'sft'}"
+    )
+    ended = begin(configure("sft", None, [*flags.split(), "--run.epochs", "8", "--run.rows", "1", "--optim.lr", "1e-3"]))
+    assert ended.model
+    found = [line["loss"] for line in lines(ended.run) if "loss" in line]
+    assert found[-1] < found[0]  # type: ignore[operator]
+
+
+def test_an_adapter_is_what_training_small_matrices_leaves(base: Path, files: dict[str, str], tmp_path: Path) -> None:
+    import peft
+    import transformers
+
+    flags = (
+        f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.out {tmp_path / 'lora'}"
+    )
+    more = ["--lora.rank", "2", "--run.rows", "1", "--run.epochs", "8", "--optim.lr", "1e-2", "--lora.kind", "rslora"]
+    ended = begin(configure("sft", None, [*flags.split(), *more]))
+    assert ended.model
+    assert {p.name for p in ended.model.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    model = transformers.AutoModelForCausalLM.from_pretrained(base / "model")
+    plain = model(torch.arange(9)[None]).logits
+    theirs = peft.PeftModel.from_pretrained(model, ended.model)
+    assert not torch.allclose(theirs(torch.arange(9)[None]).logits, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["pretrain", "sft", "grpo"])
+def test_killed_at_any_moment_and_resumed_is_never_stopped(
+    method: str, base: Path, words: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    """A process of its own and kill -9."""
+    start = f"--model.depth 1 --model.tokenizer {words}" if method == "pretrain" else f"--model.start {base / 'model'}"
+    train = files["texts" if method == "pretrain" else "chats"]
+    if method == "grpo":
+        rows = [{"messages": [{"role": "user", "content": c}], "target": "a"} for c in "abcd"]
+        (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        train = str(tmp_path / "asked.jsonl")
+        start += " --grpo.prompts 2 --grpo.group 2 --grpo.max_tokens 6 --grpo.check contains --grpo.updates 2 --optim.lr 1e-3"
+    flags = f"{start} --data.train {train} --data.context 48 --run.rows 4 --run.steps 12 --run.save 2 --run.out".split()
+    whole = begin(configure(method, None, [*flags, str(tmp_path / "whole")]))
+    command = [sys.executable, "-m", "myna", "train", method, *flags, str(tmp_path / "cut")]
+    child = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ)
+    while not (tmp_path / "cut/checkpoints/step-000004").exists() and child.poll() is None:
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    ended = resume(tmp_path / "cut")
+    assert ended.whole
+    assert same(whole.run, ended.run)
+    assert lines(whole.run) == lines(ended.run)
+
+
+def test_a_run_goes_on_only_as_it_began(base: Path, words: Path, files: dict[str, str], tmp_path: Path) -> None:
+    mine = tmp_path / "texts.jsonl"
+    mine.write_text(Path(files["texts"]).read_text())
+    out = tmp_path / "run"
+    pretrain(words, files | {"texts": str(mine)}, out)
+    with pytest.raises(DataError, match=r"another optim\.lr"):
+        resume(out, ["--optim.lr", "1"])
+    assert resume(out, ["--run.keep", "5"]).whole  # changes nothing that is computed
+    mine.write_text(mine.read_text() + '{"text": "more"}\n')
+    with pytest.raises(DataError, match=r"texts\.jsonl: not what this run began with"):
+        resume(out)
+    with pytest.raises(DataError, match="Go on with it"):
+        pretrain(words, files, out)
+    with pytest.raises(DataError, match="holds no run"):
+        resume(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--run.out {out} --data.train {texts}", "neither is given"),
+        ("--run.out {out} --model.depth 1 --data.train {texts}", "needs a tokenizer"),
+        ("--run.out {out} --model.depth 1 --model.start x --data.train {texts}", "both are given"),
+        ("--run.out {out} --model.depth 1 --model.tokenizer {words}", "names no file"),
+        ("--run.out {out} --model.depth 1 --model.tokenizer {words} --data.train nowhere.jsonl", "nowhere.jsonl"),
+        ("--model.depth 1 --model.tokenizer {words} --data.train {texts}", "where shall the run be kept"),
+        (
+            "--run.out {out} --model.depth 1 --model.tokenizer {words} --data.train {texts} --data.eval {texts}",
+            "which evaluates it",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_first_step(
+    flags: str, says: str, words: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    told = flags.format(out=tmp_path / "run", words=words, **files).split()
+    with pytest.raises(MynaError, match=says):
+        begin(configure("pretrain", None, told))
+    assert not (tmp_path / "run/config.yaml").exists()
+
+
+def test_a_long_row_is_an_error_unless_told_otherwise(base: Path, files: dict[str, str], tmp_path: Path) -> None:
+    flags = (
+        f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 5 --run.out {tmp_path}".split()
+    )
+    with pytest.raises(DataError, match=r"chats\.jsonl:1"):
+        begin(configure("sft", None, flags))
