@@ -1,12 +1,14 @@
 """What a run would train on is counted right, refused when it is nothing, and the same from a cache as when it was made."""
 
 import json
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from myna.chat.byte_chat import byte_chat
+from myna.chat.byte_chat import TEMPLATE, byte_chat
+from myna.chat.template import ChatTemplate
 from myna.data import Place, Sourced, Tokenized
 from myna.data.audit import Audit, Observer, spans
 from myna.data.prepare import Recipe, load, prepare, weighted
@@ -161,3 +163,21 @@ def test_spans_say_what_is_learned_and_what_was_cut_off() -> None:
     example = (Tokenized(np.array([*b"abcdef"]), np.array([0, 0, 1, 1, 0, 0], np.float32)),)
     assert list(spans(example, CHAT.tokenizer)) == [("ab", False), ("cd", True), ("ef", False)]
     assert list(spans(example, CHAT.tokenizer, 3)) == [("ab", False), ("c... (1 characters more)", True)]
+
+
+def test_shards_are_taken_as_they_are_if_they_were_made_for_this(tmp_path: Path) -> None:
+    train, held = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.jsonl", [{"question": "x", "answer": "y"}])
+    prepare(Source.of(train), CHAT, SFT, cache=tmp_path / "shards")
+    folder = str(tmp_path / "shards")
+    loaded = load((folder,), (), CHAT, SFT, seed=0)
+    assert (len(loaded.train.lengths), loaded.audits[0].rows) == (20, 20)
+    with pytest.raises(DataError, match="was made for conversations, not preferences"):
+        load((folder,), (), CHAT, Recipe("preferences", 200), seed=0)
+    with pytest.raises(DataError, match="was made for other evaluation files"):
+        load((folder,), (held,), CHAT, SFT, seed=0)
+    with pytest.raises(DataError, match="and the context holds 30"):
+        load((folder,), (), CHAT, Recipe("conversations", 30), seed=0)
+    other = copy(CHAT)
+    other.template = ChatTemplate(TEMPLATE + " ")
+    with pytest.raises(DataError, match="was made for another chat template"):
+        load((folder,), (), other, SFT, seed=0)

@@ -19,6 +19,7 @@ VERBS = {
     "show": "What a model is, and whether it fits here.",
     "explain": "The exact prompt a model would see.",
     "tokenizer": "Make a tokenizer from text, or compare some.",
+    "data": "Data to train on: check, convert, deduplicate, split, tokenize.",
     "train": "Train a model: from nothing, or from one you have.",
     "bench": "How fast a model runs here, beside what the machine allows.",
 }
@@ -31,7 +32,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says it
 )
 HELPS_ITSELF = ("train",)  # its flags are its methods' keys
-GROUPS = ("tokenizer",)  # verbs that have verbs of their own
+GROUPS = ("tokenizer", "data")  # verbs that have verbs of their own
 for verb, line in VERBS.items():
     if verb in GROUPS:
         app.command(f"myna.commands.{verb}:app", name=verb, help=line)

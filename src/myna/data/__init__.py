@@ -16,7 +16,7 @@ from myna.data.examples import (
 from myna.data.feed import Examples, Feed, Listed
 from myna.data.formats import Record, with_best
 from myna.data.mixture import Mixture, Part
-from myna.data.prepare import KINDS, Kind, Loaded, Prepared, Recipe, load, prepare
+from myna.data.prepare import KINDS, Kind, Loaded, Prepared, Recipe, kind_of, load, look, prepare
 from myna.data.shards import Shards
 from myna.data.sources import OnBad, Place, Source, Sourced
 from myna.data.tokens import IGNORED, PADDING, Batch, Example, Row, Tokenized, collate, length_of
@@ -52,8 +52,10 @@ __all__ = [
     "Tokenized",
     "collate",
     "end_of_text",
+    "kind_of",
     "length_of",
     "load",
+    "look",
     "of_conversations",
     "of_documents",
     "of_judged",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FIRST = 5  # places named of each kind of finding
+FIRST_BAD = 20  # and of rows that cannot be used
 SHOWN = 1500  # characters of the sample
 Copies = tuple[tuple[str, str], ...]  # (row, the row it repeats)
 
@@ -88,18 +89,25 @@ class Audit:
         if not self.examples:
             why = f": {self.first_bad[0]}" if self.first_bad else "" if self.rows else ": there are no rows"
             raise DataError(f"{self.name}: nothing to learn from{why}")
+        for fault in self.faults():
+            raise DataError(fault)
+
+    def faults(self) -> list[str]:
+        """What training refuses, beside rows that cannot be used."""
+        found = []
         if self.untaught:
-            raise DataError(f"{self.first_untaught}: no token of this row is learned ({self.untaught} such rows)")
+            found.append(f"{self.first_untaught}: no token of this row is learned ({self.untaught} such rows)")
         if self.doubled_bos:
-            raise DataError(
+            found.append(
                 f"{self.name}: {self.doubled_bos} sequences begin twice: the chat template and the tokenizer both write bos"
             )
         if self.overlap and self.overlap.same:
             first = self.overlap.findings[0]
-            raise DataError(
+            found.append(
                 f"{first.train} is also {first.eval}, which evaluates it ({self.overlap.same} such rows). "
                 "Take them out with `myna data dedup TRAIN --against EVAL`."
             )
+        return found
 
     def notes(self) -> list[str]:
         """What is worth a look, a sentence each."""
@@ -229,7 +237,7 @@ class Observer:
             median=int(np.median(lengths)) if len(lengths) else 0,
             cuts=replace(self.cuts),
             bad=len(bad),
-            first_bad=tuple(bad[:FIRST]),
+            first_bad=tuple(bad[:FIRST_BAD]),
             first_untaught=self._first_untaught,
             exact=len(found.exact),
             first_exact=self._copies(found.exact),

@@ -26,10 +26,15 @@ def characters(text: str) -> Hashes:
     return np.frombuffer(data, np.uint32).astype(np.uint64)
 
 
+def words(text: str) -> list[str]:
+    """Words, and where a script has no blanks characters, of the normalized text; punctuation is left out."""
+    found: list[str] = _UNIT.findall(normalized(text))
+    return found
+
+
 def units(text: str) -> Hashes:
-    """Words, and where a script has no blanks characters, as numbers; punctuation is left out."""
-    words = _UNIT.findall(normalized(text))
-    return np.array([zlib.crc32(w.encode(errors="surrogatepass")) for w in words], np.uint64)
+    """The text's `words` as numbers."""
+    return np.array([zlib.crc32(word.encode(errors="surrogatepass")) for word in words(text)], np.uint64)
 
 
 def ngrams(numbers: Hashes, n: int) -> Hashes:

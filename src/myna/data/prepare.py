@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from myna.chat import Chat
+from myna.chat.byte_chat import byte_chat
 from myna.data import overlap
 from myna.data.audit import Audit, Observer
 from myna.data.examples import (
@@ -28,10 +29,11 @@ from myna.data.examples import (
     of_preferences,
 )
 from myna.data.mixture import Mixture, Part
-from myna.data.shards import Shards, Writer, after
+from myna.data.shards import DONE, Shards, Writer, after
 from myna.data.sources import OnBad, Place, Source, Sourced, stop
 from myna.data.tokens import Example, length_of
-from myna.records import DataError, Json
+from myna.data.turns import check_answered, check_candidates
+from myna.records import Conversation, DataError, Json
 
 Kind = Literal["documents", "conversations", "preferences", "judged"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -162,8 +164,12 @@ def prepare(
     against: Source | None = None,
     seen: Callable[[int], None] = lambda tokens: None,
 ) -> Prepared:
-    """One source's examples and audit. `against`: evaluation rows to look for. `seen` is told the tokens of each example."""
+    """One source's examples and audit. `against`: evaluation rows to look for. `seen` is told the tokens of each example.
+
+    A folder of shards is taken as it is, if it was made for this model, recipe and evaluation set."""
     name = name or ", ".join(path.name for path in source.paths)
+    if len(source.paths) == 1 and (source.paths[0] / DONE).is_file():
+        return _given(source.paths[0], chat, recipe, against, name)
     key = key_of(source, chat, recipe, against) if cache else {}
     if cache and (cached := _cached(cache, key)):
         return Prepared(cached, replace(Audit.from_json(cached.notes["audit"]), name=name))
@@ -182,9 +188,38 @@ def prepare(
     return Prepared(writer.finish({"audit": audit.to_json()}), audit)
 
 
+def look(source: Source, *, against: Source | None = None, near: float | None = 0.8) -> Audit:
+    """The rows without a tokenizer: whether each can be used, copies, and evaluation rows among them. Nothing is counted in
+    tokens."""
+    watch = overlap.Watch.over(against.records(_ignore)) if against else None
+    name = ", ".join(path.name for path in source.paths)
+    observer = Observer(name, byte_chat().tokenizer, frozenset(), watch, near)
+    for place, record in observer.records(source.records(observer.note_bad)):
+        try:
+            if isinstance(record, Conversation):
+                (check_candidates if record.candidates else check_answered)(record)
+            elif not record.text:
+                raise DataError("text: empty")
+        except DataError as e:
+            observer.note_bad(place, DataError(f"{place}: {e}"))
+    return observer.audit()
+
+
+def kind_of(source: Source) -> Kind:
+    """What the first row that can be read is good for."""
+    for _, record in source.records(_ignore):
+        if not isinstance(record, Conversation):
+            return "documents"
+        return "conversations" if not record.candidates else "preferences" if len(record.candidates) > 1 else "judged"
+    raise DataError(f"{', '.join(map(str, source.paths))}: no row that can be read; `myna data check` says why")
+
+
+def _ignore(place: Place, error: DataError) -> None:
+    """For rows that are complained of elsewhere."""
+
+
 def key_of(source: Source, chat: Chat, recipe: Recipe, against: Source | None = None) -> Json:
     """What the examples follow from: files by their contents, the tokenizer, the template, the recipe."""
-    template = chat.template.source if chat.template and recipe.kind != "documents" else ""
     return {
         "format": 1,
         "kind": recipe.kind,
@@ -195,10 +230,39 @@ def key_of(source: Source, chat: Chat, recipe: Recipe, against: Source | None = 
         "from": source.format,
         "split_on": source.split_on,
         "tokenizer": chat.tokenizer.fingerprint,
-        "template": hashlib.sha256(template.encode()).hexdigest(),
+        "template": _template_hash(chat, recipe),
         "sources": _hashes(source),
         "against": _hashes(against) if against else [],
     }
+
+
+def _template_hash(chat: Chat, recipe: Recipe) -> str:
+    template = chat.template.source if chat.template and recipe.kind != "documents" else ""
+    return hashlib.sha256(template.encode()).hexdigest()
+
+
+def _given(folder: Path, chat: Chat, recipe: Recipe, against: Source | None, name: str) -> Prepared:
+    shards = Shards.open(folder)
+    wanted = {
+        "kind": recipe.kind,
+        "tokenizer": chat.tokenizer.fingerprint,
+        "template": _template_hash(chat, recipe),
+        "against": _hashes(against) if against else [],
+    }
+    for part, value in wanted.items():
+        if shards.key.get(part) != value:
+            said = {
+                "tokenizer": "another tokenizer",
+                "template": "another chat template",
+                "against": "other evaluation files",
+            }
+            made = said.get(part, f"{shards.key.get(part)}, not {value}")
+            raise DataError(f"{folder}: was made for {made}. Make it again with `myna data tokenize`.")
+    if int(shards.lengths.max()) > recipe.context:
+        raise DataError(
+            f"{folder}: has examples of {shards.lengths.max()} tokens, and the context holds {recipe.context}"
+        )
+    return Prepared(shards, replace(Audit.from_json(shards.notes["audit"]), name=name))
 
 
 def _hashes(source: Source) -> list[list[str]]:
@@ -220,7 +284,7 @@ def _cached(cache: Path, key: Json) -> Shards | None:
 def _observer(name: str, chat: Chat, recipe: Recipe, against: Source | None) -> Observer:
     end = end_of_text(chat.tokenizer)
     ends = chat.stop_ids if recipe.kind != "documents" else frozenset(() if end is None else (end,))
-    watch = overlap.Watch.over(against.records(lambda place, error: None)) if against else None
+    watch = overlap.Watch.over(against.records(_ignore)) if against else None
     return Observer(name, chat.tokenizer, ends, watch, recipe.near)
 
 
