@@ -1,12 +1,16 @@
 """What an answer must look like, as clients of several servers write it."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from myna.provider.wire.form import read_form
+from myna.provider.wire.messages import read_messages
+from myna.provider.wire.ollama import read_ollama_chat
 from myna.provider.wire.request import read_chat, read_completion, write_request
+from myna.provider.wire.responses import read_responses
 from myna.records import Conversation, Document, Form, RequestError, Sampling
 
 SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"type": "integer"}}}
@@ -95,3 +99,47 @@ def test_the_order_of_properties_survives_the_wire() -> None:
     form, _ = read_form({"guided_json": SCHEMA})
     assert form
     assert [*json.loads(form.source)["properties"]] == ["b", "a"]
+
+
+def deep(levels: int) -> dict[str, Any]:
+    return {"items": deep(levels - 1)} if levels else {}
+
+
+@pytest.mark.parametrize(
+    ("read", "fields", "param"),
+    [
+        (read_chat, {"response_format": {"type": "json_object"}}, "response_format"),
+        (read_chat, {"response_format": {"type": "json_object", "schema": SCHEMA}}, "response_format.schema"),
+        (read_chat, {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}}, "response_format.json_schema.schema"),
+        (read_chat, {"response_format": TAG}, "response_format"),
+        (read_completion, {"structured_outputs": {"choice": ["a"]}}, "structured_outputs.choice"),
+        (read_chat, {"structured_outputs": {"json_object": True}}, "structured_outputs.json_object"),
+        (read_chat, {"guided_regex": "a"}, "guided_regex"),
+        (read_completion, {"guided_json": TEXT}, "guided_json"),
+        (read_chat, {"json_schema": SCHEMA}, "json_schema"),
+        (read_completion, {"grammar": "start: \"a\""}, "grammar"),
+        (read_responses, {"text": {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}}, "text.format.schema"),
+        (read_responses, {"text": {"format": {"type": "json_object"}}}, "text.format"),
+        (read_messages, {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}, "output_config.format.schema"),
+        (read_ollama_chat, {"format": SCHEMA}, "format"),
+        (read_ollama_chat, {"format": "json"}, "format"),
+    ],
+)  # fmt: skip
+def test_a_form_knows_the_field_that_asked_for_it(read: Any, fields: dict[str, Any], param: str) -> None:
+    prompts = {read_completion: {"prompt": "hi"}, read_responses: {"input": "hi"}}
+    asked = prompts.get(read, {"messages": [{"role": "user", "content": "hi"}]})
+    body = {"model": "m"} | asked | ({"max_tokens": 9} if read is read_messages else {})
+    found = read(json.dumps(body | fields).encode()).sampling.form
+    assert found.param == param
+    assert found == replace(found, param="elsewhere"), "the same form, whoever asks for it"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"response_format": TAG | {"more": deep(300)}}, {"json_schema": deep(300)}, {"tools": [deep(300)]}],
+    ids=str,
+)
+def test_what_is_nested_too_deeply_to_be_written_again_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="nested more than 200 deep"):
+        chat(**fields)
+    assert chat(json_schema=deep(150))

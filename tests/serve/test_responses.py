@@ -254,3 +254,20 @@ def test_leaving_a_stream_cancels_the_request(client: Connect) -> None:
 def test_the_judge_refuses_an_event_without_its_fields() -> None:
     with pytest.raises(ValidationError):
         EVENT.validate_python({"type": "response.output_text.delta", "delta": "x"})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said", "told"),
+    [
+        ("/v1/responses", {"input": "Hi"}, "tools.1.function.parameters", "tools.1.parameters"),
+        ("/v1/responses", {"input": "Hi"}, "messages", "input"),
+        ("/v1/messages", {"model": "scripted", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}, "tools.1.function.parameters", "tools.1.input_schema"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}, "tools.1.function.parameters", "tools.1.function.parameters"),
+    ],
+)  # fmt: skip
+def test_a_field_at_fault_is_called_what_this_api_calls_it(
+    live: Start, path: str, body: Any, said: str, told: str
+) -> None:
+    reply = httpx.post(live([RequestError(f"{said}: no", param=said, code="x")]).url + path, json=body, timeout=20)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"], error["message"], error["code"]) == (400, told, f"{told}: no", "x")

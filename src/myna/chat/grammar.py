@@ -54,7 +54,7 @@ def calls_form(
     if speaks.musing:
         before = "(musing)* "
         rules.append(writer.musing(speaks, shapes[0]))
-    return Form("grammar", "\n".join([f"start: {before}({' | '.join(starts)})", *rules]))
+    return Form("grammar", "\n".join([f"start: {before}({' | '.join(starts)})", *rules]), param="tools")
 
 
 class _Shape:

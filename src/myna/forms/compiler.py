@@ -131,7 +131,9 @@ class Compiler:
 
     def _compile(self, form: Form, reasoning: Reasoning, instead: Form | None) -> Compiled:
         if not self._stop_ids:
-            raise RequestError("This model has no end-of-turn token, so its answers cannot have a form.", param=PARAM)
+            raise RequestError(
+                "This model has no end-of-turn token, so its answers cannot have a form.", param=form.param
+            )
         read = self._read(form)
         other = self._read(instead).grammar if instead else None
         whole = self._wrap(read.grammar, reasoning, other)
@@ -202,7 +204,6 @@ class Compiler:
         return json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, *named]})
 
 
-PARAM = "response_format"
 _workers = Workers()
 
 
@@ -243,4 +244,4 @@ def _read_json(form: Form) -> object:
 def _refusal(form: Form, why: str) -> RequestError:
     name = {"json": "JSON", "schema": "schema", "choice": "list of choices", "tags": "structural tag"}
     code = "invalid_json_schema" if form.kind in ("schema", "tags") else f"invalid_{form.kind}"
-    return RequestError(f"The {name.get(form.kind, form.kind)} cannot be enforced: {why}.", param=PARAM, code=code)
+    return RequestError(f"The {name.get(form.kind, form.kind)} cannot be enforced: {why}.", param=form.param, code=code)

@@ -1,6 +1,6 @@
 """What an answer must look like, and what it may call. No JSON Schema is read here: rooms above do that."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from myna.records.errors import RequestError
@@ -18,11 +18,13 @@ class Form:
     source    JSON text of the schema, of the list of choices or of the structural tag; the expression; the grammar
     strict    every keyword of the schema is enforced, or the request refused; else what cannot be enforced is allowed while
               the answer is made, and looked at when it is finished
+    param     the request's field that asked for it, as a dotted path; whoever asks elsewhere for the same asks for the same
     """
 
     kind: Kind
     source: str = ""
     strict: bool = True
+    param: str = field(default="response_format", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

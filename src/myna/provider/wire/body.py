@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any, TypeVar
 
 import orjson
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from myna.records import Json, RequestError, Sampling
 
 MAX_STOPS = 16
+WRITTEN = 254  # brackets in brackets that orjson writes; it reads 1024
+DEEPEST = 200  # that a body may have: parts of it are written again, inside other brackets
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -75,11 +78,16 @@ class ModelOrder(BaseModel):
 
 
 def read_object(raw: bytes, what: str = "The body") -> Json:
-    """A JSON object. Raises RequestError, which calls it `what`."""
+    """A JSON object that can be written again: parts of it go into prompts, forms and replies. Raises RequestError, which
+    calls it `what`."""
     try:
         json = orjson.loads(raw)
+        if raw.count(b"[") + raw.count(b"{") > DEEPEST:
+            orjson.dumps(reduce(lambda inner, _: [inner], range(WRITTEN - DEEPEST), json))
     except orjson.JSONDecodeError as e:
         raise RequestError(f"{what} is not JSON: {e}.", code="invalid_json") from None
+    except orjson.JSONEncodeError:
+        raise RequestError(f"{what} is nested more than {DEEPEST} deep.", code="invalid_json") from None
     if not isinstance(json, dict):
         raise RequestError(f"{what} must be a JSON object.", code="invalid_json")
     return json
@@ -130,10 +138,7 @@ def unsupported(name: str, value: object, note: str = "") -> RequestError:
 
 def shown(value: object) -> str:
     """A value as an error message shows it."""
-    try:
-        text = orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # reading allows deeper nesting than writing
-        return "a deeply nested value"
+    text = orjson.dumps(value).decode()
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -1,7 +1,6 @@
 """Tool calls on the wire: which of them a request's history holds, and their arguments as an object."""
 
-import orjson
-
+from myna.provider.wire.body import read_object
 from myna.records import Json, RequestError
 
 MALFORMED = "INVALID_JSON"
@@ -11,10 +10,9 @@ def read_arguments(text: str) -> Json:
     """A call's arguments for an API that gives an object and not the model's text. What is no object (the answer was cut, or
     the model wrote nonsense) is not hidden: it is the value of the key INVALID_JSON, which no schema knows."""
     try:
-        value = orjson.loads(text or "{}")
-    except orjson.JSONDecodeError:
+        return read_object((text or "{}").encode("utf-8", "surrogatepass"))
+    except RequestError:
         return {MALFORMED: text}
-    return value if isinstance(value, dict) else {MALFORMED: text}
 
 
 class Calls:

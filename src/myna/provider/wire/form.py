@@ -7,6 +7,7 @@ guided_json, _regex, _choice, ...   vLLM before that
 json_schema, grammar                llama.cpp
 """
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -86,7 +87,7 @@ def _json_schema(value: Any, path: str) -> Form:
     if "schema" not in value:
         raise RequestError(f"{path}.schema is missing.", param=f"{path}.schema", code="missing_required_parameter")
     form = _form("schema", value["schema"], f"{path}.schema")
-    return Form("schema", form.source, strict=bool(strict))
+    return replace(form, strict=bool(strict))
 
 
 def _structured_outputs(value: Any) -> Form | None:
@@ -98,7 +99,7 @@ def _structured_outputs(value: Any) -> Form | None:
         raise RequestError(f"structured_outputs must have exactly one of {known}.", param="structured_outputs")
     ((name, said),) = given.items()
     if name == "json_object":
-        return Form("json")
+        return Form("json", param=f"structured_outputs.{name}")
     if name not in NAMES:
         raise unsupported(f"structured_outputs.{name}", said, f"{', '.join(NAMES)} and json_object are")
     return _form(NAMES[name], said, f"structured_outputs.{name}")
@@ -108,21 +109,14 @@ def _form(kind: Any, value: Any, path: str) -> Form:
     """A schema may come as JSON or as its text, as vLLM takes it; so may a structural tag."""
     match kind, value:
         case "regex" | "grammar", str():
-            return Form(kind, value)
+            return Form(kind, value, param=path)
         case "choice", list() if value and all(isinstance(text, str) for text in value):
-            return Form(kind, orjson.dumps(value).decode())
+            return Form(kind, orjson.dumps(value).decode(), param=path)
         case "schema" | "tags", str():
-            return Form(kind, value)
+            return Form(kind, value, param=path)
         case "schema" | "tags", dict() | bool():
-            return Form(kind, _dumped(value, path))
+            return Form(kind, orjson.dumps(value).decode(), param=path)
     raise _wrong(path, {"choice": "a list of strings", "schema": "a JSON Schema"}.get(kind, "a string"), value)
-
-
-def _dumped(value: Any, path: str) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:  # reading allows deeper nesting than writing
-        raise RequestError(f"{path} is nested too deeply.", param=path, code="invalid_json_schema") from None
 
 
 def _wrong(path: str, wanted: str, value: Any) -> RequestError:

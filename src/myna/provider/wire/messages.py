@@ -28,7 +28,7 @@ HARMLESS = {
 BLOCKS = {"type", "text", "thinking", "source", "tool_use_id", "content", "is_error", "id", "name", "input"}
 
 
-NAMES = {"stop": "stop_sequences", "response_format": "output_config.format"}
+NAMES = {"stop": "stop_sequences"}
 
 
 class MessagesTool(BaseModel):
@@ -122,7 +122,7 @@ def read_messages(raw: bytes) -> Ask:
         include_usage=True,
         ignored=ignored,
         sent=json,
-        names=NAMES,
+        names=NAMES | {f"tools.{i}.function.parameters": f"tools.{i}.input_schema" for i in range(len(body.tools or ()))},
     )
 
 
@@ -189,7 +189,9 @@ def _read_form(output: MessagesOutput | None) -> Form | None:
         return None
     if output.effort not in (None, "high"):  # high is Anthropic's default
         raise unsupported("output_config.effort", output.effort, "the model decides how long it reasons")
-    return None if output.format is None else Form("schema", orjson.dumps(output.format.json_schema).decode())
+    if output.format is None:
+        return None
+    return Form("schema", orjson.dumps(output.format.json_schema).decode(), param="output_config.format.schema")
 
 
 class _ToolUse(BaseModel):

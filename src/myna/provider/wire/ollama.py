@@ -195,10 +195,10 @@ def _read_format(format: str | Json | None) -> Form | None:
     if format in (None, ""):
         return None
     if isinstance(format, dict):
-        return Form("schema", orjson.dumps(format).decode(), strict=False)
+        return Form("schema", orjson.dumps(format).decode(), strict=False, param="format")
     if format != "json":
         raise unsupported("format", format, "'json' or a JSON Schema")
-    return Form("json")
+    return Form("json", param="format")
 
 
 def _with_images(text: str, images: list[str] | None) -> str | tuple[Text | Image, ...]:

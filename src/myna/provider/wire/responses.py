@@ -72,7 +72,6 @@ PARTS = {"type", "text", "refusal", "image_url", "annotations", "logprobs"}
 NAMES = {
     "max_tokens": "max_output_tokens",
     "logprobs": "top_logprobs",
-    "response_format": "text.format",
     "messages": "input",
 }
 
@@ -151,8 +150,9 @@ def read_responses(raw: bytes) -> Ask:
     messages = turns.read(body.input)
     ask = Conversation(messages, tools=tools)
     left = (*(name for name in ignored if name not in HARMLESS), *turns.ignored)
+    names = NAMES | {f"tools.{i}.function.parameters": f"tools.{i}.parameters" for i in range(len(tools))}
     return Ask(
-        (ask,), sampling, body.model, bool(body.stream), include_usage=True, ignored=left, sent=json, names=NAMES
+        (ask,), sampling, body.model, bool(body.stream), include_usage=True, ignored=left, sent=json, names=names
     )
 
 
@@ -202,8 +202,9 @@ def _read_form(text: ResponsesText | None) -> Form | None:
         if asked.json_schema is None:
             path = "text.format.schema"
             raise RequestError(f"{path} is missing.", param=path, code="missing_required_parameter")
-        return Form("schema", orjson.dumps(asked.json_schema).decode(), strict=bool(asked.strict))
-    return Form("json") if asked is not None and asked.type == "json_object" else None
+        source = orjson.dumps(asked.json_schema).decode()
+        return Form("schema", source, strict=bool(asked.strict), param="text.format.schema")
+    return Form("json", param="text.format") if asked is not None and asked.type == "json_object" else None
 
 
 class _Turns:
