@@ -112,7 +112,7 @@ def _equal(value: Any) -> Iterator[Any]:
     elif isinstance(value, list):
         yield from map(list, itertools.product(*([*_equal(item)] for item in value)))
     else:
-        whole = isinstance(value, float) and abs(value) < 1e300 and value == int(value)
+        whole = isinstance(value, float) and value == int(value)
         yield from (int(value), value) if whole else (value,)
 
 

@@ -1,18 +1,22 @@
 """What becomes of a schema: order, white space, places of what cannot be enforced, limits."""
 
 import json
+import random
 import time
 from contextlib import suppress
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schema_suite import WORDS, generates, ours
+from walking import walk
 
 from myna.forms import worker
 from myna.forms.answer import answer
 from myna.forms.compiler import LIMITS
+from myna.forms.formats import FORMATS
 from myna.forms.matcher import Matcher
 from myna.forms.pattern import searched
 from myna.forms.schema import Schema
@@ -183,3 +187,37 @@ def test_a_pattern_over_json_text_says_what_the_pattern_says(pattern: str, text:
         grammar = LLMatcher(WORDS, LLMatcher.grammar_from_lark(f"start: /{searched(pattern)}/"), log_level=0)
         expected = is_valid({"pattern": pattern}, value)
         assert generates(Matcher(grammar, 257), json.dumps(value, ensure_ascii=False)) == expected, value
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_lets_through_what_the_validator_takes_and_nothing_else(name: str) -> None:
+    """Texts drawn under the mask, and each with one character more or less."""
+    matcher, rng, valid = ours({"type": "string", "format": name}), random.Random(name), 0
+    assert matcher
+    for _ in range(25):
+        text = json.loads(walk(matcher, rng) or '"x"')
+        at = rng.randrange(len(text) + 1)
+        for same in (text, text[:at] + text[at + 1 :], text[:at] + rng.choice(text + "-.:/@0aZ[]%é") + text[at:]):
+            expected = jsonschema_rs.is_valid({"format": name}, same, validate_formats=True)
+            assert generates(matcher, json.dumps(same, ensure_ascii=False)) == expected, same
+            valid += expected
+    assert valid > 5
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "valid"),
+    [
+        ({"type": "number"}, "1e999", True),
+        ({"type": "number"}, "1e" + "9" * 30, True),
+        ({"type": "number", "maximum": 5}, "1E+" + "9" * 30, False),
+        ({"type": "number", "maximum": 5}, "1e-" + "9" * 30, True),
+        ({"type": "number", "minimum": 5}, "-1e0000000002", False),
+        ({"maximum": 5}, "5.000000000000000000001", False),
+        ({"multipleOf": 1.5}, "315166667705690337135.0", True),
+        ({}, "NaN", False),
+        ({}, "-Infinity", False),
+    ],
+)
+def test_the_check_reads_all_digits_of_a_number(schema: Any, text: str, valid: bool) -> None:
+    found = answer({"do": "check", "kind": "schema", "source": json.dumps(schema), "text": text})
+    assert (found["problem"] is None) == valid

@@ -1,5 +1,6 @@
 """Walking a text through a form's masks, token by token."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from myna.chat import Chat
 from myna.chat.tokenizer import Tokenizer
 from myna.forms import Compiled, Compiler
+from myna.forms.matcher import Matcher
 
 
 def allowed(matcher: object, vocab: int) -> set[int]:
@@ -28,3 +30,21 @@ def generates(form: Compiled, tokenizer: Tokenizer, text: str, stop_ids: frozens
 def chat_of(path: Path) -> tuple[Chat, Compiler]:
     chat = Chat.load(path)
     return chat, Compiler(chat.tokenizer, chat.stop_ids)
+
+
+def walk(matcher: Matcher, rng: random.Random, most: int = 80) -> str | None:
+    """A text that the masks let through, drawn at random, mostly of ASCII; None where it gets too long."""
+    said, mask = bytearray(), np.zeros(9, np.uint32)
+    try:
+        while len(said) < most and not matcher.complete:
+            mask[:] = 0
+            matcher.fill(mask)
+            allowed = [t for t in range(256) if mask[t // 32] >> np.uint32(t % 32) & 1]
+            plain = [t for t in allowed if 32 < t < 127]
+            done = 34 in allowed and len(said) > 4 and rng.random() < 0.15
+            said.append(34 if done else rng.choice(plain if plain and rng.random() < 0.8 else allowed))
+            assert matcher.advance(said[-1])
+        return said.decode() if matcher.complete else None
+    finally:
+        if said:
+            matcher.rollback(len(said))

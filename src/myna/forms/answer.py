@@ -1,6 +1,5 @@
 """What a child process is asked for: a schema or a structural tag as a grammar, and whether a finished answer has its form."""
 
-import json
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +10,7 @@ from myna.forms.arguments import arguments
 from myna.forms.deep import deeply
 from myna.forms.lower import Lowering
 from myna.forms.rules import Rules
-from myna.forms.schema import Schema, SchemaError
+from myna.forms.schema import Reader, Schema, SchemaError
 from myna.forms.tags import Tags
 from myna.records import Style
 
@@ -76,11 +75,7 @@ def _check(kind: str, source: str, text: str) -> str | None:
     if isinstance(form, Tags):
         return form.check(text)
     try:
-        value: Any = json.loads(text, parse_constant=_no_constant)
+        value: Any = Reader().decode(text)
     except (ValueError, RecursionError) as e:
         return f"it is not JSON: {e}"
     return form.check(value)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

@@ -177,7 +177,7 @@ class _Text:
             raise CannotEnforce(("format",), "strings of this format cannot be written without quotes")
         most = "" if view.max_length is None else view.max_length
         parts = [f"/{bare(without(()))}{{{view.min_length or 0},{most}}}/"]
-        patterns, low = [*view.patterns, *(f.pattern for f in formats if f.pattern)], self._low
+        patterns, low = [*view.patterns, *(pattern for f in formats for pattern in f.patterns)], self._low
         parts += [f"/{text}/" for text in low.patterns(patterns, bare, "")]
         parts += [f"~/{text}/" for text in low.patterns(view.excluded_patterns, bare, "")]
         parts += [f"~{quoted(text)}" for text in view.excluded]

@@ -19,7 +19,7 @@ from llguidance import LLMatcher
 from myna.forms.formats import FORMATS, NOT_ENFORCED
 from myna.forms.lower_arrays import array
 from myna.forms.lower_objects import object_
-from myna.forms.pattern import ANY, UnsupportedPattern, Writer, characters, literal, searched
+from myna.forms.pattern import ANY, UnsupportedPattern, Writer, characters, literal, searched, spelled
 from myna.forms.rules import Rules, quoted, written
 
 WHITESPACE = r" |\n[ \t]{0,24}"  # between JSON's tokens: nothing, a blank, or a line end and indentation
@@ -189,7 +189,7 @@ class Lowering:
             self.give_up("not oneOf if", "a format cannot be excluded")
         if view.content_media_types or view.content_encodings:
             self.give_up("contentMediaType contentEncoding", "the content of strings cannot be enforced")
-        patterns = [*view.patterns, *(f.pattern for f in formats if f.pattern)]
+        patterns = [*map(spelled, view.patterns), *(pattern for f in formats for pattern in f.patterns)]
         if not view.excluded and not view.excluded_patterns and not any(map(_differs, patterns)):
             said: dict[str, Any] = {"type": "string"}
             said |= {} if view.min_length is None else {"minLength": view.min_length}

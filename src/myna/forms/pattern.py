@@ -19,6 +19,7 @@ LAST = 0x10FFFF
 SURROGATES = ((0xD800, 0xDFFF),)
 ESCAPED = {0x22: '\\\\"', 0x5C: r"\\\\", 0x08: r"\\b", 0x0C: r"\\f", 0x0A: r"\\n", 0x0D: r"\\r", 0x09: r"\\t"}
 WRITTEN_OUT: Ranges = ((0, 0x1F), (0x22, 0x22), (0x5C, 0x5C))
+_CONTROL = re.compile(r"(?<!\\)((?:\\\\)*)\\c([A-Za-z])")
 MOST = 2000  # repetitions and characters; llguidance has limits of its own
 
 # ECMA-262's classes, which know ASCII alone, but for white space.
@@ -72,8 +73,14 @@ def literal(text: str) -> str:
     return "".join(characters(((ord(c), ord(c)),)) for c in text)
 
 
+def spelled(pattern: str) -> str:
+    """The expression without ECMA-262's \\cX, which neither llguidance nor Python's parser knows."""
+    return _CONTROL.sub(lambda found: f"{found[1]}\\x{ord(found[2]) % 32:02x}", pattern)
+
+
 def searched(pattern: str, write: Writer = characters, quote: str = '"') -> str:
     """Texts in which the expression is found, between quotes. Raises UnsupportedPattern."""
+    pattern = spelled(pattern)
     try:
         parsed = _parser.parse(pattern.replace("(?<", "(?P<") if re.search(r"\(\?<[A-Za-z]", pattern) else pattern)
     except (re.error, RecursionError, OverflowError) as e:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import jsonschema_rs
@@ -15,6 +16,7 @@ from myna.forms.rules import Rules, TooLarge
 PATTERNS = FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20)
 DEEPEST = 120  # brackets inside brackets; readers of JSON recurse
 MOST_PARTS = 20_000  # objects and lists
+LONGEST_EXPONENT = 5  # digits
 LOOKED_AT = 64  # declarations of a name, where its order is looked for
 
 Write = Callable[[Lowering, CanonicalSchema], str]
@@ -85,6 +87,24 @@ class Schema:
                 if keyword in node and not (keyword == "format" and node[keyword] not in NOT_ENFORCED):
                     return f"`{keyword}` at {_pointer(path)}: {error}"
         return str(error)
+
+
+class Reader(json.JSONDecoder):
+    """Of a finished answer: numbers keep all their digits (1e999 is one, and no infinity), and NaN is none."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_float=_number, parse_constant=_no_constant)
+
+
+def _number(text: str) -> Decimal:
+    digits, _, exponent = text.lower().partition("e")
+    if len(exponent.lstrip("+-0")) > LONGEST_EXPONENT:  # beyond all bounds either way, and dear to write out
+        exponent = exponent[0] * (exponent[0] == "-") + "9" * LONGEST_EXPONENT
+    return Decimal(f"{digits}e{exponent or 0}")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _declared(json: Any) -> Iterator[list[str]]:

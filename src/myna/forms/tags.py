@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from myna.forms.rules import Rules, quoted
-from myna.forms.schema import Schema, SchemaError
+from myna.forms.schema import Reader, Schema, SchemaError
 
 MOST = 256  # structures
 
@@ -92,7 +92,7 @@ class Tags:
             if text.startswith(structure.begin, start):
                 inside = start + len(structure.begin)
                 try:
-                    value, end = json.JSONDecoder().raw_decode(text, inside)
+                    value, end = Reader().raw_decode(text, inside)
                 except (ValueError, RecursionError):
                     problem = f"at {inside}: no JSON"
                     continue
