@@ -173,6 +173,18 @@ def test_a_child_that_takes_too_long_is_replaced(monkeypatch: pytest.MonkeyPatch
     assert "lark" in children.ask(asked | {"source": '{"type": "null"}', "special": {}})
 
 
+def test_a_child_that_died_by_itself_fails_no_question() -> None:
+    children = Workers()
+    asked = {"do": "lower", "kind": "schema", "source": '{"type": "null"}', "strict": True, "special": {}}
+    assert "lark" in children.ask(asked)
+    child = children._free.get()
+    assert child
+    child._process.kill()
+    child._process.wait()
+    children._free.put(child)
+    assert "lark" in children.ask(asked)
+
+
 @pytest.mark.parametrize(
     "pattern", ["^a+$", "b", "a|^c$", r"^\w{2,3}$", r"\s", r"^[^a-c]*$", r'^"\\\n?$', "^(ab|cd)+?$", r"^\d{2}-x$", "."]
 )

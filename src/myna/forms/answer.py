@@ -1,4 +1,5 @@
-"""What a child process is asked for: a schema or a structural tag as a grammar, and whether a finished answer has its form."""
+"""What a child process is asked for: a schema or a structural tag as a grammar, and whether a finished answer has its form,
+or whether that can be told."""
 
 from functools import lru_cache
 from typing import Any
@@ -6,10 +7,11 @@ from typing import Any
 from jsonschema_rs import CanonicalSchema
 from llguidance import LLMatcher
 
+from myna.forms import readers
 from myna.forms.arguments import arguments
 from myna.forms.deep import deeply
 from myna.forms.lower import Lowering
-from myna.forms.rules import Rules
+from myna.forms.rules import Rules, TooLarge
 from myna.forms.schema import Reader, Schema, SchemaError
 from myna.forms.tags import Tags
 from myna.records import Style
@@ -23,12 +25,14 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         if question["do"] == "try":
             return deeply(lambda: _try(question["grammar"]), TRIED)
         kind, source = question["kind"], question["source"]
+        if question["do"] == "reads":
+            return {"reads": readers.reads(kind, source)}
         if question["do"] == "check":
             return {"problem": _check(kind, source, question["text"])}
         if question["do"] == "arguments":
             return _arguments(source, question)
         return _lower(kind, source, question["strict"], question["special"])
-    except SchemaError as e:
+    except (SchemaError, TooLarge) as e:
         return {"error": str(e)}
     except RecursionError:
         return {"error": "it is nested too deeply"}
@@ -71,6 +75,8 @@ def _arguments(source: str, question: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(kind: str, source: str, text: str) -> str | None:
+    if kind in ("regex", "grammar"):
+        return readers.problem(kind, source, text)
     form = _read(kind, source)
     if isinstance(form, Tags):
         return form.check(text)

@@ -65,7 +65,8 @@ class Rules:
         for name in reached:
             options = [" ".join(option) or '""' for option in self._rules[name] if self._ends(option, productive)]
             lines.append(f"{name}: " + " | ".join(dict.fromkeys(options)))
-        return "\n".join(lines + [f"{name}: {expression}" for expression, name in self._terminals.items()])
+        lines += [f"{name}: {expression}" for expression, name in self._terminals.items()]
+        return "\n".join(lines).replace("\x7f", "\\u007f")  # which Lark's lexer does not take, and JSON need not escape
 
     def _ends(self, option: tuple[str, ...], productive: set[str]) -> bool:
         return all(rule not in self._rules or rule in productive for rule in map(_rule, option))
@@ -115,7 +116,7 @@ def written(value: Any) -> str:
 
 def quoted(text: str) -> str:
     """A text as a terminal."""
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _rule(symbol: str) -> str:

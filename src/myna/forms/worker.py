@@ -6,7 +6,8 @@ here: it reads the same schema.
 
 So is every grammar tried out here, on less stack than the server has for it.
 
-    parent, a line:  {"do": "lower" | "try" | "check", ...}     child, a line:  {"lark": ..., "left": [...]} | {"error": ...} | ...
+    child, a line:   ready
+    parent, a line:  {"do": "lower" | "try" | "reads" | "check", ...}     child, a line:  {"lark": ..., "left": [...]} | {"error": ...} | ...
 """
 
 import json
@@ -28,10 +29,16 @@ SECONDS = 10.0  # that one schema may take
 MEMORY = 2 << 30  # address space of a child
 STACK = 256 << 20  # of the child's thread, for schemas
 COUNT = 2  # children, so that one slow schema does not hold up all others
+START = 60.0  # seconds for a child to come up, which counts for no question
+WAIT = 20.0  # seconds for a child to become free
 
 
 class WorkerFailed(Exception):
     """The child took too long, or died."""
+
+
+class WorkersBusy(Exception):
+    """All children have been busy for WAIT seconds."""
 
 
 class Workers:
@@ -42,12 +49,21 @@ class Workers:
         for _ in range(COUNT):
             self._free.put(None)
 
-    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The child's answer. Raises WorkerFailed after SECONDS, or when it died of the question."""
-        child = self._free.get()
+    def ask(self, question: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
+        """The child's answer. Raises WorkerFailed after so many seconds (SECONDS), or when it died of the question, and
+        WorkersBusy."""
+        if seconds is not None and seconds <= 0:
+            raise WorkerFailed(f"reading all of it takes longer than {SECONDS:g} seconds")
         try:
+            child = self._free.get(timeout=WAIT)
+        except queue.Empty:
+            raise WorkersBusy from None
+        try:
+            if child and not child.lives:  # of something that no question did to it: memory, say
+                child.kill()
+                child = None
             child = child or _Child()
-            return child.ask(question)
+            return child.ask(question, SECONDS if seconds is None else seconds)
         except WorkerFailed:
             if child:
                 child.kill()
@@ -69,23 +85,32 @@ class _Child:
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},
         )
+        self._say(b"", START)
 
-    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        process, timer = self._process, threading.Timer(SECONDS, self._process.kill)
+    def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+        line = self._say(json.dumps(question).encode() + b"\n", seconds)
+        if not line.endswith(b"\n"):
+            raise WorkerFailed(f"it is nested too deeply, or reading it takes longer than {seconds:.3g} seconds")
+        return json.loads(line)
+
+    def _say(self, words: bytes, seconds: float) -> bytes:
+        """The line that the child says next; less than one where it died or was killed for being slow."""
+        process, timer = self._process, threading.Timer(seconds, self._process.kill)
         assert process.stdin
         assert process.stdout
         timer.start()
         try:
-            process.stdin.write(json.dumps(question).encode() + b"\n")
+            process.stdin.write(words)
             process.stdin.flush()
-            line = process.stdout.readline()
+            return process.stdout.readline()
         except OSError:
-            line = b""
+            return b""
         finally:
             timer.cancel()
-        if not line.endswith(b"\n"):
-            raise WorkerFailed(f"it is nested too deeply, or reading it takes longer than {SECONDS:g} seconds")
-        return json.loads(line)
+
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
 
     def kill(self) -> None:
         self._process.kill()
@@ -106,6 +131,8 @@ def main() -> None:
 def _serve(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
+    out.write(b"ready\n")
+    out.flush()
     for line in sys.stdin.buffer:
         out.write(json.dumps(answer(json.loads(line))).encode() + b"\n")
         out.flush()

@@ -16,6 +16,7 @@ from myna.provider.answer import Answer, Inbox, Mail
 from myna.provider.finished import Finished
 from myna.provider.judge import Judge
 from myna.provider.room import LONGEST_TOKEN, check_memory
+from myna.provider.threads import COMPILING, off_loop
 from myna.provider.tools import bound_calls, must_call, offered
 from myna.records import (
     Conversation,
@@ -103,7 +104,7 @@ class Local:
         sampling = sampling.resolve(self.defaults).check()
         what = offered(what, sampling)
         rendered = await asyncio.to_thread(self.render, what)
-        form = await asyncio.to_thread(self._compile, what, rendered, sampling)
+        form = await off_loop(COMPILING, self._compile, what, rendered, sampling)
         answer = Answer(self.chat, what, rendered, sampling)
         finished = Finished(form)
         inbox, events = Inbox(), asyncio.get_running_loop()

@@ -1,12 +1,14 @@
 """Which tools an answer may call, and the form that binds its calls where they are not left to the model."""
 
 import json
+import time
 from dataclasses import replace
 
 from myna.chat import Chat, schemas
 from myna.chat.arguments import kinds
 from myna.chat.grammar import Arguments, calls_form
 from myna.forms import Compiler
+from myna.forms.worker import SECONDS
 from myna.records import Conversation, Document, Form, RequestError, Sampling, ToolChoice
 
 
@@ -28,13 +30,12 @@ def bound_calls(chat: Chat, forms: Compiler, talk: Conversation, sampling: Sampl
     strict = {name for i, name in enumerate(schemas(talk.tools)) if _is_strict(talk, i)}
     if not talk.tools or not (must_call(sampling) or strict or sampling.form):
         return None
-    arguments = {}
+    arguments, end = {}, time.monotonic() + SECONDS
     for i, (name, schema) in enumerate(schemas(talk.tools).items()):
         try:
-            source = json.dumps({"type": "object"} | schema)
-            whole = forms.lower(source, strict=name in strict)
-            style = chat.dialect.style
-            own = forms.lower_arguments(source, style, kinds(schema)) if style else None
+            source, style = json.dumps({"type": "object"} | schema), chat.dialect.style
+            whole = forms.lower(source, strict=name in strict, seconds=end - time.monotonic())
+            own = forms.lower_arguments(source, style, kinds(schema), end - time.monotonic()) if style else None
             arguments[name] = Arguments(whole, own)
         except RequestError as e:
             path = f"tools.{i}.function.parameters"
