@@ -6,8 +6,8 @@ written in one way here (escapes only where JSON needs them, or `bare`), so the 
 
 import re
 from collections.abc import Callable, Iterable
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from re import _constants as sre
+from re import _parser
 from typing import Any
 
 Ranges = tuple[tuple[int, int], ...]
