@@ -259,9 +259,9 @@ def test_the_judge_refuses_an_event_without_its_fields() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "said", "told"),
     [
-        ("/v1/responses", {"input": "Hi"}, "tools.1.function.parameters", "tools.1.parameters"),
+        ("/v1/responses", {"input": "Hi", "tools": [TOOL]}, "tools.0.function.parameters", "tools.0.parameters"),
         ("/v1/responses", {"input": "Hi"}, "messages", "input"),
-        ("/v1/messages", {"model": "scripted", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}, "tools.1.function.parameters", "tools.1.input_schema"),
+        ("/v1/messages", {"model": "scripted", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], "tools": [{"name": "now", "input_schema": {}}]}, "tools.0.function.parameters", "tools.0.input_schema"),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}, "tools.1.function.parameters", "tools.1.function.parameters"),
     ],
 )  # fmt: skip

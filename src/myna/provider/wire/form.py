@@ -22,14 +22,14 @@ FIELDS = (
 NAMES = {"json": "schema", "regex": "regex", "choice": "choice", "grammar": "grammar", "structural_tag": "tags"}
 
 
-def read_form(body: Json) -> tuple[Form | None, str]:
-    """The form that a request's fields ask for, None where any text will do; and the field that does. Raises RequestError, too,
-    where two of them ask for different things."""
+def read_form(body: Json) -> Form | None:
+    """The form that a request's fields ask for; None where any text will do. Raises RequestError, too, where two of them ask
+    for different things."""
     found = [(name, form) for name in FIELDS if (form := _read(name, body.get(name))) is not None]
     for name, form in found[1:]:
         if form != found[0][1]:
             raise RequestError(f"{found[0][0]} and {name} ask for different forms; send one.", param=name)
-    return (found[0][1], found[0][0]) if found else (None, "")
+    return found[0][1] if found else None
 
 
 def write_form(form: Form | None) -> Json:

@@ -122,7 +122,8 @@ def read_messages(raw: bytes) -> Ask:
         include_usage=True,
         ignored=ignored,
         sent=json,
-        names=NAMES | {f"tools.{i}.function.parameters": f"tools.{i}.input_schema" for i in range(len(body.tools or ()))},
+        names=NAMES
+        | {f"tools.{i}.function.parameters": f"tools.{i}.input_schema" for i in range(len(body.tools or ()))},
     )
 
 

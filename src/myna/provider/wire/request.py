@@ -142,10 +142,12 @@ def read_chat(raw: bytes) -> Ask:
         raise RequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
     if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
         raise RequestError("max_tokens and max_completion_tokens disagree; send one.", param="max_completion_tokens")
-    longest = {"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {}
-    sampling, names = _read_sampling(
+    names = {"logprobs": "top_logprobs"}
+    if body.max_completion_tokens is not None:
+        names["max_tokens"] = "max_completion_tokens"
+    sampling = _read_sampling(
         body,
-        longest | {"logprobs": "top_logprobs"},
+        names,
         max_tokens=body.max_completion_tokens if body.max_tokens is None else body.max_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         tool_choice=choice,
@@ -161,8 +163,8 @@ def read_completion(raw: bytes) -> Ask:
     prompts = _read_prompts(body.prompt, body.suffix or None)
     if body.echo and (body.logprobs is not None or any(prompt.tokens for prompt in prompts)):
         raise unsupported("echo", True, "with logprobs, or with a prompt of token ids, it is not")
-    sampling, names = _read_sampling(body, {}, max_tokens=body.max_tokens, logprobs=body.logprobs)
-    return replace(_ask(body, prompts, sampling, ignored), echo=bool(body.echo), names=names)
+    sampling = _read_sampling(body, {}, max_tokens=body.max_tokens, logprobs=body.logprobs)
+    return replace(_ask(body, prompts, sampling, ignored), echo=bool(body.echo))
 
 
 def _ask(
@@ -252,13 +254,11 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _read_sampling(body: Shared, names: dict[str, str], **given: Any) -> tuple[Sampling, dict[str, str]]:
-    """`given` is what the endpoints call by names of their own; `names` say what a field was called in the request,
-    and come back with the form's."""
-    form, asked = read_form({name: getattr(body, name) for name in FORM_FIELDS})
+def _read_sampling(body: Shared, names: dict[str, str], **given: Any) -> Sampling:
+    """`given` is what the endpoints call by names of their own; `names` say what a field was called in the request."""
+    form = read_form({name: getattr(body, name) for name in FORM_FIELDS})
     more: Json = {"n": body.n, "logit_bias": _read_bias(body.logit_bias), "stop": read_stop(body.stop), "form": form}
-    names = names | ({"response_format": asked} if asked else {})
-    return check_sampling(Sampling(**body.sampling(), **given, **more), names), names
+    return check_sampling(Sampling(**body.sampling(), **given, **more), names)
 
 
 def _read_bias(bias: dict[str, float] | None) -> tuple[tuple[int, float], ...] | None:
