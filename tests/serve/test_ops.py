@@ -215,3 +215,11 @@ def test_waiting_reading_and_writing_are_told_apart_and_so_is_the_work_on_gramma
     assert counts["myna:grammar_compilations_total", ""] == 1
     assert counts["myna:grammar_compilation_seconds_total", ""] > 0
     assert counts["myna:grammar_mask_seconds_total", ""] > 0
+
+
+def test_the_prompt_of_an_answer_that_was_left_is_counted_by_its_length(live: Start) -> None:
+    server = live(Scripted(["word " * 9_999], delay=0.001))
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=CHAT | {"stream": True}) as response:
+        next(response.iter_lines())
+    eventually(lambda: server.app.desk.active == 0)
+    assert metrics(server)["myna:prompt_tokens_total", ""] == len(CHAT["messages"][0]["content"]) // 4

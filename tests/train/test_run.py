@@ -127,7 +127,9 @@ def test_chats_are_learned_from_a_base_model(base: Path, files: dict[str, str], 
     flags = (
         f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.out {tmp_path / 'sft'}"
     )
-    ended = begin(configure("sft", None, [*flags.split(), "--run.epochs", "8", "--run.rows", "1", "--optim.lr", "1e-3"]))
+    ended = begin(
+        configure("sft", None, [*flags.split(), "--run.epochs", "8", "--run.rows", "1", "--optim.lr", "1e-3"])
+    )
     assert ended.model
     found = [line["loss"] for line in lines(ended.run) if "loss" in line]
     assert found[-1] < found[0]  # type: ignore[operator]
