@@ -37,7 +37,8 @@ for verb, line in VERBS.items():
     if verb in GROUPS:
         app.command(f"myna.commands.{verb}:app", name=verb, help=line)
     else:
-        app.command(f"myna.commands.{verb}:run", name=verb, help=line, help_flags=() if verb in HELPS_ITSELF else None)
+        own = {"help_flags": ()} if verb in HELPS_ITSELF else {}
+        app.command(f"myna.commands.{verb}:run", name=verb, help=line, **own)
 
 
 def main() -> None:
