@@ -60,8 +60,13 @@ class PretendModel:
         return 1 + (hash(tuple(context[-2:])) % 3 if whole % 6 else whole % 1000)
 
 
-def play(scheduler: Scheduler, model: PretendModel | None = None, steps: int = 10_000) -> None:
-    model = model or PretendModel()
+def play(scheduler: Scheduler, model: PretendModel | None = None) -> None:
+    """To the end."""
+    walk(scheduler, model or PretendModel(), 10_000)
+    assert scheduler.idle
+
+
+def walk(scheduler: Scheduler, model: PretendModel, steps: int) -> None:
     for _ in range(steps):
         if scheduler.idle:
             return
@@ -72,7 +77,6 @@ def play(scheduler: Scheduler, model: PretendModel | None = None, steps: int = 1
         scheduler.check()
         scheduler.settle(plan, model.run(plan))
         scheduler.check()
-    raise AssertionError("never became idle")
 
 
 def alone(prompt: list[int], max_tokens: int) -> list[int]:
@@ -336,6 +340,30 @@ def test_first_come_first_served_within_a_priority_and_lower_priority_first() ->
         plan = scheduler.plan()
         order += [e.sequence.request.id for e in scheduler.settle(plan, model.run(plan)) if e.finish_reason]
     assert order == [2, 0, 1]
+
+
+def test_one_request_of_many_candidates_keeps_nobody_waiting_for_all_of_them() -> None:
+    """Its candidates but the first give way to who comes later, and still all of them end."""
+    scheduler = Scheduler(Blocks(200), budget=64, max_running=8)
+    many = scheduler.add(request(0, [1, 2, 3], max_tokens=40, n=30))
+    model = PretendModel()
+    walk(scheduler, model, 5)
+    assert len(scheduler.running) == 8
+    (one,) = scheduler.add(request(1, [4, 5, 6], max_tokens=3))
+    walk(scheduler, model, 4)
+    assert one.finish_reason
+    assert sum(sequence.finish_reason is not None for sequence in many) < 8
+    play(scheduler, model)
+    assert all(sequence.finish_reason for sequence in many)
+
+
+def test_two_requests_of_many_candidates_take_turns() -> None:
+    scheduler = Scheduler(Blocks(200), budget=64, max_running=5)
+    for id in (0, 1):
+        scheduler.add(request(id, [1 + id, 2, 3], n=6))
+    model = PretendModel()
+    walk(scheduler, model, 3)
+    assert sorted((s.request.id, s.candidate) for s in scheduler.running) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 
 
 def test_a_large_request_is_not_overtaken_for_ever() -> None:

@@ -56,8 +56,9 @@ class Sequence:
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """Who goes first: priority, then arrival, then candidate."""
-        return self.request.priority, self.request.id, self.candidate
+        """Who goes first: priority, then arrival; a request's candidate k arrives as if k requests later, so that one with many
+        candidates does not keep the next one waiting for all of them."""
+        return self.request.priority, self.request.id + self.candidate, self.request.id
 
     @property
     def generated(self) -> int:

@@ -42,7 +42,7 @@ class Scheduler:
         self.max_running = max_running
         self.prefix_cache = prefix_cache
         self.speculator = speculator
-        self.waiting: list[Sequence] = []  # both lists are kept in order of (priority, arrival, candidate)
+        self.waiting: list[Sequence] = []  # both lists are kept in their sequences' order
         self.running: list[Sequence] = []
         self.held: list[Sequence] = []  # neither: they own nothing, and stand still until they are resumed
         self.preemptions = self.prefix_queries = self.prefix_hits = 0  # so far; the last two count prompt tokens
@@ -169,8 +169,7 @@ class Scheduler:
     def _place(self, sequence: Sequence, slices: dict[Sequence, Slice]) -> bool:
         """Admit a waiting sequence, in the place of less urgent ones if need be. False if it has to wait."""
         while len(self.running) >= self.max_running or not self._admit(sequence):
-            last = self.running[-1] if self.running else sequence
-            if _urgency(last) <= _urgency(sequence):
+            if not self.running or not _gives_way(last := self.running[-1], sequence):
                 return False
             self._preempt(last)
             self.preemptions += 1
@@ -247,6 +246,12 @@ class Scheduler:
         assert self.waiting == sorted(self.waiting, key=_order)
         assert self.running == sorted(self.running, key=_order)
         assert set(self._leaders) <= {s.request.id for s in self.waiting + self.running + self.held}
+
+
+def _gives_way(running: Sequence, waiting: Sequence) -> bool:
+    """Whether a running sequence gives its place to a waiting one: to what is more urgent, and all candidates but a request's
+    first to what comes before them."""
+    return _urgency(running) > _urgency(waiting) or (running.candidate > 0 and running.order > waiting.order)
 
 
 def _constraint(request: Request) -> Constraint | None:
