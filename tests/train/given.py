@@ -48,10 +48,7 @@ class Given(Setup):
 
     given: tuple[Examples, Examples | None]
 
-    def preferences(self) -> tuple[Examples, Examples | None]:
-        return self.given
-
-    def judged(self) -> tuple[Examples, Examples | None]:
+    def examples(self, kind: str) -> tuple[Examples, Examples | None]:
         return self.given
 
 
@@ -64,10 +61,10 @@ def given(
     return setup
 
 
-def batch_of(examples: Examples, rows: Sequence[Sequence[int]] = ()) -> Tensors:
+def batch_of(examples: Examples, rows: Sequence[Sequence[int]] = (), context: int = CONTEXT) -> Tensors:
     """One row an example, or these examples in each row."""
     rows = rows or [[i] for i in range(len(examples.lengths))]
-    return Tensors.of(collate([[examples[i] for i in row] for row in rows], CONTEXT), CPU)
+    return Tensors.of(collate([[examples[int(i)] for i in row] for row in rows], context), CPU)
 
 
 def trl_loss(trainer: type, log_probs: Tensor, reference: Tensor, tokens: Tensor, **settings: Any) -> float:

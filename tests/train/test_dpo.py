@@ -1,6 +1,7 @@
 """DPO and its variants: TRL's values on the same log-probabilities, closed forms, laws, and a run that is killed and resumed."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from myna.model import Causal
 from myna.records import DataError
 from myna.train import checkpoint
 from myna.train import referenced as of_reference
-from myna.train.config import Run
+from myna.train.config import Lora, Run
 from myna.train.loop import Loop
 from myna.train.methods import dpo
 from myna.train.methods.dpo import LOSSES, Options
 from myna.train.parallel import World
+from myna.train.peft import adapt
 from myna.train.referenced import Referenced, log_probs_now
 from myna.train.rundir import RunDir
 
@@ -238,8 +240,9 @@ def test_references_of_other_data_or_another_model_are_refused(tmp_path: Path) -
     options = Options()
     dpo.prepare(given(tmp_path, options, pairs(9)))
     dpo.prepare(given(tmp_path, options, pairs(9)))
+    other = Listed([tuple(replace(side, ids=side.ids[::-1].copy()) for side in pairs(9)[i]) for i in range(9)])
     with pytest.raises(DataError, match="another model or other data"):
-        dpo.prepare(given(tmp_path, options, pairs(9, seed=3)))
+        dpo.prepare(given(tmp_path, options, other))
     with pytest.raises(DataError, match="another model or other data"):
         dpo.prepare(given(tmp_path, options, pairs(9), of=moved(trainee())))
     (tmp_path / of_reference.FILE).write_bytes(b"PK cut")
@@ -259,6 +262,14 @@ def test_references_of_other_data_or_another_model_are_refused(tmp_path: Path) -
 def test_what_has_no_loss_is_refused_before_data_is_read(tmp_path: Path, options: Options, says: str) -> None:
     with pytest.raises(DataError, match=says):
         dpo.prepare(given(tmp_path, options, pairs(2)))
+
+
+def test_likelihoods_are_without_dropout() -> None:
+    of = adapt(trainee(), Lora(rank=4, dropout=0.5), seed=0)
+    moved(of)
+    of.module.train()
+    found = [torch.from_numpy(log_probs_now(of, pairs(9), config())) for _ in range(2)]
+    assert torch.equal(*found)
 
 
 def test_reference_is_independent_of_rows_and_leaves_training_as_it_was() -> None:

@@ -53,7 +53,7 @@ class Options:
 
 def prepare(setup: Setup) -> Method:
     options = check(setup.config.options)
-    train, evals = setup.preferences()
+    train, evals = setup.examples("preferences")
     if options.kind != "simpo":
         known = referenced(setup, train=train, eval=evals)
         train, evals = known["train"], known.get("eval")

@@ -50,7 +50,7 @@ class Options:
 
 def prepare(setup: Setup) -> Method:
     config, options = setup.config, setup.config.options
-    train, evals = setup.judged()
+    train, evals = setup.examples("judged")
     setup.known["desirable"] = _count(train, options)
     size, context = len(train.lengths), config.data.context
     parts: dict[str, Examples] = {"train": Numbered(train, 0), "train_mixed": Mixed(train, context)}

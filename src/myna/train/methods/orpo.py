@@ -35,7 +35,7 @@ class Options:
 
 
 def prepare(setup: Setup) -> Method:
-    train, evals = setup.preferences()
+    train, evals = setup.examples("preferences")
     compute = partial(odds_loss, setup.trainee, setup.config.options)
     return offline(setup.config, train, evals, compute, answer=setup.samples)
 
