@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import aclosing, suppress
 from dataclasses import fields, replace
+from pathlib import Path
 
 from rich.console import Console
 
@@ -23,6 +24,7 @@ def run(
     /,
     *,
     system: str | None = None,
+    adapter: Path | None = None,
     sampling: SamplingFlags = Sampling(),
     loading: LoadingFlags = Loading(),
 ) -> None:
@@ -34,6 +36,8 @@ def run(
         A pulled model's name, or the path of a model directory.
     system
         Instructions for the whole conversation.
+    adapter
+        The folder of an adapter (LoRA) of the model, in PEFT's layout.
     """
     with suppress(ImportError):
         import readline  # importing it gives input() line editing and history
@@ -43,6 +47,8 @@ def run(
 
     with screen.status(f"loading {model}"):
         provider = load(model, loading)
+        if adapter is not None:
+            provider = provider.load_adapter(adapter)
     screen.print(
         f"[bold]{provider.name}[/bold]  /help for commands, Ctrl-C stops an answer, Ctrl-D leaves", style="dim"
     )

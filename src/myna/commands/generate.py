@@ -4,6 +4,7 @@ import asyncio
 import sys
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 
@@ -21,6 +22,7 @@ def run(
     system: str | None = None,
     raw: bool = False,
     json: bool = False,
+    adapter: Path | None = None,
     sampling: SamplingFlags = Sampling(),
     loading: LoadingFlags = Loading(),
 ) -> None:
@@ -36,6 +38,8 @@ def run(
         Instructions that come before the prompt.
     raw
         Continue the prompt as plain text, without the chat template.
+    adapter
+        The folder of an adapter (LoRA) of the model, in PEFT's layout.
     json
         Print the conversation as one JSON line: candidates with token ids and, with --logprobs, log-probabilities.
     """
@@ -44,6 +48,8 @@ def run(
         raise DataError("The prompt is empty. Give it as an argument or on standard input.")
     turns = Conversation.of(("system", system), ("user", text)) if system else Conversation.ask(text)
     provider = load(model, loading)
+    if adapter is not None:
+        provider = provider.load_adapter(adapter)
 
     async def answer() -> None:
         deltas = []

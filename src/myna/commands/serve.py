@@ -12,12 +12,13 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from myna.commands.options import LoadingFlags
-from myna.modeldir import DEFAULT, ModelDir, find
+from myna.modeldir import DEFAULT, AdapterDir, ModelDir, find
 from myna.modeldir.cache import model_path
 from myna.provider.either import load_either, memory_of_either
 from myna.provider.local import Loading
 from myna.records import ModelDirError, MynaError, RequestError
 from myna.serve import App, Guard, Keys, Limits, Loadable, key_of, open_desk, read_keys, serve
+from myna.serve.adapters import add_adapter
 from myna.serve.desk import Desk
 from myna.serve.logs import JsonLines
 from myna.serve.moderations import Phrases
@@ -37,6 +38,12 @@ class Serving:
         The name clients ask for, of a single model; the directory's name if left out.
     pin
         A model that stays in memory whatever else is asked for.
+    adapter
+        An adapter (LoRA) of the first model, NAME=FOLDER; requests name it as their model.
+    adapters
+        A folder whose sub-folders are adapters that POST /v1/load_lora_adapter may load by name.
+    adapters_gb
+        Gigabytes that all loaded adapters may take together.
     memory_gb
         Gigabytes that all loaded models may take together. When another is asked for, the least recently used go.
     unload_after
@@ -63,6 +70,9 @@ class Serving:
     port: int = 8000
     name: str | None = None
     pin: tuple[str, ...] = ()
+    adapter: tuple[str, ...] = ()
+    adapters: Path | None = None
+    adapters_gb: float = 1.0
     memory_gb: float = math.inf
     unload_after: float = math.inf
     allow_host: tuple[str, ...] = ()
@@ -118,13 +128,28 @@ def _open(models: tuple[str, ...], serving: Serving, limits: Limits, loading: Lo
         log_prompts=serving.log_prompts,
         find=partial(_pulled, loading=loading),
         budget=serving.memory_gb * 1e9,
+        adapters=serving.adapters_gb * 1e9,
         idle=serving.unload_after,
     )
     desk.strict_params = serving.strict_params
     desk.check = Phrases.read(serving.moderation) if serving.moderation else None
     for one in named:
         desk.models.add(one, pinned=one.name in serving.pin)
+    _add_adapters(desk, serving)
     return desk
+
+
+def _add_adapters(desk: Desk, serving: Serving) -> None:
+    """Those to load at the start; and the folder of those that may be loaded later."""
+    first, *_ = desk.models.slots.values()
+    for text in serving.adapter:
+        name, equals, folder = text.partition("=")
+        if not equals:
+            raise MynaError(f"--adapter {text}: write it as NAME=FOLDER.")
+        add_adapter(desk.models, name, AdapterDir.open(folder).path, first)
+    if serving.adapters is not None and not serving.adapters.is_dir():
+        raise MynaError(f"--adapters {serving.adapters}: it is not a folder.")
+    desk.adapters = serving.adapters
 
 
 def _loadable(model: str, loading: Loading, name: str | None = None) -> Loadable:

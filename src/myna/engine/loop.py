@@ -3,12 +3,15 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
+from typing import TypeVar
 
 from myna.engine.engine import Engine, Listener
 from myna.records import Sampling, Unavailable
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Loop:
@@ -45,6 +48,19 @@ class Loop:
             self._open = False
             self._changed.notify()
         self._thread.join()
+
+    def ask(self, action: Callable[[], T]) -> T:
+        """What this says on the engine's thread, before its next step. Raises what it raises; Unavailable if it is too late."""
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(action())
+            except Exception as e:
+                answer.set_exception(e)
+
+        self.order(run)
+        return answer.result()
 
     def order(self, action: Callable[[], None]) -> None:
         """Do this on the engine's thread, before its next step."""

@@ -52,6 +52,11 @@ class LowRank:
     b: Stored
     scale: float
 
+    @property
+    def nbytes(self) -> int:
+        """In memory: bfloat16 where both are, else float32."""
+        return (2 if self.a.kind == self.b.kind == "BF16" else 4) * (self.a.count + self.b.count)
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterDir:
@@ -67,7 +72,8 @@ class AdapterDir:
 
     @property
     def nbytes(self) -> int:
-        return sum(one.a.nbytes + one.b.nbytes for one in self.modules.values())
+        """What it takes in memory: as on disk, but 16-bit floats of the other kind (F16) become float32."""
+        return sum(one.nbytes for one in self.modules.values())
 
     @classmethod
     def open(cls, path: str | Path) -> Self:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,13 +31,16 @@ from myna.records import (
     RequestError,
     Sampling,
     Scores,
+    Unavailable,
     Vectors,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from myna.engine.engine import Update
     from myna.engine.loop import Loop
-    from myna.model import Estimate
+    from myna.model import Estimate, Spec
     from myna.modeldir import ModelDir
     from myna.provider.local_embed import LocalEmbedder
 
@@ -46,7 +50,7 @@ log = logging.getLogger(__name__)
 class Local:
     """A loaded model that answers. `defaults` apply where a request says nothing."""
 
-    capabilities = ("chat", "completions", "embeddings", "rerank")
+    capabilities: tuple[str, ...] = ("chat", "completions", "embeddings", "rerank")
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Local:
         name: str,
         defaults: Sampling = Sampling(),
         details: Any = None,
+        spec: "Spec | None" = None,
         embedder: "Callable[[], LocalEmbedder] | None" = None,
     ):
         self.loop = loop
@@ -66,6 +71,8 @@ class Local:
         self.details = details or {}
         self._forms = Compiler(chat.tokenizer, chat.stop_ids)
         self._judge = Judge(self, chat, self.max_len)
+        self._spec = spec
+        self._adapter = 0
         self._make_embedder = embedder
         self._embedder: LocalEmbedder | None = None
         self._making = threading.Lock()
@@ -85,13 +92,41 @@ class Local:
         other.queued_tokens, other._priority = 0, 1
         return other
 
+    def load_adapter(self, folder: "str | Path", *, name: str | None = None) -> "Local":
+        """The same model with an adapter (modeldir/adapter.py), as a provider of its own; both answer in one batch. Takes
+        as long as reading the folder does. Closing it frees the adapter and leaves the model.
+
+        Raises ModelDirError when the folder is no adapter, or is one of another model.
+        """
+        from myna.model import read_adapter
+        from myna.modeldir import AdapterDir
+
+        if self._spec is None or self._adapter:
+            raise RequestError(f"{self.name} takes no adapters.", param="base_model")
+        opened, engine = AdapterDir.open(folder), self.loop.engine
+        prepared = engine.runner.prepare(read_adapter(self._spec, opened))
+        other = copy(self)
+        other._adapter = self.loop.ask(lambda: engine.add_adapter(prepared))
+        other.name, other.queued_tokens = name or opened.name, 0
+        other.details = self.details | {"adapter": opened.name, "base_model": self.name}
+        other.capabilities = tuple(one for one in self.capabilities if one != "embeddings")
+        other._make_embedder = other._embedder = None
+        other._judge = Judge(other, self.chat, self.max_len)
+        return other
+
     def stats(self) -> dict[str, float]:
-        """What the engine counts, for /metrics."""
+        """What the engine counts, for /metrics; once, whatever adapters share it."""
+        if self._adapter:
+            return {"queued_tokens": self.queued_tokens}
         forms = {"forms_compiled": self._forms.compiled, "compile_seconds": self._forms.seconds}
         return {"queued_tokens": self.queued_tokens} | self.loop.engine.stats() | forms
 
     def close(self) -> None:
-        """Stop the engine's thread. Streams still open end with a ProviderError."""
+        """Stop the engine's thread, or of an adapter free it. Streams still open end with a ProviderError."""
+        if self._adapter:
+            with suppress(Unavailable):  # the engine was stopped, and all is free
+                self.loop.ask(lambda: self.loop.engine.drop_adapter(self._adapter))
+            return
         self.loop.close()
         if self._embedder is not None:
             self._embedder.close()
@@ -123,7 +158,13 @@ class Local:
             matcher = form.matcher if form else None
             stops = self.chat.stop_ids | rendered.stop_ids
             inbox.ticket = self.loop.submit(
-                rendered.ids, sampling, listen, stop_ids=stops, form=matcher, priority=self._priority
+                rendered.ids,
+                sampling,
+                listen,
+                stop_ids=stops,
+                form=matcher,
+                priority=self._priority,
+                adapter=self._adapter,
             )
         except RequestError as e:
             if e.param == "prompt" and isinstance(what, Conversation):
@@ -285,7 +326,8 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     details |= {"dialect": chat.dialect.name, "tools_in": chat.tools_in}
     name = name or directory.name
     embedder = partial(embedder_of, decoder, directory, name=name, tokenizer=chat.tokenizer)
-    return Local(Loop(engine), chat, name=name, defaults=recommended(directory), details=details, embedder=embedder)
+    loop, defaults = Loop(engine), recommended(directory)
+    return Local(loop, chat, name=name, defaults=defaults, details=details, spec=decoder.spec, embedder=embedder)
 
 
 def memory_needed(model: str, how: Loading = Loading()) -> int:

@@ -20,7 +20,7 @@ from myna.provider.wire.error import in_shape_of
 from myna.provider.wire.request import read_chat, read_completion
 from myna.provider.wire.response import ChatWriter, CompletionWriter
 from myna.records import MynaError, RequestError
-from myna.serve import embed, files, messages, moderations, ollama, openapi, ops, responses, tokens
+from myna.serve import adapters, embed, files, messages, moderations, ollama, openapi, ops, responses, tokens
 from myna.serve.account import ACCOUNT, Account
 from myna.serve.answer import JsonResponse
 from myna.serve.batches import Batches
@@ -214,6 +214,7 @@ def _routes(desk: Desk) -> list[Route]:
         Route("/v1/chat/completions", Completions(desk, read_chat, ChatWriter), methods=["POST"]),
         Route("/v1/completions", Completions(desk, read_completion, CompletionWriter), methods=["POST"]),
         *ops.routes(desk),
+        *adapters.routes(desk),
         *responses.routes(desk),
         *messages.routes(desk),
         *ollama.routes(desk),

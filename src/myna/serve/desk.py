@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from myna.provider.wire.error import write_error
 from myna.provider.wire.moderations import Verdict
@@ -24,7 +25,8 @@ DEFAULTS_SHOWN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"
 @dataclass(slots=True)
 class Desk:
     """`active` counts requests admitted and not yet answered. `failure` is why the server cannot go on. `check` is what
-    /v1/moderations asks, if there is one. `strict_params`: fields that nobody knows are refused, and not only named."""
+    /v1/moderations asks, if there is one. `adapters`: the folder
+    whose sub-folders may be loaded by name. `strict_params`: fields that nobody knows are refused, and not only named."""
 
     models: Models
     limits: Limits
@@ -35,6 +37,7 @@ class Desk:
     active: int = 0
     failure: Exception | None = None
     check: Callable[[Sequence[str]], Awaitable[Sequence[Verdict]]] | None = None
+    adapters: Path | None = None
     since: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -80,8 +83,9 @@ class Desk:
         Raises Unavailable when it is not loaded (503), or when too many wait for it already (429).
         """
         slots = self.models.slots
-        if not model and len(slots) == 1:
-            model = next(iter(slots))
+        models = [name for name, slot in slots.items() if slot.parent is None]
+        if not model and len(models) == 1:
+            model = models[0]
         if not model or model not in slots:
             names = ", ".join(sorted(slots))
             asked = f"There is no model {model!r} here." if model else "The request names no model."
@@ -111,6 +115,8 @@ class Desk:
             "object": "model",
             "created": self.since,
             "owned_by": "myna",
+            "parent": slot.parent.name if slot.parent else None,
+            "root": slot.root or name,
             "context_length": getattr(served, "max_len", None),
             "capabilities": [*getattr(served, "capabilities", ("chat", "completions"))] if served else None,
             "dialect": getattr(served, "details", {}).get("dialect"),

@@ -37,7 +37,8 @@ class Loadable:
 @dataclass(slots=True)
 class Slot:
     """A model's place. `uses` counts the requests that hold it; while there are any it is not unloaded. `idle`: seconds without
-    a request after which it is, if not as many as for all."""
+    a request after which it is, if not as many as for all. An adapter has a place of its own: it lives in its
+    `parent`, which stays as long as it is used, and `root` is its folder's name."""
 
     name: str
     loadable: Loadable | None = None  # None: it came loaded, and stays
@@ -49,6 +50,8 @@ class Slot:
     used_at: float = 0.0
     idle: float | None = None
     error: str = ""
+    parent: "Slot | None" = None
+    root: str = ""
     unused: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hold(self) -> None:
@@ -57,9 +60,11 @@ class Slot:
         self.used_at = time.monotonic()
         if account is not None:
             self.uses += 1
-            account.at_end.append(self._release)
+            account.at_end.append(self.release)
+        if self.parent:
+            self.parent.hold()
 
-    def _release(self) -> None:
+    def release(self) -> None:
         self.uses -= 1
         self.used_at = time.monotonic()
         if not self.uses:
@@ -71,6 +76,7 @@ class Models:
     serve     wraps a loaded provider under its name here
     find      a model that nobody named at the start, by its name; RequestError where there is none. None: nobody may
     budget    bytes that all loaded models may take together
+    adapters  bytes that all loaded adapters may take together
     idle      seconds without a request after which a model that is not pinned is unloaded
     """
 
@@ -80,10 +86,12 @@ class Models:
         *,
         find: Callable[[str], Loadable] | None = None,
         budget: float = math.inf,
+        adapters: float = math.inf,
         idle: float = math.inf,
     ):
         self.slots: dict[str, Slot] = {}
         self._serve, self._find, self._budget, self._idle = serve, find, budget, idle
+        self._adapters = adapters
         self._one_at_a_time = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -159,6 +167,12 @@ class Models:
             return math.inf
         return (self._idle if slot.idle is None else slot.idle) - (time.monotonic() - slot.used_at)
 
+    async def forget(self, name: str) -> Slot:
+        """Unload it, and know it no more."""
+        slot = await self.unload(name)
+        self.slots.pop(name, None)
+        return slot
+
     async def keep_house(self) -> None:
         """Load what the server was started with, and unload what nobody asked for in a while. Runs for ever."""
         for name in [*self.slots]:
@@ -197,16 +211,41 @@ class Models:
 
     async def _load(self, slot: Slot) -> None:
         async with self._one_at_a_time:
-            if slot.state == "ready" or slot.loadable is None:
+            if slot.parent is None:
+                await self._fill(slot)
                 return
-            slot.state = "loading"
-            slot.nbytes = await asyncio.to_thread(slot.loadable.nbytes)
-            await self._make_room(slot)
-            started = time.monotonic()
-            provider = await asyncio.to_thread(slot.loadable.load)
-            slot.idle = None
-            slot.served, slot.state, slot.used_at = self._serve(slot.name, provider), "ready", time.monotonic()
-            log.info("%s is loaded: %.2f GB, %.1f s", slot.name, slot.nbytes / 1e9, slot.used_at - started)
+            slot.parent.uses += 1  # it must not go to make room for its own adapter
+            try:
+                await self._fill(slot.parent)
+                await self._fill(slot)
+            finally:
+                slot.parent.release()
+
+    async def _fill(self, slot: Slot) -> None:
+        if slot.state == "ready" or slot.loadable is None:
+            return
+        slot.state = "loading"
+        slot.nbytes = await asyncio.to_thread(slot.loadable.nbytes)
+        if slot.parent:
+            self._check_adapters(slot)
+        await self._make_room(slot)
+        started = time.monotonic()
+        provider = await asyncio.to_thread(slot.loadable.load)
+        slot.idle = None
+        slot.served, slot.state, slot.used_at = self._serve(slot.name, provider), "ready", time.monotonic()
+        log.info("%s is loaded: %.2f GB, %.1f s", slot.name, slot.nbytes / 1e9, slot.used_at - started)
+
+    def _check_adapters(self, slot: Slot) -> None:
+        """RequestError when this adapter does not fit beside the others."""
+        others = [s for s in self.slots.values() if s.parent and s.served]
+        if (taken := sum(s.nbytes for s in others)) + slot.nbytes > self._adapters:
+            names = ", ".join(s.name for s in others) or "none"
+            raise RequestError(
+                f"{slot.name} needs {slot.nbytes / 1e6:.1f} MB; the adapters that are loaded ({names}) have {taken / 1e6:.1f} MB "
+                f"of {self._adapters / 1e6:.1f} (--adapters-gb). Unload one: POST /v1/unload_lora_adapter",
+                param="lora_name",
+                code="no_room",
+            )
 
     async def _make_room(self, slot: Slot) -> None:
         """Unload the least recently used until this one fits. Raises MynaError with the sum when it cannot."""
@@ -228,6 +267,8 @@ class Models:
             slot.state = "unloaded"
             return
         slot.state = "unloading"
+        for adapter in [s for s in self.slots.values() if s.parent is slot]:
+            await self._unload(adapter)
         while slot.uses:
             slot.unused.clear()
             await slot.unused.wait()

@@ -18,7 +18,7 @@ from starlette.routing import Route
 import myna
 from myna.provider.wire import answers
 from myna.provider.wire import replies as say
-from myna.provider.wire.body import ModelOrder
+from myna.provider.wire.body import AdapterOrder, ModelOrder
 from myna.provider.wire.embed import EmbeddingsBody, OllamaEmbedBody, OllamaEmbeddingsBody, RerankBody, ScoreBody
 from myna.provider.wire.messages import CountBody, MessagesBody
 from myna.provider.wire.moderations import ModerationBody
@@ -107,6 +107,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("/api/version", "The server's version", None, (say.OllamaVersion,)),
     Operation("/v1/models/load", "Load a model", ModelOrder, (say.ModelReply,)),
     Operation("/v1/models/unload", "Unload a model", ModelOrder, (say.ModelReply,)),
+    Operation("/v1/load_lora_adapter", "Load an adapter (vLLM)", AdapterOrder, (say.ModelReply,)),
+    Operation("/v1/unload_lora_adapter", "Unload an adapter (vLLM)", AdapterOrder, (say.ModelReply,)),
     Operation("/health", "Whether the process lives", None, (say.StateReply,)),
     Operation("/ready", "Whether it can answer: 503 if not", None, (say.StateReply,)),
     Operation("/metrics", "Counts and times, for Prometheus", kind="text/plain"),

@@ -77,6 +77,16 @@ class ModelOrder(BaseModel):
     pinned: bool | None = None
 
 
+class AdapterOrder(BaseModel):
+    """Which adapter to load or to unload, in vLLM's words. `lora_path`: its sub-folder of the server's folder of adapters, if
+    it is not called as the adapter shall be; `base_model`: the model that it adapts, if not the first."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+    lora_name: str
+    lora_path: str | None = None
+    base_model: str | None = None
+
+
 def read_object(raw: bytes, what: str = "The body") -> Json:
     """A JSON object that can be written again: parts of it go into prompts, forms and replies. Raises RequestError, which
     calls it `what`."""

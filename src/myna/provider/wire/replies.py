@@ -46,6 +46,8 @@ class ModelReply(BaseModel):
     object: Literal["model"]
     created: int
     owned_by: str
+    parent: str | None  # of an adapter: the model that it adapts
+    root: str
     context_length: int | None
     ready: bool
     defaults: dict[str, Any]
