@@ -1,6 +1,7 @@
 """What a run would train on is counted right, refused when it is nothing, and the same from a cache as when it was made."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
 
@@ -105,7 +106,11 @@ def test_a_cache_gives_the_same_and_is_made_anew_when_anything_changes(tmp_path:
     assert (cache / "00000.safetensors").stat().st_mtime_ns == stamp
     write(tmp_path / "a.jsonl", ROWS[:5])
     assert prepare(Source.of(train), CHAT, SFT, cache=cache).audit.rows == 5
-    assert prepare(Source.of(train), CHAT, Recipe("conversations", 100), cache=cache).examples.lengths.max() <= 100
+    rows = [ROWS[0], {"question": "a", "answer": "b" * 150}]
+    write(tmp_path / "a.jsonl", rows)
+    for context, kept in ((250, 2), (100, 1)):
+        recipe = Recipe("conversations", context, "drop")
+        assert len(prepare(Source.of(train), CHAT, recipe, cache=cache).examples.lengths) == kept
 
 
 def test_an_interrupted_preparation_goes_on_and_its_audit_knows_all(tmp_path: Path) -> None:
@@ -181,3 +186,15 @@ def test_shards_are_taken_as_they_are_if_they_were_made_for_this(tmp_path: Path)
     other.template = ChatTemplate(TEMPLATE + " ")
     with pytest.raises(DataError, match="was made for another chat template"):
         load((folder,), (), other, SFT, seed=0)
+
+
+def test_two_that_prepare_the_same_at_once_make_it_once(tmp_path: Path) -> None:
+    source = Source.of(write(tmp_path / "a.jsonl", ROWS))
+    seen: list[int] = []
+
+    def one(_: int) -> int:
+        return prepare(source, CHAT, SFT, cache=tmp_path / "cache", seen=seen.append).audit.tokens
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(one, range(4)))) == 1
+    assert len(seen) == len(ROWS)

@@ -59,6 +59,15 @@ ROWS: list[tuple[str, dict[str, object], list[tuple[str, str]], list[tuple[float
         [(1.0, "good"), (0.0, "bad")],
     ),
     (
+        "hh",  # the questions differ too: what is shared ends before the answer that came first
+        {
+            "chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: good",
+            "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: d\n\nAssistant: bad",
+        },
+        [(USER, "a")],
+        [(1.0, "good"), (0.0, "bad")],
+    ),
+    (
         "preference",
         {"prompt": "Hi", "chosen": "Hello", "rejected": "Go"},
         [(USER, "Hi")],

@@ -21,13 +21,13 @@ def test_about_the_share_is_held_out_and_it_stays_when_the_set_grows() -> None:
 
 
 def test_copies_and_near_copies_are_on_one_side() -> None:
-    records = [Document(t) for text in TEXTS[:300] for t in (text, text.upper() + " ", f"{text} 7", f"8 {text}")]
+    records = [Document(t) for text in TEXTS[:300] for t in (text, text.upper() + " ", f"{text} 7", f"{text}  7")]
     sides = split(records, 0.3)
     for n in range(0, len(sides), 4):
         assert len(set(sides[n : n + 4])) == 1
     apart = split(records, 0.3, near=None)
     assert any(len(set(apart[n : n + 4])) == 2 for n in range(0, len(apart), 4))
-    assert all(apart[n] == apart[n + 1] for n in range(0, len(apart), 4))
+    assert all(apart[n] == apart[n + 1] and apart[n + 2] == apart[n + 3] for n in range(0, len(apart), 4))
 
 
 def test_two_answers_to_one_question_stay_together() -> None:

@@ -29,7 +29,7 @@ from myna.data.examples import (
     of_preferences,
 )
 from myna.data.mixture import Mixture, Part
-from myna.data.shards import DONE, Shards, Writer, after
+from myna.data.shards import DONE, Shards, Writer, after, alone
 from myna.data.sources import OnBad, Place, Source, Sourced, stop
 from myna.data.tokens import Example, length_of
 from myna.data.turns import check_answered, check_candidates
@@ -170,22 +170,23 @@ def prepare(
     name = name or ", ".join(path.name for path in source.paths)
     if len(source.paths) == 1 and (source.paths[0] / DONE).is_file():
         return _given(source.paths[0], chat, recipe, against, name)
-    key = key_of(source, chat, recipe, against) if cache else {}
-    if cache and (cached := _cached(cache, key)):
-        return Prepared(cached, replace(Audit.from_json(cached.notes["audit"]), name=name))
-    observer = _observer(name, chat, recipe, against)
     if cache is None:
+        observer = _observer(name, chat, recipe, against)
         made = InMemory([*observer.examples(_made(source, chat, recipe, observer, None, seen))])
         return Prepared(made, observer.audit())
-    writer = Writer(cache, key, chat.tokenizer.vocab_size)
-    _recall(writer, observer)
-    writer.write(
-        observer.examples(_made(source, chat, recipe, observer, writer.after, seen)), lambda: _remember(observer)
-    )
-    audit = observer.audit()
-    if not audit.examples:
-        audit.check()
-    return Prepared(writer.finish({"audit": audit.to_json()}), audit)
+    key = key_of(source, chat, recipe, against)
+    with alone(cache):  # of the ranks of a run, and of runs that share a cache, the first makes it
+        if cached := _cached(cache, key):
+            return Prepared(cached, replace(Audit.from_json(cached.notes["audit"]), name=name))
+        observer = _observer(name, chat, recipe, against)
+        writer = Writer(cache, key, chat.tokenizer.vocab_size)
+        _recall(writer, observer)
+        examples = _made(source, chat, recipe, observer, writer.after, seen)
+        writer.write(observer.examples(examples), lambda: _remember(observer))
+        audit = observer.audit()
+        if not audit.examples:
+            audit.check()
+        return Prepared(writer.finish({"audit": audit.to_json()}), audit)
 
 
 def look(source: Source, *, against: Source | None = None, near: float | None = 0.8) -> Audit:

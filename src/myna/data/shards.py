@@ -9,10 +9,12 @@
 in the middle leaves whole shards, and the next attempt goes on after the last row in them.
 """
 
+import fcntl
 import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -135,10 +137,7 @@ class Writer:
     def __init__(self, folder: str | Path, key: Json, vocab: int, *, shard: int | None = None):
         self.folder, self.key, self._room = Path(folder), key, shard or SHARD
         self._dtype = np.uint16 if vocab <= 1 << 16 else np.uint32
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise DataError(f"{folder}: cannot be a folder of shards: {e.strerror or e}") from None
+        _make(self.folder)
         self.kept = self._keep()
         self._held = _Held()
         self._made = list[Path]()
@@ -227,6 +226,22 @@ class _Held:
             tensors[f"numbers.{name}"] = np.concatenate(filled).astype(np.float32)
         widest_first = sorted(tensors.items(), key=lambda item: -item[1].itemsize)  # so that each begins aligned
         return dict(widest_first), files
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until nobody else writes to this folder, and keep others waiting."""
+    _make(folder)
+    with open(folder / ".lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise DataError(f"{folder}: cannot be a folder of shards: {e.strerror or e}") from None
 
 
 def _plain(weights: npt.NDArray[np.float32], lengths: npt.NDArray[np.uint32]) -> bool:
