@@ -20,6 +20,7 @@ VERBS = {
     "explain": "The exact prompt a model would see.",
     "tokenizer": "Make a tokenizer from text, or compare some.",
     "data": "Data to train on: check, convert, deduplicate, split, tokenize.",
+    "plan": "What a training run will take, before it starts.",
     "train": "Train a model: from nothing, or from one you have.",
     "bench": "How fast a model runs here, beside what the machine allows.",
 }

@@ -1,0 +1,173 @@
+"""What a run will take: autograd, torch's FLOP counter and the model itself are the judges of the arithmetic."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from myna.model import Causal, Decoder
+from myna.model.spec import Spec
+from myna.records import MynaError
+from myna.train.config import Optim
+from myna.train.loss import cross_entropy
+from myna.train.optim import make_optimizers
+from myna.train.plan import (
+    Profile,
+    Work,
+    activations,
+    changes,
+    disk,
+    memory,
+    moments,
+    optimal_tokens,
+    plan,
+    token_flops,
+)
+from myna.train.shape import shape_spec
+
+SPEC = shape_spec(3, vocab=512, context=256)
+PROFILE = Profile(machine="a machine", precision="float32", flops=1e11, bandwidth=1e10, layer=2e-6, rest=1e-6, update=1e-9,
+                  base=300 << 20, slack=1.5, memory=16 << 30)  # fmt: skip
+GB = 1 << 30
+
+
+def work(**change: object) -> Work:
+    fields: dict[str, object] = {"spec": SPEC, "context": 128, "tokens": 1_000_000, "rows": 16, "micro": 8}
+    return Work(**fields | change)  # type: ignore[arg-type]
+
+
+def forward(spec: Spec, rows: int, context: int) -> tuple[Decoder, torch.Tensor, torch.Tensor]:
+    model = Decoder(spec)
+    ids = torch.randint(spec.vocab, (rows, context))
+    return model, ids, model(ids, torch.arange(context).expand(rows, -1), Causal())
+
+
+def kept_by_autograd(spec: Spec, precision: str = "float32", rows: int = 2, context: int = 64) -> int:
+    """Bytes of what is saved for the backward pass, each storage once, and of the result."""
+    seen: dict[int, torch.Tensor] = {}
+
+    def pack(saved: torch.Tensor) -> torch.Tensor:
+        seen[saved.untyped_storage().data_ptr()] = saved
+        return saved
+
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved), autocast:
+        model, _, hidden = forward(spec, rows, context)
+    pack(hidden)
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    return sum(tensor.untyped_storage().nbytes() for place, tensor in seen.items() if place not in own)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *[SPEC, shape_spec(4, vocab=300, context=64), shape_spec(3, vocab=512, context=64, experts=8)],
+        *[replace(SPEC, kv_heads=1), replace(SPEC, qk_norm=False), replace(SPEC, gated=False), SPEC.untied()],
+    ],
+)
+def test_activations_are_what_autograd_keeps(spec: Spec) -> None:
+    assert activations(spec, 128) == pytest.approx(kept_by_autograd(spec), rel=0.01)
+
+
+@pytest.mark.parametrize("spec", [SPEC, shape_spec(4, vocab=300, context=64), replace(SPEC, gated=False)])
+def test_activations_of_bfloat16_are_what_autograd_keeps(spec: Spec) -> None:
+    assert activations(spec, 128, precision="bfloat16") == pytest.approx(kept_by_autograd(spec, "bfloat16"), rel=0.05)
+
+
+@pytest.mark.parametrize("spec", [SPEC, SPEC.untied(), replace(SPEC, kv_heads=1), shape_spec(2, vocab=300, context=64)])
+def test_flops_are_those_that_torch_counts(spec: Spec) -> None:
+    rows, context = 2, 64
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model, _, hidden = forward(spec, rows, context)
+        model.logits(hidden).sum().backward()
+    told = sum(token_flops(spec, context)) * rows * context
+    assert told == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_a_mixture_takes_the_flops_of_the_experts_at_work() -> None:
+    few, many = (shape_spec(2, vocab=300, context=64, experts=experts) for experts in (2, 32))
+    assert token_flops(many, 64)[0] == pytest.approx(token_flops(few, 64)[0], rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("spec", [SPEC, SPEC.untied()])
+def test_moments_are_what_the_optimizers_keep(spec: Spec, kind: str) -> None:
+    model, _, hidden = forward(spec, 1, 8)
+    model.logits(hidden).sum().backward()
+    kept = 0
+    for optimizer in make_optimizers(model, Optim(kind=kind)):  # type: ignore[arg-type]
+        optimizer.step()
+        kept += sum(v.numel() for state in optimizer.state.values() for v in state.values() if v.ndim)
+    assert moments(work(spec=spec, optimizer=kind)) == pytest.approx(kept, rel=0.01)
+
+
+def test_the_loss_holds_no_more_than_the_plan_says() -> None:
+    """Every live tensor at the loss, chunked, beside the plan's logits."""
+    spec = shape_spec(1, vocab=4096, context=256)
+    model, ids, hidden = forward(spec, 4, 256)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+        cross_entropy(model, hidden, ids, torch.ones(4, 256))
+    live = most = 0
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        most = max(most, live)
+    told = memory(work(spec=spec, context=256, rows=4, micro=4), 0).logits
+    assert told / 1.6 < most < told * 1.2
+
+
+def test_the_parts_add_up_and_follow_what_is_asked() -> None:
+    whole = memory(work(), 100)
+    assert whole.total == sum(getattr(whole, name) for name in whole.__slots__)
+    assert whole.weights == whole.gradients == SPEC.parameters() * 4
+    assert memory(work(micro=4), 100).activations < whole.activations
+    assert memory(work(recompute=True), 100).activations < whole.activations
+    assert memory(work(optimizer="muon"), 100).moments < whole.moments == 8 * SPEC.parameters()
+    assert disk(work(keep=3)) - disk(work(keep=2)) == 12 * SPEC.parameters()
+
+
+def test_time_is_steps_times_what_was_measured() -> None:
+    made = plan(work(tokens=1_000_000), PROFILE)
+    assert made.work.steps == 489
+    step = 16 * 128 * (3 * PROFILE.layer + PROFILE.rest) + SPEC.parameters() * PROFILE.update
+    assert made.seconds == pytest.approx(489 * step)
+    assert made.mfu == pytest.approx(sum(token_flops(SPEC, 128)) * made.tokens_per_second / PROFILE.flops)
+    again = plan(work(recompute=True), PROFILE)
+    assert 1.0 < again.seconds / made.seconds < 4 / 3
+    assert optimal_tokens(SPEC) == 20 * SPEC.parameters()
+
+
+def test_changes_fit_and_the_cheapest_come_first() -> None:
+    big = work(spec=shape_spec(12, vocab=8192, context=1024), context=1024, rows=16, micro=16)
+    need = plan(big, PROFILE)
+    found = changes(big, PROFILE, limit=4 * GB)
+    assert need.memory.total > 4 * GB
+    assert len(found) == 3
+    assert all(change.plan.memory.total <= 4 * GB for change in found)
+    assert found[0].what == "compute fewer rows at once"
+    assert found[0].plan.seconds == need.seconds
+    assert found[0].plan.work.rows % found[0].plan.work.micro == 0
+    larger = [m for m in (16, 8, 4, 2) if m > found[0].plan.work.micro]
+    assert all(plan(replace(big, micro=m), PROFILE).memory.total > 4 * GB for m in larger), "a larger one would fit too"
+    assert "activations again" in found[1].what
+    assert found[1].plan.seconds > found[0].plan.seconds
+
+
+def test_a_model_that_fits_nowhere_is_made_smaller_or_given_up() -> None:
+    big = work(spec=shape_spec(24, vocab=8192, context=256), context=256)
+    found = changes(big, PROFILE, limit=3 * GB)
+    assert [c.what for c in found] == ["make a smaller model"]
+    assert found[0].plan.work.spec.layers < 24
+    assert changes(big, PROFILE, limit=1 << 20) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"micro": 17}, "only 16 rows"), ({"context": 300}, "reaches to 256"), ({"rows": 0}, "rows is 0"),
+     ({"precision": "fp8"}, "float32 or bfloat16"), ({"optimizer": "sgd"}, "adamw or muon")],
+)  # fmt: skip
+def test_what_cannot_be_is_named(change: dict[str, object], words: str) -> None:
+    with pytest.raises(MynaError, match=words):
+        work(**change)
