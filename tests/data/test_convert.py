@@ -185,6 +185,25 @@ def test_a_tree_gives_every_answered_turn_once_with_answers_in_order_of_rank() -
     assert with_best(first).messages == (Message("user", "q"), Message("assistant", "better"))
 
 
+INTRO = "Below is an instruction that describes a task, paired with an input that provides further context. Do it.\n\n"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        (INTRO + "### Instruction:\nAdd.\n\n### Input:\n2 2\n\n### Response:", "Add.\n\n2 2"),
+        (INTRO + "### Instruction:\nAdd.\n\n### Response:\n", "Add."),
+        (INTRO + "### Instruction:\nAdd.", None),
+        (INTRO + "### Instruction:\nAdd.\n\n### Response:\nSure:", None),
+        ("### Instruction:\nAdd.\n\n### Response:\n", None),
+    ],
+)
+def test_alpacas_words_around_a_prompt_are_taken_off_if_they_are_all_there(prompt: str, asked: str | None) -> None:
+    (record,) = convert({"prompt": prompt, "completion": "4"}, FORMATS["completion"])
+    assert isinstance(record, Conversation)
+    assert record.messages[0].text == (prompt if asked is None else asked)
+
+
 def test_plain_text_is_a_document() -> None:
     row = {"text": "床前明月光", "title": "静夜思"}
     assert convert(row, tell(row)) == [Document("床前明月光", meta={"title": "静夜思"})]
@@ -196,6 +215,7 @@ def test_plain_text_is_a_document() -> None:
         ({"instruction": "a", "ouput": "b"}, "no format fits .* instruction, ouput.*alpaca: 'output' is not there"),
         ({"instruction": "a", "output": 4}, "'output' is an integer, not a string or a list"),
         ({"question": "2+2?", "choices": ["3", "4"], "answer": "4"}, "fields that would be left behind"),
+        ({"text": "Fine film.", "label": 0}, "looks like text, but has fields"),
         ({"text": "Sort a list.", "code": "sorted(x)"}, "looks like text, but has fields"),
         ([1], "row: expected an object, found a list"),
     ],

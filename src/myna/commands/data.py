@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import orjson
 from cyclopts import App, Parameter
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -97,17 +97,7 @@ def check(
     if json:
         _print_json({"ok": fine} | audit.to_json())
     else:
-        screen = _screen()
-        for error in audit.first_bad:
-            screen.print(printable(error), style="red")
-        if audit.bad > len(audit.first_bad):
-            screen.print(f"... and {audit.bad - len(audit.first_bad)} more")
-        screen.print(audit if model else _rows(audit))
-        for fault in audit.faults():
-            screen.print(printable(fault), style="red")
-        screen.print(
-            "every row can be learned from" if fine else f"{audit.bad} of {audit.rows} rows cannot be learned from"
-        )
+        _show_check(audit, audit if model else _rows(audit), fine)
     if not fine:
         sys.exit(1)
 
@@ -292,6 +282,21 @@ def tokenize(
         _print_json(audit.to_json())
     else:
         _screen().print(audit)
+
+
+def _show_check(audit: Audit, shown: RenderableType, fine: bool) -> None:
+    screen = _screen()
+    for error in audit.first_bad:
+        screen.print(printable(error), style="red")
+    if audit.bad > len(audit.first_bad):
+        screen.print(f"... and {audit.bad - len(audit.first_bad):,} more")
+    screen.print(shown)
+    for fault in audit.faults():
+        screen.print(printable(fault), style="red")
+    verdict = (
+        "every row can be learned from" if fine else f"{audit.bad:,} of {audit.rows:,} rows cannot be learned from"
+    )
+    screen.print(verdict, style="green" if fine else "red")
 
 
 def _rows(audit: Audit) -> Table:

@@ -43,7 +43,7 @@ def _is_hh(row: dict[str, object]) -> bool:
 
 def _has_none_of(*names: str) -> Callable[[dict[str, object]], bool]:
     """So that what a row is about is never left behind in `meta`: an exam question is not a question without its choices."""
-    return lambda row: not any(row.get(name) for name in names)
+    return lambda row: all(row.get(name) in (None, "", []) for name in names)
 
 
 SAID = (str, list, dict)

@@ -23,12 +23,7 @@ SPEAKERS: dict[str, Role] = {
 CALLS = ("function_call", "tool_call")
 RESULTS = ("observation", "tool", "function_response", "tool_response")
 # The prompt that Stanford Alpaca was trained with, and that many sets were published in.
-ALPACA_PROMPT = re.compile(
-    r"Below is an instruction that describes a task(?:, paired with an input that provides further context)?\. "
-    r"Write a response that appropriately completes the request\.\s+### Instruction:\n(?P<instruction>.*?)"
-    r"(?:\n\n### Input:\n(?P<input>.*?))?\n\n### Response:\n?",
-    re.DOTALL,
-)
+ALPACA_PROMPT = "Below is an instruction that describes a task"
 UNSEEN = ("image", "images", "video", "videos", "audio", "audios")
 OLD = ("functions", "function_call")  # what OpenAI wrote before tools
 
@@ -127,8 +122,8 @@ def prompted(row: object, path: str = "") -> list[Record]:
     f = Fields(row, path)
     prompt = (*_system(f), *_said(f, "prompt", "user"))
     answer = _said(f, "completion" if _has(f, row, "completion") else "response", "assistant")
-    if len(prompt) == 1 and (match := ALPACA_PROMPT.fullmatch(prompt[0].text)):
-        prompt = (Message("user", "\n\n".join(part for part in match.group("instruction", "input") if part)),)
+    if len(prompt) == 1 and prompt[0].role == "user":
+        prompt = (Message("user", _without_alpaca(prompt[0].text)),)
     return [Conversation((*prompt, *answer), id=_id(f), tools=_tools(f), meta=f.rest())]
 
 
@@ -222,6 +217,16 @@ def _said(f: Fields, name: str, role: Role) -> tuple[Message, ...]:
 def _with_input(instruction: str, f: Fields) -> str:
     """Stanford's two fields are one question, with a blank line between."""
     given = f.take("input", str, default="") or f.take("context", str, default="")
+    return f"{instruction}\n\n{given}" if given else instruction
+
+
+def _without_alpaca(prompt: str) -> str:
+    """What Alpaca's words were put around; the prompt as it is where they were not."""
+    before, asks, rest = prompt.partition("### Instruction:\n")
+    asked, answers, after = rest.rpartition("\n\n### Response:")
+    if not (before.startswith(ALPACA_PROMPT) and asks and answers) or after.strip():
+        return prompt
+    instruction, _, given = asked.partition("\n\n### Input:\n")
     return f"{instruction}\n\n{given}" if given else instruction
 
 
