@@ -10,7 +10,7 @@ from myna.records import DataError
 
 
 def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
-    """Train a model: `myna train METHOD [CONFIG.yaml] [--section.key value ...]`, or `myna train --resume RUN`.
+    """Usage: myna train METHOD [CONFIG.yaml] [--section.key value ...], or myna train --resume RUN
 
     `myna train METHOD --help` lists every key of a method; `--print-config` prints the config as it would be.
     """
