@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from myna.model import load_model
 from myna.modeldir import ModelDir
 from myna.records import DataError, MynaError
+from myna.train.merge import merge_adapter
 from myna.train.run import Ended, begin, configure, resume
 
 TEMPLATE = (
@@ -133,6 +134,30 @@ def test_chats_are_learned_from_a_base_model(base: Path, files: dict[str, str], 
     assert ended.model
     found = [line["loss"] for line in lines(ended.run) if "loss" in line]
     assert found[-1] < found[0]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("base_kept", ["float32", "stored", "nf4"])
+def test_adapters_are_trained_beside_weights_in_few_bits_and_merged(
+    base_kept: str, base: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    flags = (
+        f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.out {tmp_path / 'run'}"
+    )
+    more = f"--lora.rank 4 --lora.base {base_kept} --run.rows 1 --run.epochs 10 --optim.lr 1e-2".split()
+    ended = begin(configure("sft", None, [*flags.split(), *more]))
+    assert ended.model
+    found = [line["loss"] for line in lines(ended.run) if "loss" in line]
+    assert found[-1] < 0.8 * found[0]  # type: ignore[operator]
+    merged = merge_adapter(ended.model, str(base / "model"), tmp_path / "merged", "float32")
+    assert merged.exact < 1e-4 < 1e-2 < merged.moved
+    assert merged.saved == pytest.approx(merged.exact, abs=1e-6)
+    assert ModelDir.open(merged.place).lineage["adapter"] == ended.model.name
+
+
+def test_weights_in_few_bits_are_not_trained_themselves(base: Path, files: dict[str, str], tmp_path: Path) -> None:
+    flags = f"--model.start {base / 'model'} --data.train {files['chats']} --run.out {tmp_path} --lora.base nf4".split()
+    with pytest.raises(DataError, match="give --lora.rank"):
+        begin(configure("sft", None, flags))
 
 
 def test_an_adapter_is_what_training_small_matrices_leaves(base: Path, files: dict[str, str], tmp_path: Path) -> None:

@@ -21,7 +21,13 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     asked = {word for word in words if word in ("--help", "--print-config", "--changed")}
     rest = [word for word in words if word not in asked]
     if not rest and asked == {"--help"}:
-        print(__doc__, run.__doc__, "\nMethods:", *(f"  {name:<12} {_line(find(name))}" for name in known()), sep="\n")
+        print(
+            "Usage: myna train METHOD [CONFIG.yaml] [--section.key value ...]\n",
+            run.__doc__,
+            "Methods:",
+            *(f"  {name:<12} {_line(find(name))}" for name in known()),
+            sep="\n",
+        )
         return
     if not rest:
         raise DataError(

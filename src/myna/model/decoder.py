@@ -34,23 +34,32 @@ class Block(nn.Module):
 
 class Decoder(nn.Module):
     """`linear` makes every projection, the embedding and the head: Linear to train, PackedLinear to serve quantized.
+    `table`, if given, makes embedding and head instead.
 
     `max_len` is how many positions its rotary tables hold; longer input is an IndexError, so callers check first.
     `kept` is what pages keep keys and values as (see PageFormat); None is float32 beside float32 weights, else bfloat16.
     """
 
-    def __init__(self, spec: Spec, linear: MakeLinear = Linear, max_len: int | None = None, kept: str | None = None):
+    def __init__(
+        self,
+        spec: Spec,
+        linear: MakeLinear = Linear,
+        max_len: int | None = None,
+        kept: str | None = None,
+        table: MakeLinear | None = None,
+    ):
         super().__init__()
+        table = table or linear
         self.spec = spec
         self.kept = kept
         self.max_len = max_len or spec.max_len
-        self.embed = linear(spec.width, spec.vocab)
+        self.embed = table(spec.width, spec.vocab)
         self.places = None if spec.rope else Linear(spec.width, spec.max_len)
         self.rotary = Rotary(spec.rope, self.max_len) if spec.rope else None
         self.local_rotary = Rotary(spec.local_rope, self.max_len) if spec.local_rope else None
         self.layers = nn.ModuleList(Block(spec, layer, linear) for layer in range(spec.layers))
         self.norm = make_norm(spec.norm, spec.width)
-        self.head = None if spec.tied else linear(spec.width, spec.vocab)
+        self.head = None if spec.tied else table(spec.width, spec.vocab)
 
     @property
     def precision(self) -> str:

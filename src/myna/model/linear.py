@@ -16,6 +16,8 @@ from myna.kernels import FORMATS, UNIT, Format, library
 from myna.kernels.formats import Grouped, pack, unpack
 from myna.kernels.program import Part, gather, product
 from myna.kernels.quantize import quantize
+from myna.model.frozen import frozen_product
+from myna.model.nf4 import NF4Linear
 from myna.records import ModelDirError
 
 # Up to this many rows of input the packed kernel wins; above it, converting the weight to bfloat16 and one large product.
@@ -156,13 +158,17 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> float32 [..., N]"""
-        if torch.is_grad_enabled() and x.requires_grad:
-            weight = torch.cat([unpack(packed, *shape, format) for packed, shape, format in self.parts()])
-            return F.linear(x.float(), weight, self.bias)
+        if torch.is_grad_enabled():  # something is trained: the weight exactly as it is kept, and nothing else rounded
+            y = frozen_product(x, self.decoded)
+            return y if self.bias is None else y + self.bias
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
         out = torch.empty(len(flat), self.rows_total)
         product(flat, out, self.parts(), self.bias)
         return out.view(*x.shape[:-1], self.rows_total)
+
+    def decoded(self) -> Tensor:
+        """The weight, float32 [N, K]."""
+        return torch.cat([unpack(packed, *shape, format) for packed, shape, format in self.parts()])
 
     def rows(self, ids: Tensor) -> Tensor:
         """Long [...] -> float32 [..., K]: the embedding."""
@@ -208,7 +214,7 @@ def int8_linear(columns: int, rows: int, bias: bool = False) -> "PackedLinear | 
     return (PackedLinear if library() is not None else Int8Linear)(columns, rows, bias)
 
 
-AnyLinear = Linear | Int8Linear | PackedLinear
+AnyLinear = Linear | Int8Linear | PackedLinear | NF4Linear
 # (columns, rows, bias=False) -> a linear layer
 MakeLinear = Callable[..., AnyLinear]
 

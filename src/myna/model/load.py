@@ -22,7 +22,7 @@ from myna.model.config import Config
 from myna.model.decoder import Decoder
 from myna.model.encoder import Encoder
 from myna.model.families import family, read_spec
-from myna.model.linear import AnyLinear, Linear, MakeLinear, PackedLinear, int8_linear
+from myna.model.linear import AnyLinear, Linear, MakeLinear, NF4Linear, PackedLinear, int8_linear
 from myna.model.names import Part, check_names, parts
 from myna.model.read import chunks, raw_rows, read_rows, same_bytes
 from myna.model.repack import EXACT, ROUNDED, Pieces, pick_formats, regroup
@@ -37,8 +37,11 @@ MAKE: dict[str, MakeLinear] = {
     "bfloat16": partial(Linear, dtype=torch.bfloat16),
     "int8": int8_linear,
     "mixed": int8_linear,
+    "nf4": NF4Linear,
     **{name: partial(PackedLinear, format=format) for name, format in ROUNDED.items()},
 }
+# A token sees one row of the embedding, and every row of the head: QLoRA keeps both in 16 bits.
+TABLES: dict[str, MakeLinear] = {"nf4": partial(Linear, dtype=torch.bfloat16)}
 # What only the native kernels can compute with; without them it is int8 in torch's own.
 NATIVE = ("mixed", *ROUNDED)
 REFERENCE = "reference"
@@ -49,7 +52,7 @@ HEAD = "lm_head.weight"
 def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None = None, kv: str = "auto") -> Decoder:
     """The decoder of a model directory, without gradients, ready to answer.
 
-    precision  float32, bfloat16, int8, mixed (the common blocks of a GGUF file stay as they are, all else becomes int8), int4
+    precision  float32, bfloat16, nf4 (to train adapters beside), int8, mixed (the common blocks of a GGUF file stay as they are, all else becomes int8), int4
                or the name of a 4-bit format (repack.ROUNDED); auto: mixed for quantized weights, bfloat16 for 16-bit ones,
                else float32; or reference: float32, for engine.runner.ReferenceRunner
     max_len    the longest sequence; None is what config.json states
@@ -62,7 +65,7 @@ def load_model(directory: ModelDir, precision: str = "auto", max_len: int | None
     kept, precision = pick_kv(stored, kv, precision), pick_precision(stored, precision)
     max_len = pick_length(spec, max_len)
     with torch.device("meta"):
-        decoder = Decoder(spec, MAKE[precision], max_len, kept)
+        decoder = Decoder(spec, MAKE[precision], max_len, kept, TABLES.get(precision))
     _fill(decoder, directory, stored, precision)
     return decoder.requires_grad_(False).eval()
 

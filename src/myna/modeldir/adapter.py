@@ -71,6 +71,12 @@ class AdapterDir:
         return self.path.name
 
     @property
+    def base(self) -> str:
+        """The model that it says it was trained beside; "" if it says nothing."""
+        named = self.config.get("base_model_name_or_path")
+        return named if isinstance(named, str) else ""
+
+    @property
     def nbytes(self) -> int:
         """What it takes in memory: as on disk, but 16-bit floats of the other kind (F16) become float32."""
         return sum(one.nbytes for one in self.modules.values())

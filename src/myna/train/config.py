@@ -83,7 +83,8 @@ class Lora:
     kind     lora; rslora, which counts alpha / sqrt(rank) (Kalajdzievski 2023); or dora (Liu et al. 2024)
     targets  which linear layers, by Hugging Face's names; all is every one but embedding and head
     dropout  the share of a layer's input that its small matrices do not see
-    base     keep frozen weights as they are, or nf4 (Dettmers et al. 2023)
+    base     what the frozen weights are kept as: float32; stored, in the few bits of a quantized file; or nf4, which makes
+             QLoRA of it (Dettmers et al. 2023)
     """
 
     rank: int = 0
@@ -91,7 +92,7 @@ class Lora:
     kind: Literal["lora", "rslora", "dora"] = "lora"
     targets: tuple[str, ...] = ("all",)
     dropout: float = 0.0
-    base: Literal["", "nf4"] = ""
+    base: Literal["float32", "stored", "nf4"] = "float32"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -89,7 +89,9 @@ def _read(path: Path, flags: Sequence[str]) -> Config:
 
 
 def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
-    trainee = make_trainee(config.model, config.data.context, config.run.seed)
+    if config.lora.base != "float32" and not config.lora.rank:
+        raise DataError(f"weights kept as {config.lora.base} are not trained: give --lora.rank, or --lora.base float32")
+    trainee = make_trainee(config.model, config.data.context, config.run.seed, config.lora.base)
     if config.lora.rank:
         trainee = adapt(trainee, config.lora, config.run.seed)
     if torch.cuda.is_available():

@@ -53,14 +53,16 @@ class Trainee:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def make_trainee(config: Model, context: int, seed: int) -> Trainee:
-    """A decoder in float32 with every weight to be trained. Raises DataError, ModelDirError."""
+def make_trainee(config: Model, context: int, seed: int, base: str = "float32") -> Trainee:
+    """A decoder in float32 with every weight to be trained, or with weights kept as `base`, beside which adapters are trained.
+
+    Raises DataError, ModelDirError."""
     if bool(config.start) == bool(config.depth):
         raise DataError(
             "a run starts from a model (--model.start NAME) or makes a new one (--model.depth 4 --model.tokenizer DIR): "
             f"{'both are' if config.start else 'neither is'} given."
         )
-    trainee = _load(config, context) if config.start else _new(config, context, seed)
+    trainee = _load(config, context, base) if config.start else _new(config, context, seed)
     trainee.module.requires_grad_(True).train()
     if config.recompute:
         for block in trainee.decoder.layers:
@@ -68,13 +70,13 @@ def make_trainee(config: Model, context: int, seed: int) -> Trainee:
     return trainee
 
 
-def _load(config: Model, context: int) -> Trainee:
+def _load(config: Model, context: int, base: str) -> Trainee:
     place = find(config.start)
     directory = ModelDir.open(place)
-    decoder = load_model(directory, "float32", max_len=None)
+    decoder = load_model(directory, "auto" if base == "stored" else base)
     if context > decoder.max_len:
         raise DataError(f"data.context is {context}, and {directory.name} reaches to {decoder.max_len} tokens.")
-    writes = partial(_write, decoder, directory.config, place, config.save)
+    writes = partial(write_directory, decoder, directory.config, place, config.save)
     return Trainee(decoder, decoder, Chat.load(place), directory.name, partial(_publish, writes))
 
 
@@ -86,7 +88,7 @@ def _new(config: Model, context: int, seed: int) -> Trainee:
     fields = shape(config.depth, vocab=chat.tokenizer.vocab_size, context=context, experts=config.experts)
     decoder = Decoder(read_spec(ModelConfig(fields)))
     initialize(decoder, seed)
-    writes = partial(_write, decoder, fields, place, config.save)
+    writes = partial(write_directory, decoder, fields, place, config.save)
     return Trainee(decoder, decoder, chat, f"depth {config.depth}", partial(_publish, writes))
 
 
@@ -110,7 +112,8 @@ def _publish(writes: Callable[[Path], None], place: Path, lineage: dict[str, Any
     return publish(place, writes, lineage, replace=True)
 
 
-def _write(decoder: Decoder, config: dict[str, Any], source: Path, precision: str, folder: Path) -> None:
+def write_directory(decoder: Decoder, config: dict[str, Any], source: Path, precision: str, folder: Path) -> None:
+    """A model directory of the decoder: its config, its weights, and the tokenizer and template of `source`."""
     (folder / "config.json").write_text(json.dumps({**config, "torch_dtype": precision}, indent=2) + "\n")
     for name in CARRIED:
         if (source / name).is_file():
