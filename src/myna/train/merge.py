@@ -52,9 +52,9 @@ def merge_adapter(adapter: Path, model: str, place: Path, precision: str) -> Mer
 
 @torch.no_grad()
 def probe(decoder: Decoder) -> Tensor:
-    """Logits [PROBE, V] of tokens spread over the vocabulary."""
-    ids = torch.arange(PROBE)[None] * 7919 % decoder.spec.vocab
-    return decoder.logits(decoder(ids, torch.arange(PROBE)[None], Causal()))[0]
+    """Logits [up to PROBE, V] of tokens spread over the vocabulary."""
+    places = torch.arange(min(PROBE, decoder.max_len))[None]
+    return decoder.logits(decoder(places * 7919 % decoder.spec.vocab, places, Causal()))[0]
 
 
 def _apart(one: Tensor, other: Tensor) -> float:
