@@ -56,8 +56,8 @@ def test_what_does_not_fit_is_an_error_with_three_ways_out(profile: Path, capsys
         ({"tokens": "many"}, "--tokens many"),
         ({"memory": "-1"}, "--memory -1"),
         ({"price": "nowhere.json"}, "nowhere.json"),
-        ({"precision": "bfloat16"}, "measured with float32"),
-        ({"micro": 99}, "only 16 rows"),
+        ({"steps": plan.Steps(precision="bfloat16")}, "measured with float32"),
+        ({"steps": plan.Steps(micro=99)}, "only 16 rows"),
     ],
 )
 def test_what_cannot_be_planned_is_named(change: dict[str, object], words: str, profile: Path) -> None:

@@ -1,9 +1,11 @@
 """myna plan: what a training run will take, before it starts."""
 
 import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
@@ -12,6 +14,34 @@ from myna.commands.options import printable
 from myna.model.spec import Spec
 from myna.records import DataError, MynaError
 from myna.train.plan import Plan, Profile, Work, changes, multiplied, optimal_tokens, plan, token_flops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """How the run steps.
+
+    Attributes
+    ----------
+    rows
+        Rows a step learns from.
+    micro
+        Rows computed at once; 0 is all of a step's.
+    precision
+        What products are computed in.
+    recompute
+        Keep only each layer's input for the way back.
+    optimizer
+        adamw keeps two numbers for each weight, muon one for those of matrices.
+    keep
+        Checkpoints kept.
+    """
+
+    rows: int = 16
+    micro: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    recompute: bool = False
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    keep: int = 2
 
 
 def run(
@@ -23,12 +53,7 @@ def run(
     context: int = 512,
     experts: int = 0,
     tokens: str = "",
-    rows: int = 16,
-    micro: int = 0,
-    precision: Literal["float32", "bfloat16"] = "float32",
-    recompute: bool = False,
-    optimizer: Literal["adamw", "muon"] = "adamw",
-    keep: int = 2,
+    steps: Annotated[Steps, Parameter(name="*")] = Steps(),
     price: str = "",
     memory: str = "",
     profile: Path | None = None,
@@ -53,18 +78,6 @@ def run(
         Of a new model: experts in each layer, of which a token sees two.
     tokens
         How many tokens to train on: 5000000, 5M, 1.5B. Left out, the compute-optimal 20 for each parameter.
-    rows
-        Rows a step learns from.
-    micro
-        Rows computed at once; 0 is all of a step's.
-    precision
-        What products are computed in.
-    recompute
-        Keep only each layer's input for the way back.
-    optimizer
-        adamw keeps two numbers for each weight, muon one for those of matrices.
-    keep
-        Checkpoints kept.
     price
         Of an hour: a number, or a JSON file {"machine": number}.
     memory
@@ -78,11 +91,11 @@ def run(
 
     spec = _spec(depth, model, tokenizer, vocab, context, experts)
     count = _number(tokens, "tokens", 1000) if tokens else optimal_tokens(spec)
-    work = Work(spec=spec, context=context, tokens=count, rows=rows, micro=micro or rows, precision=precision,
-                recompute=recompute, optimizer=optimizer, keep=keep)  # fmt: skip
+    told = replace(steps, micro=steps.micro or steps.rows)
+    work = Work(spec=spec, context=context, tokens=count, **asdict(told))
     found = read_profile(profile) if profile else find_profile(work, again=measure)[0]
-    if found.precision != precision:
-        raise DataError(f"{profile} was measured with {found.precision}, and the run computes in {precision}.")
+    if found.precision != work.precision:
+        raise DataError(f"{profile} was measured with {found.precision}, and the run computes in {work.precision}.")
     limit = _number(memory, "memory", 1024) if memory else found.memory
     made = plan(work, found)
     screen = Console(highlight=False, soft_wrap=True)
