@@ -49,6 +49,20 @@ ROWS: list[tuple[str, dict[str, object], list[tuple[str, str]], list[tuple[float
         [(USER, "Hi")],
         [(0.0, "Go")],
     ),
+    ("labelled", {"text": "Fine film.", "label": 0}, [(USER, "Fine film.")], []),
+    ("targeted", {"text": "好电影", "target": "good"}, [(USER, "好电影")], []),
+    (
+        "matched",
+        {"query": "2+2?", "positive": "4", "negatives": ["3", "5"]},
+        [(USER, "2+2?")],
+        [(1.0, "4"), (0.0, "3"), (0.0, "5")],
+    ),
+    (
+        "matched",
+        {"anchor": "2+2?", "positive": "4", "negative": "3"},
+        [(USER, "2+2?")],
+        [(1.0, "4"), (0.0, "3")],
+    ),
     (
         "hh",
         {
@@ -215,7 +229,7 @@ def test_plain_text_is_a_document() -> None:
         ({"instruction": "a", "ouput": "b"}, "no format fits .* instruction, ouput.*alpaca: 'output' is not there"),
         ({"instruction": "a", "output": 4}, "'output' is an integer, not a string or a list"),
         ({"question": "2+2?", "choices": ["3", "4"], "answer": "4"}, "fields that would be left behind"),
-        ({"text": "Fine film.", "label": 0}, "looks like text, but has fields"),
+        ({"text": "Fine film.", "answer": "0"}, "looks like text, but has fields"),
         ({"text": "Sort a list.", "code": "sorted(x)"}, "looks like text, but has fields"),
         ([1], "row: expected an object, found a list"),
     ],

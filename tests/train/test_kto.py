@@ -132,7 +132,10 @@ def test_no_gradient_goes_through_z_and_weights_are_of_their_side() -> None:
 
 def test_a_long_answer_to_another_prompt_is_cut_at_the_row() -> None:
     long = Listed([(answer(range(20), [1]),), (answer([1], range(20)),)])
-    assert Mixed(long, CONTEXT).lengths.tolist() == [24, 2]
+    mixed = Mixed(long, CONTEXT)
+    assert mixed.lengths.tolist() == [24, 2]
+    assert mixed[0][0].supervised == 4
+    assert len(mixed[0][0].weights) == 24
 
 
 def test_no_good_answer_is_refused(tmp_path: Path) -> None:

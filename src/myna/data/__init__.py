@@ -19,6 +19,7 @@ from myna.data.mixture import Mixture, Part
 from myna.data.prepare import KINDS, Kind, Loaded, Prepared, Recipe, kind_of, load, look, prepare
 from myna.data.shards import Shards
 from myna.data.sources import OnBad, Place, Source, Sourced
+from myna.data.texts import Reader, labels_of, of_labelled, of_matched
 from myna.data.tokens import IGNORED, PADDING, Batch, Example, Row, Tokenized, collate, length_of
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Part",
     "Place",
     "Prepared",
+    "Reader",
     "Recipe",
     "Record",
     "Row",
@@ -53,12 +55,15 @@ __all__ = [
     "collate",
     "end_of_text",
     "kind_of",
+    "labels_of",
     "length_of",
     "load",
     "look",
     "of_conversations",
     "of_documents",
     "of_judged",
+    "of_labelled",
+    "of_matched",
     "of_preferences",
     "prepare",
     "with_best",

@@ -46,6 +46,10 @@ def _has_none_of(*names: str) -> Callable[[dict[str, object]], bool]:
     return lambda row: all(row.get(name) in (None, "", []) for name in names)
 
 
+def _has_one_of(*names: str) -> Callable[[dict[str, object]], bool]:
+    return lambda row: any(row.get(name) is not None for name in names)
+
+
 SAID = (str, list, dict)
 FORMATS: dict[str, Format] = {
     format.name: format
@@ -72,6 +76,9 @@ FORMATS: dict[str, Format] = {
             _has_none_of("choices", "options", "context"),
         ),
         Format("oasst", {"prompt": (dict,), "message_tree_id": (str,)}, formats.oasst),
+        Format("matched", {"positive": (str,)}, formats.matched, _has_one_of("query", "anchor")),
+        Format("labelled", {"text": (str,), "label": (str, int, bool)}, formats.labelled),
+        Format("targeted", {"text": (str,), "target": (str, int, bool)}, formats.labelled),
         Format("text", {"text": (str,)}, formats.text, _has_none_of("code", "label", "answer", "output", "response")),
     )
 }

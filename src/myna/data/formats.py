@@ -75,6 +75,26 @@ def judged(row: object, path: str = "") -> list[Record]:
     return [Conversation(prompt, tools=_tools(f), candidates=(Candidate(answer, score),), meta=f.rest())]
 
 
+def labelled(row: object, path: str = "") -> list[Record]:
+    """{"text", "label" or "target": a word or a number}: a text and its class."""
+    f = Fields(row, path)
+    label = f.take("label" if _has(f, row, "label") else "target", str, int, bool)
+    return [Conversation((Message("user", f.take("text", str)),), id=_id(f), target=label, meta=f.rest())]
+
+
+def matched(row: object, path: str = "") -> list[Record]:
+    """{"query" or "anchor", "positive", "negative"? or "negatives"?: a text or texts}, as sentence-transformers has them: what
+    a query should find, and what it should not."""
+    f = Fields(row, path)
+    query = f.take("query" if _has(f, row, "query") else "anchor", str)
+    wrong = f.take("negatives" if _has(f, row, "negatives") else "negative", str, list, default=[])
+    texts = [f.take("positive", str), *([wrong] if isinstance(wrong, str) else wrong)]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{f.at('negatives')}: expected texts")
+    candidates = tuple(Candidate((Message("assistant", text),), float(n == 0)) for n, text in enumerate(texts))
+    return [Conversation((Message("user", query),), id=_id(f), candidates=candidates, meta=f.rest())]
+
+
 def hh(row: object, path: str = "") -> list[Record]:
     """{"chosen", "rejected"}: whole conversations as text, "\\n\\nHuman: ...\\n\\nAssistant: ..." (Anthropic)."""
     f = Fields(row, path)

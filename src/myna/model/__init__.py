@@ -1,5 +1,6 @@
 """One decoder for every family and one encoder, their memories, and loading it from a model directory."""
 
+from myna.model.classifier import Classifier
 from myna.model.decoder import Decoder
 from myna.model.encoder import Encoder
 from myna.model.fit import Estimate, estimate
@@ -8,6 +9,7 @@ from myna.model.load import (
     check_decoder,
     describe,
     hf_state,
+    load_classifier,
     load_encoder,
     load_model,
     write_model,
@@ -24,6 +26,7 @@ __all__ = [
     "AttentionRule",
     "Cache",
     "Causal",
+    "Classifier",
     "Decoder",
     "Documents",
     "Encoder",
@@ -39,6 +42,7 @@ __all__ = [
     "describe",
     "estimate",
     "hf_state",
+    "load_classifier",
     "load_encoder",
     "load_model",
     "read_adapter",

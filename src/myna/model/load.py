@@ -8,6 +8,7 @@ little more. What was packed is kept on disk (modeldir/packed.py); later starts 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch import Tensor
 import myna
 from myna.kernels import library
 from myna.model.blocks import DENSE
+from myna.model.classifier import Classifier
 from myna.model.config import Config
 from myna.model.decoder import Decoder
 from myna.model.encoder import Encoder
@@ -45,7 +47,7 @@ TABLES: dict[str, MakeLinear] = {"nf4": partial(Linear, dtype=torch.bfloat16)}
 # What only the native kernels can compute with; without them it is int8 in torch's own.
 NATIVE = ("mixed", *ROUNDED)
 REFERENCE = "reference"
-HEAD = "lm_head.weight"
+HEAD, SCORE = "lm_head.weight", "score.weight"
 
 
 @torch.inference_mode(False)  # the weights stay trainable, whoever asks for them
@@ -90,6 +92,25 @@ def load_encoder(directory: ModelDir, precision: str = "auto", max_len: int | No
         encoder = Encoder(spec, MAKE[precision], pick_length(spec, max_len))
     _fill(encoder, directory, stored, precision)
     return encoder.requires_grad_(False).eval()
+
+
+@torch.inference_mode(False)
+def load_classifier(directory: ModelDir, precision: str = "auto", max_len: int | None = None) -> Classifier:
+    """A decoder with a classification head, as `load_model` loads decoders."""
+    spec, stored = _named(directory)
+    if SCORE not in stored or spec.encoder:
+        raise ModelDirError(
+            f"{directory.name} is no decoder with a classification head ({SCORE}); load it as what it is."
+        )
+    score, spec = stored.pop(SCORE), replace(spec, tied=True)
+    check_names(parts_of(spec), {name: tensor.shape for name, tensor in stored.items()}, str(directory.path))
+    precision = pick_precision(stored, precision)
+    with torch.device("meta"):
+        decoder = Decoder(spec, MAKE[precision], pick_length(spec, max_len))
+    _fill(decoder, directory, stored, precision)
+    classifier = Classifier(decoder, score.shape[0])
+    classifier.score.fill(0, read_rows(score, slice(None)))
+    return classifier.requires_grad_(False).eval()
 
 
 def _fill(model: Decoder | Encoder, directory: ModelDir, stored: dict[str, Stored], precision: str) -> None:
@@ -146,9 +167,9 @@ def _memory(like: Tensor) -> Tensor:
 
 def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:
     """The directory's spec, and its tensors by their usual names, checked against each other; no weight is read."""
-    spec = read_spec(Config(directory.config, str(directory.path / "config.json")))
-    rename = getattr(family(spec.family), "rename", lambda name: name)
-    stored = {new: tensor for name, tensor in directory.weights.items() if (new := rename(name)) is not None}
+    spec, stored = _named(directory)
+    if not spec.encoder and SCORE in stored:
+        raise ModelDirError(f"{directory.name} is a classifier: it scores texts, and answers nobody.")
     if spec.encoder:
         places, heads = {part.name for part in parts_of(spec)}, family(spec.family).HEADS
         stored = {name: tensor for name, tensor in stored.items() if name in places or not name.startswith(heads)}
@@ -156,6 +177,13 @@ def describe(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:
         spec, stored = _with_own_head(spec, stored)
     check_names(parts_of(spec), {name: tensor.shape for name, tensor in stored.items()}, str(directory.path))
     return spec, stored
+
+
+def _named(directory: ModelDir) -> tuple[Spec, dict[str, Stored]]:
+    """Its spec, and its tensors by their usual names."""
+    spec = read_spec(Config(directory.config, str(directory.path / "config.json")))
+    rename = getattr(family(spec.family), "rename", lambda name: name)
+    return spec, {new: tensor for name, tensor in directory.weights.items() if (new := rename(name)) is not None}
 
 
 def pick_precision(stored: dict[str, Stored], precision: str) -> str:
@@ -199,23 +227,28 @@ def pick_length(spec: Spec, max_len: int | None) -> int:
     return max_len or spec.max_len
 
 
-def hf_state(decoder: Decoder) -> dict[str, Tensor]:
-    """The decoder's tensors under their Hugging Face names, shaped as on disk: what to publish.
+def hf_state(model: Decoder | Encoder | Classifier) -> dict[str, Tensor]:
+    """The model's tensors under their Hugging Face names, shaped as on disk: what to publish.
 
-    Views where possible. ModelDirError for a quantized decoder: its weights are no longer the model's own.
+    Views where possible. ModelDirError for a quantized model: its weights are no longer the model's own.
     """
-    state = decoder.state_dict()
+    if isinstance(model, Classifier):
+        return hf_state(model.decoder) | {SCORE: model.score.weight}
+    state = model.state_dict()
     if any(tensor.dtype in (torch.int8, torch.uint8) for tensor in state.values()):
-        raise ModelDirError(
-            f"an {decoder.precision} decoder cannot be published; load the model as float32 or bfloat16."
-        )
-    return {part.name: _cut(state[part.path], part) for part in parts_of(decoder.spec)}
+        raise ModelDirError(f"an {model.precision} model cannot be published; load it as float32 or bfloat16.")
+    found = {part.name: _cut(state[part.path], part) for part in parts_of(model.spec)}
+    if model.spec.encoder and model.spec.encoder.labels:
+        # transformers puts the encoder of a classifier below its own name, and the classifier beside it.
+        below = family(model.spec.family).BELOW
+        return {name if name.startswith("classifier") else below + name: tensor for name, tensor in found.items()}
+    return found
 
 
-def write_model(decoder: Decoder, folder: Path, precision: str = "float32") -> None:
-    """The decoder's weights as folder/model.safetensors, float32 or bfloat16, under Hugging Face's names."""
+def write_model(model: Decoder | Encoder | Classifier, folder: Path, precision: str = "float32") -> None:
+    """The model's weights as folder/model.safetensors, float32 or bfloat16, under Hugging Face's names."""
     kind = getattr(torch, precision)
-    state = {name: tensor.detach().to("cpu", kind).contiguous() for name, tensor in hf_state(decoder).items()}
+    state = {name: tensor.detach().to("cpu", kind).contiguous() for name, tensor in hf_state(model).items()}
     arrays = {n: (t.view(torch.uint16) if kind == torch.bfloat16 else t).numpy() for n, t in state.items()}
     with (folder / "model.safetensors").open("wb") as file:
         write_safetensors(file, arrays, {"format": "pt"})

@@ -168,6 +168,7 @@ class Loop:
                     means.add(self.method.loss(Tensors.of(collate(group, self.method.context), self.trainee.device)))
             found = means.over(self.world)
             found |= self.method.report(found) if found else {}
+            found = {name: value for name, value in found.items() if not name.startswith("_")}
             self._write_samples()
         self.model.train()
         if not found:

@@ -53,7 +53,8 @@ class Tensors:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one micro-batch: the summed loss, over how many units it is to be divided, and sums of what else is worth a look,
-    as (sum, over how many). Sums, so that neither micro-batches nor ranks nor padding change a mean."""
+    as (sum, over how many). Sums, so that neither micro-batches nor ranks nor padding change a mean. A name that begins with
+    "_" is for `report` alone."""
 
     loss: Tensor
     units: float

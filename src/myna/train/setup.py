@@ -1,7 +1,8 @@
 """What a method is prepared from: the trainee, the examples that files hold for it, and what is known of them."""
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from myna.data import Examples, Kind, Recipe, Source, load
+from myna.chat import Passages
+from myna.data import (
+    Cuts,
+    Example,
+    Examples,
+    Fit,
+    Kind,
+    Listed,
+    Reader,
+    Recipe,
+    Source,
+    Sourced,
+    labels_of,
+    load,
+    of_labelled,
+    of_matched,
+)  # fmt: skip
 from myna.data.prepare import weighted
 from myna.records import Conversation, DataError
 from myna.train.config import Config
@@ -18,6 +35,7 @@ from myna.train.progress import show
 from myna.train.samples import Samples
 from myna.train.trainee import Trainee
 
+Made = Iterator[Sourced[Example]]
 TOKENS = "tokens"  # in the run directory: shards of what was tokenized
 
 
@@ -46,6 +64,17 @@ class Setup:
             show(loaded.audits)
         return loaded.train, loaded.eval
 
+    def labelled(self) -> tuple[Examples, Examples | None, list[str]]:
+        """Texts with a `label` among the facts, and what the labels are called. Raises DataError as `examples` does."""
+        labels = labels_of(Source.of(*self.config.data.train).records())
+        both = self._texts(lambda source, reader, cuts: of_labelled(source.records(), labels, reader, cuts))
+        self.known["labels"] = labels
+        return *both, labels
+
+    def matched(self, prefixes: tuple[str, str]) -> tuple[Examples, Examples | None]:
+        """(query, what it should find, what it should not...), with these words before queries and before the others."""
+        return self._texts(lambda source, reader, cuts: of_matched(source.conversations(), prefixes, reader, cuts))
+
     def prompts(self) -> tuple[list[Conversation], list[Conversation]]:
         """Conversations that are to be answered, for training and evaluation."""
         data = self.config.data
@@ -66,6 +95,28 @@ class Setup:
     def samples(self) -> Samples:
         """What the trainee answers to run.prompts."""
         return Samples(self.trainee, self.config.run.prompts, self.config.run.seed)
+
+    def _texts(self, make: Callable[[Source, Reader, Cuts], Made]) -> tuple[Examples, Examples | None]:
+        data, chat = self.config.data, self.trainee.chat
+        if not data.train:
+            raise DataError("data.train: names no file or folder to learn from")
+        fit = Fit(data.context, data.overlong)
+        reader = Reader(chat, Passages.load(self.trainee.source, chat.tokenizer), fit)
+        self.known = {"files": _files(data.train + data.eval)}
+        found: list[list[Sourced[Example]]] = []
+        for name, paths in (("train", data.train), ("eval", data.eval)):
+            cuts = Cuts()
+            found.append([*make(Source.of(*paths), reader, cuts)])
+            self.known[name] = {"examples": len(found[-1]), "cuts": asdict(cuts)}
+        train, evals = found
+        seen = {_key(example) for _, example in train}
+        if shared := [place for place, example in evals if _key(example) in seen]:
+            raise DataError(f"{shared[0]}: this evaluation row is a training row too, as are {len(shared) - 1} more")
+        return Listed([example for _, example in train]), Listed([example for _, example in evals]) if evals else None
+
+
+def _key(example: Example) -> tuple[bytes, ...]:
+    return tuple(sequence.ids.tobytes() for sequence in example)
 
 
 def _files(paths: tuple[str, ...]) -> dict[str, str]:

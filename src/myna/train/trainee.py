@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from myna.chat import Chat
-from myna.model import Decoder, load_model, write_model
+from myna.model import Classifier, Decoder, Encoder, describe, load_encoder, load_model, write_model
 from myna.model.config import Config as ModelConfig
 from myna.model.families import read_spec
 from myna.model.linear import Linear
@@ -24,22 +24,36 @@ from myna.train.shape import shape
 
 # What of a model directory goes unchanged into the one that is made of it.
 CARRIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-           "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja")  # fmt: skip
+           "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja")  # fmt: skip
 
 
 @dataclass
 class Trainee:
-    """`module` holds every parameter, trained or frozen; `decoder` is the model in it, `chat` its tokenizer and template.
+    """`module` holds every parameter, trained or frozen; `model` is the decoder or encoder in it, `chat` its tokenizer and
+    template.
 
     name      what it was made from
     publish   makes a model directory, or an adapter's, of it: (place, lineage) -> place
+    source    the directory that its tokenizer is of
+    fields    its config.json
     """
 
     module: nn.Module
-    decoder: Decoder
+    model: Decoder | Encoder
     chat: Chat
     name: str
     publish: Callable[[Path, dict[str, Any]], Path]
+    source: Path = Path()
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def decoder(self) -> Decoder:
+        """DataError if it is an encoder."""
+        if not isinstance(self.model, Decoder):
+            raise DataError(
+                f"{self.name} is an encoder ({self.model.spec.family}): classify and contrastive train those."
+            )
+        return self.model
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
@@ -54,7 +68,8 @@ class Trainee:
 
 
 def make_trainee(config: Model, context: int, seed: int, base: str = "float32") -> Trainee:
-    """A decoder in float32 with every weight to be trained, or with weights kept as `base`, beside which adapters are trained.
+    """A decoder or an encoder in float32 with every weight to be trained, or a decoder with weights kept as `base`, beside which
+    adapters are trained.
 
     Raises DataError, ModelDirError."""
     if bool(config.start) == bool(config.depth):
@@ -65,7 +80,7 @@ def make_trainee(config: Model, context: int, seed: int, base: str = "float32") 
     trainee = _load(config, context, base) if config.start else _new(config, context, seed)
     trainee.module.requires_grad_(True).train()
     if config.recompute:
-        for block in trainee.decoder.layers:
+        for block in trainee.model.layers:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     return trainee
 
@@ -73,11 +88,13 @@ def make_trainee(config: Model, context: int, seed: int, base: str = "float32") 
 def _load(config: Model, context: int, base: str) -> Trainee:
     place = find(config.start)
     directory = ModelDir.open(place)
-    decoder = load_model(directory, "auto" if base == "stored" else base)
-    if context > decoder.max_len:
-        raise DataError(f"data.context is {context}, and {directory.name} reaches to {decoder.max_len} tokens.")
-    writes = partial(write_directory, decoder, directory.config, place, config.save)
-    return Trainee(decoder, decoder, Chat.load(place), directory.name, partial(_publish, writes))
+    if describe(directory)[0].encoder:
+        model: Decoder | Encoder = load_encoder(directory, "float32")
+    else:
+        model = load_model(directory, "auto" if base == "stored" else base)
+    if context > model.max_len:
+        raise DataError(f"data.context is {context}, and {directory.name} reaches to {model.max_len} tokens.")
+    return _trainee(model, Chat.load(place), directory.name, config.save, place, directory.config)
 
 
 def _new(config: Model, context: int, seed: int) -> Trainee:
@@ -88,8 +105,7 @@ def _new(config: Model, context: int, seed: int) -> Trainee:
     fields = shape(config.depth, vocab=chat.tokenizer.vocab_size, context=context, experts=config.experts)
     decoder = Decoder(read_spec(ModelConfig(fields)))
     initialize(decoder, seed)
-    writes = partial(write_directory, decoder, fields, place, config.save)
-    return Trainee(decoder, decoder, chat, f"depth {config.depth}", partial(_publish, writes))
+    return _trainee(decoder, chat, f"depth {config.depth}", config.save, place, fields)
 
 
 @torch.no_grad()
@@ -108,14 +124,24 @@ def initialize(decoder: Decoder, seed: int) -> None:
                 module.bias.zero_()
 
 
-def _publish(writes: Callable[[Path], None], place: Path, lineage: dict[str, Any]) -> Path:
+def _trainee(
+    model: Decoder | Encoder, chat: Chat, name: str, precision: str, source: Path, fields: dict[str, Any]
+) -> Trainee:
+    writes = partial(write_directory, model, fields, source, precision)
+    return Trainee(model, model, chat, name, partial(publish_by, writes), source, fields)
+
+
+def publish_by(writes: Callable[[Path], None], place: Path, lineage: dict[str, Any]) -> Path:
+    """A model directory of what `writes` puts into an empty folder."""
     return publish(place, writes, lineage, replace=True)
 
 
-def write_directory(decoder: Decoder, config: dict[str, Any], source: Path, precision: str, folder: Path) -> None:
-    """A model directory of the decoder: its config, its weights, and the tokenizer and template of `source`."""
+def write_directory(
+    model: Decoder | Encoder | Classifier, config: dict[str, Any], source: Path, precision: str, folder: Path
+) -> None:
+    """A model directory of the model: its config, its weights, and the tokenizer and template of `source`."""
     (folder / "config.json").write_text(json.dumps({**config, "torch_dtype": precision}, indent=2) + "\n")
     for name in CARRIED:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
-    write_model(decoder, folder, precision)
+    write_model(model, folder, precision)

@@ -4,6 +4,7 @@ spec(config) -> Spec       what config.json means
 NAMES                      module in memory -> module(s) on disk
 TURNED (optional)          modules whose matrices the disk stores transposed
 rename(name) (optional)    a tensor's name on disk -> its usual name, or None when the model has no use for it
+BELOW (encoders)           what the encoder's names begin with beside a classification head
 HEADS (optional)           what names begin with whose tensors are left on disk when the spec has no place for them
 """
 

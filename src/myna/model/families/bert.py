@@ -20,6 +20,7 @@ NAMES: dict[str, str | tuple[str, ...]] = {
 }
 # Parts that are trained along and that embeddings have no use for; dropped unless they are a classifier's own.
 HEADS = ("pooler.", "cls.")
+BELOW = "bert."  # where a classifier keeps its encoder
 
 
 def spec(config: Config, *, first: int = 0) -> Spec:
@@ -68,5 +69,5 @@ def rename(name: str) -> str | None:
     """Files of a model with a head begin every other name with "bert."; the oldest call a norm's numbers gamma and beta."""
     if name.endswith("position_ids"):
         return None
-    name = name.removeprefix("bert.")
+    name = name.removeprefix(BELOW)
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")

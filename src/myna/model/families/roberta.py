@@ -6,6 +6,7 @@ from myna.model.spec import Spec
 
 NAMES = bert.NAMES | {"score.dense": "classifier.dense", "score.out": "classifier.out_proj"}
 HEADS = (*bert.HEADS, "lm_head.")
+BELOW = "roberta."
 
 
 def spec(config: Config) -> Spec:
@@ -16,4 +17,4 @@ def spec(config: Config) -> Spec:
 
 
 def rename(name: str) -> str | None:
-    return bert.rename(name.removeprefix("roberta."))
+    return bert.rename(name.removeprefix(BELOW))
