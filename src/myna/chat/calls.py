@@ -26,6 +26,9 @@ def until(scan: Scanner, *marks: str, loose: "Loose | None" = None) -> Steps[str
     """
     begins = (FENCE, "{", "[") if scan.tools else ()
     while mark := (yield from scan.until(*marks, *begins)):
+        if scan.tired:
+            yield from _as_text(scan, mark, marks)
+            return ""
         if mark in marks:
             return mark
         if mark == FENCE:
@@ -38,6 +41,13 @@ def until(scan: Scanner, *marks: str, loose: "Loose | None" = None) -> Steps[str
                 continue
             scan.say(scan.eat(1))
     return ""
+
+
+def _as_text(scan: Scanner, mark: str, marks: tuple[str, ...]) -> Steps[None]:
+    """The rest of an answer, which goes on with one of its marks, as text, but for the control tokens."""
+    while mark:
+        scan.say("" if mark in scan.markers else mark)
+        mark = yield from scan.until(*marks)
 
 
 def marked(scan: Scanner, openers: Sequence[str], closers: Sequence[str] = ()) -> Steps[None]:

@@ -5,8 +5,9 @@ characters alone and never by where a piece ended, so however the text is cut, i
 """
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from myna.chat.values import Value, decode
@@ -57,12 +58,20 @@ class Ended:
 Event = Said | Thought | Begun | Wrote | Ended
 
 
+AGAIN, FREE = 4, 1000  # how often the characters of an answer may be read again, on average, and how many besides
+
+
 class Scanner:
-    """The text that has come and was not yet read (`rest`), and what was made of it (`events`).
+    """The text that has come, how far it was read, and what was made of it (`events`).
 
     tools     the tools that may be called: name -> JSON Schema of its parameters
     think     what opens and closes reasoning; None where the parser tells it apart by itself
+    markers   control tokens, which are never shown
     inside    the text begins inside of reasoning
+    bound     whether a text that begins so can only be a call that was cut; None where any text may be said
+
+    What was read is taken back where it turns out to be no call. A hostile answer has that happen at every line, so there is a
+    limit: what an answer costs is linear in its length.
     """
 
     def __init__(
@@ -70,19 +79,49 @@ class Scanner:
         tools: Mapping[str, Json] = NOTHING,
         *,
         think: tuple[str, str] | None = THINK,
+        markers: Collection[str] = (),
         inside: bool = False,
+        bound: Callable[[str], bool] | None = None,
     ):
-        self.tools = tools
-        self.rest = ""
-        self.ended = False  # nothing follows `rest`
+        self.tools, self.markers = tools, markers
+        self.ended = False  # nothing more comes
         self.events: list[Event] = []
         self.calling = False  # a call has begun and is not over
         self.fresh = True  # nothing but blanks since the line began
+        self._text, self._at = "", 0  # a stretch of the answer, and where in it reading goes on
+        self._before = 0  # characters of the answer before this stretch
+        self._earlier: list[str] = []  # the stretches before it, back to the first of `_notes`
+        self._notes: list[int] = []  # places in the answer
+        self._again = 0  # characters that were taken back
         self._think, self._inside = think, inside
-        self._log: str | None = None  # what was read since the first of `_notes`
-        self._notes: list[int] = []
-        self._blank = ""  # white space that may turn out to stand beside a call
+        self._bound = bound
+        self._blanks: list[str] = []  # white space that may turn out to stand beside a call
+        self._line_ends = 0  # of reasoning, that may turn out to be its last
         self._said = self._after_call = False
+        self._cut = False  # what is said is a call that was cut
+
+    def feed(self, text: str, last: bool) -> None:
+        """More of the answer has come."""
+        if self._notes:
+            self._earlier.append(self._text[: self._at])
+        self._before += self._at
+        self._text, self._at, self.ended = self._text[self._at :] + text, 0, last
+
+    @property
+    def waits(self) -> bool:
+        """Whether everything that has come was read."""
+        return self._at == len(self._text)
+
+    @property
+    def tired(self) -> bool:
+        """Whether so much was taken back that calls without a marker are not looked for any more, nor those whose marker is
+        of no help."""
+        return self._again > AGAIN * (FREE + self._place)
+
+    @property
+    def _place(self) -> int:
+        """How many characters of the answer were read."""
+        return self._before + self._at
 
     # What a parser makes of it.
 
@@ -93,14 +132,30 @@ class Scanner:
         line = text.rpartition("\n")[2]
         self.fresh = not line.strip() and (self.fresh or "\n" in text)
         if self.tools:
-            text = self._blank + text
             body = text.rstrip()
-            self._blank, text = text[len(body) :], body
+            text, blank = "".join([*self._take_blanks(), body]) if body else "", text[len(body) :]
+            self._blanks += [blank] if blank else []
             if self._after_call and not self._said:
                 text = text.lstrip()
-        if text:
-            self.events.append(Said(text))
-            self._said, self._after_call = True, False
+        self._show(text)
+
+    def stray(self, text: str) -> None:
+        """Show text that stands where the syntax has none, unless it can only be a call that was cut."""
+        if self._bound is None:
+            self.say(text)
+
+    def _show(self, text: str) -> None:
+        if not text:
+            return
+        self._cut = self._cut or (not self._said and self._bound is not None and self._bound(text))
+        if self._cut:
+            return
+        self.events.append(Said(text))
+        self._said, self._after_call = True, False
+
+    def _take_blanks(self) -> list[str]:
+        blanks, self._blanks = self._blanks, []
+        return blanks
 
     def think(self, text: str) -> None:
         if text:
@@ -108,9 +163,11 @@ class Scanner:
 
     def begin(self, name: str, id: str = "") -> None:
         """A call begins. What was read cannot be taken back any more."""
-        self._log, self._blank = None, ""
+        self._earlier.clear()
         self._notes.clear()
+        self._blanks.clear()
         self.calling = self._after_call = self.fresh = True
+        self._cut = False
         self.events.append(Begun(name, id))
 
     def write(self, arguments: str) -> None:
@@ -125,9 +182,8 @@ class Scanner:
         """The answer is over: a call that is not breaks off; blanks that stood beside no call are shown."""
         if self.calling:
             self.end(whole=False)
-        if self._blank and not self._after_call:
-            self.events.append(Said(self._blank))
-        self._blank = ""
+        if (blank := "".join(self._take_blanks())) and not self._after_call:
+            self._show(blank)
 
     # Reading. Each of these waits until it can decide.
 
@@ -145,9 +201,7 @@ class Scanner:
             yield from self._reason()
         words = (*marks, *(self._think or ())[:1])
         while True:
-            at, word = first(self.rest, words, self.ended)
-            self.say(self.eat(at if word or self.ended else at - overlaps(self.rest, words)))
-            self.eat(len(word))
+            word = self._to(words, self.say)
             if word in marks:
                 return word
             if word:
@@ -159,11 +213,18 @@ class Scanner:
         """Hand what stands before the first of `marks` to `take`, as it comes, read the mark, and return it; "" at the
         end."""
         while True:
-            at, word = first(self.rest, marks, self.ended)
-            take(self.eat(at if word or self.ended else at - overlaps(self.rest, marks)))
-            self.eat(len(word))
+            word = self._to(marks, take)
             if word or not (yield from self.more()):
                 return word
+
+    def _to(self, words: tuple[str, ...], take: Callable[[str], None]) -> str:
+        """Hand what is known to stand before the first of `words` to `take`, and read that word, if it has come."""
+        at, word = first(self._text, words, self.ended, self._at)
+        tail = self._text[max(self._at, len(self._text) - _longest(words)) :]
+        held = 0 if word or self.ended else overlaps(tail, words)
+        take(self.eat(at - held - self._at))
+        self.eat(len(word))
+        return word
 
     def before(self, *marks: str) -> Steps[tuple[str, str]]:
         """(what stands before the first of `marks`, that mark or "")."""
@@ -173,31 +234,33 @@ class Scanner:
 
     def peek(self) -> Steps[str]:
         """The next character, left where it is; "" at the end."""
-        while not self.rest and (yield from self.more()):
+        while self.waits and (yield from self.more()):
             pass
-        return self.rest[:1]
+        return self._text[self._at : self._at + 1]
 
-    def blank(self) -> Steps[str]:
+    def blank(self) -> Steps[None]:
         """Read white space."""
-        found = ""
         while (yield from self.peek()).isspace():
-            found += self.eat(len(self.rest) - len(self.rest.lstrip()))
-        return found
+            self.eat(_size(_BLANK.match(self._text, self._at)))
 
     def take(self, *words: str) -> Steps[str]:
         """Read the one of `words` that comes next, the longest of several, and return it; "" if none does."""
-        while any(len(word) > len(self.rest) and word.startswith(self.rest) for word in words):
+        longest = _longest(words)
+        while len(self._text) - self._at < longest:
+            rest = self._text[self._at :]
+            if not any(len(word) > len(rest) and word.startswith(rest) for word in words):
+                break
             if not (yield from self.more()):
                 break
-        found = max((word for word in words if self.rest.startswith(word)), key=len, default="")
+        found = max((word for word in words if self._text.startswith(word, self._at)), key=len, default="")
         return self.eat(len(found))
 
     def word(self) -> Steps[str]:
         """Read a name: letters, digits, and what stands between them in the names of functions; "" if none comes next."""
-        found = ""
-        while (yield from self.peek()) and (size := _size(_WORD.match(self.rest))):
-            found += self.eat(size)
-        return found
+        parts: list[str] = []
+        while (yield from self.peek()) and (size := _size(_WORD.match(self._text, self._at))):
+            parts.append(self.eat(size))
+        return "".join(parts)
 
     def value(self, reader: Value | None = None) -> Steps[tuple[str, bool]]:
         """One value, JSON's by default, as it is written, and whether it is whole."""
@@ -210,7 +273,7 @@ class Scanner:
         end, or where something stands outside of strings that is no JSON (the next marker)."""
         reader = reader or Value()
         while True:
-            take(self.eat(reader.read(self.rest)))
+            take(self.eat(reader.read(self._text, self._at)))
             if reader.over:
                 return not reader.broken
             if not (yield from self.more()):
@@ -223,56 +286,65 @@ class Scanner:
         return decoded if isinstance(decoded, str) else None
 
     def eat(self, size: int) -> str:
-        text, self.rest = self.rest[:size], self.rest[size:]
-        if self._log is not None:
-            self._log += text
-        return text
+        start, self._at = self._at, self._at + size
+        return self._text[start : self._at]
 
     def back(self, text: str) -> None:
         """Put back what was read last."""
-        self.rest = text + self.rest
-        if self._log is not None:
-            self._log = self._log[: len(self._log) - len(text)]
+        self._go(self._place - len(text), text)
 
     def note(self) -> None:
         """Remember this place: either a call begins, or `rewind` goes back to it."""
-        self._log = "" if self._log is None else self._log
-        self._notes.append(len(self._log))
+        self._notes.append(self._place)
 
     def rewind(self) -> None:
         """Back to the last noted place, as if nothing had been read since."""
-        assert self._log is not None, "a call has begun since; what was read cannot be taken back"
-        place = self._notes.pop()
-        self.rest = self._log[place:] + self.rest
-        self._log = self._log[:place] if self._notes else None
+        assert self._notes, "a call has begun since; what was read cannot be taken back"
+        self._go(self._notes.pop(), None)
+        self._forget()
 
     def drop(self) -> None:
         """The last noted place is not needed."""
         if self._notes:
             self._notes.pop()
-            self._log = self._log if self._notes else None
+            self._forget()
+
+    def _forget(self) -> None:
+        if not self._notes:
+            self._earlier.clear()
+
+    def _go(self, place: int, text: str | None) -> None:
+        """Go back to an earlier place of the answer. `text`: what stands from there to here, where no place was noted."""
+        self._again += self._place - place
+        if place < self._before:
+            seen = text[: self._before - place] if text is not None and not self._notes else "".join(self._earlier)
+            self._text = seen[place - self._before :] + self._text
+            self._earlier = [seen[: place - self._before]] if self._notes else []
+            self._before = place
+        self._at = place - self._before
 
     def _reason(self) -> Steps[None]:
         """Read reasoning up to its closing marker. The line ends around a block are the marker's: templates write
         "<think>\\n...\\n</think>\\n\\n" and put them back."""
         assert self._think
-        close, self._inside = self._think[1], True
-        yield from self._line_ends()
-        while (at := self.rest.find(close)) < 0:
-            tail = 0 if self.ended else overlap(self.rest, close)
-            shown = self.rest[: len(self.rest) - tail].rstrip("\n")
-            self.think(self.eat(len(shown)))
-            if not (yield from self.more()):
-                self.eat(len(self.rest))
-                return
-        self.think(self.eat(at).rstrip("\n"))
-        self.eat(len(close))
-        self._inside, self.fresh = False, True
-        yield from self._line_ends()
+        self._inside, self._line_ends = True, 0
+        yield from self._read_line_ends()
+        closed = yield from self.upto(self._think[1], take=self._think_on)
+        self._inside, self.fresh = not closed, True
+        if closed:
+            yield from self._read_line_ends()
 
-    def _line_ends(self) -> Steps[None]:
+    def _think_on(self, text: str) -> None:
+        """Line ends wait until it is known that they are not the last."""
+        body = text.rstrip("\n")
+        if body:
+            self.think("\n" * self._line_ends + body)
+            self._line_ends = 0
+        self._line_ends += len(text) - len(body)
+
+    def _read_line_ends(self) -> Steps[None]:
         while (yield from self.peek()) == "\n":
-            self.eat(len(self.rest) - len(self.rest.lstrip("\n")))
+            self.eat(_size(_LINE_ENDS.match(self._text, self._at)))
 
 
 class Reader:
@@ -284,9 +356,8 @@ class Reader:
 
     def push(self, text: str, last: bool = False) -> list[Event]:
         scanner = self._scanner
-        scanner.rest += text
-        scanner.ended = last
-        if scanner.rest or last:
+        scanner.feed(text, last)
+        if not scanner.waits or last:
             next(self._steps, None)
         if last:
             scanner.close()
@@ -295,21 +366,35 @@ class Reader:
 
 
 _WORD = re.compile(r"[\w.\-]+")
+_BLANK = re.compile(r"\s*")
+_LINE_ENDS = re.compile(r"\n*")
 
 
 def _size(found: re.Match[str] | None) -> int:
-    return found.end() if found else 0
+    return found.end() - found.start() if found else 0
 
 
-def first(text: str, words: tuple[str, ...], ended: bool) -> tuple[int, str]:
+def _longest(words: tuple[str, ...]) -> int:
+    return max(map(len, words), default=0)
+
+
+@lru_cache(256)
+def _any(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of the words, the longest first. One search for all: each character is looked at once."""
+    return re.compile("|".join(re.escape(word) for word in sorted(words, key=len, reverse=True)) or r"(?!)")
+
+
+def first(text: str, words: tuple[str, ...], ended: bool, start: int = 0) -> tuple[int, str]:
     """(where the first of `words` begins, that word, the longest of several); (length of the text, "") if none does, or if
     it may yet turn out to be a longer one."""
-    found = [(at, -len(word), word) for word in words if (at := text.find(word)) >= 0]
-    at, _, word = min(found, default=(len(text), 0, ""))
-    tail = text[at:]
-    if word and not ended and any(len(other) > len(tail) and other.startswith(tail) for other in words):
+    found = _any(words).search(text, start)
+    if not found:
         return len(text), ""
-    return at, word
+    if not ended and len(text) - found.start() < _longest(words):
+        tail = text[found.start() :]
+        if any(len(other) > len(tail) and other.startswith(tail) for other in words):
+            return len(text), ""
+    return found.start(), found[0]
 
 
 def overlaps(text: str, words: tuple[str, ...]) -> int:

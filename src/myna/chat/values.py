@@ -25,14 +25,15 @@ class Value:
         """A number or a word: what ends with the text."""
         return self.begun and not self.depth and not self._quote
 
-    def read(self, text: str) -> int:
-        """How many characters of `text` belong to the value."""
-        for i, char in enumerate(text):
+    def read(self, text: str, start: int = 0) -> int:
+        """How many characters of `text` from `start` on belong to the value."""
+        for i in range(start, len(text)):
+            char = text[i]
             if self._quote:
                 self._in_string(char)
             elif char in self.FOREIGN or (not self.depth and self.ends(char)):
                 self.over, self.broken = True, bool(self.depth) or not self.begun
-                return i
+                return i - start
             elif char in "\"'":
                 self._quote = char
             else:
@@ -40,8 +41,8 @@ class Value:
                 self.over = char in self.CLOSERS and self.closes()
             self.begun = True
             if self.over:
-                return i + 1
-        return len(text)
+                return i + 1 - start
+        return len(text) - start
 
     def ends(self, char: str) -> bool:
         """Whether the value is over before this character, outside of brackets."""

@@ -66,9 +66,15 @@ class Dialect:
     new_id: Callable[[], str]
     prompt_id: Callable[[str, str, int], str]
 
-    def reader(self, tools: Mapping[str, Json] = NOTHING, *, inside: bool = False) -> Reader:
-        """A parser for one answer. Where nothing can be called, all but reasoning is text."""
-        scanner = Scanner(tools, think=self.think, inside=inside)
+    def reader(
+        self,
+        tools: Mapping[str, Json] = NOTHING,
+        *,
+        inside: bool = False,
+        bound: Callable[[str], bool] | None = None,
+    ) -> Reader:
+        """A parser for one answer. Where nothing can be called, all but reasoning is text. `inside`, `bound`: see Scanner."""
+        scanner = Scanner(tools, think=self.think, markers=self.markers, inside=inside, bound=bound)
         return Reader(self.parse if tools or self.always else only_text, scanner)
 
 

@@ -22,6 +22,7 @@ def parse(scan: Scanner) -> Steps[None]:
 
 
 def _call(scan: Scanner) -> Steps[None]:
+    scan.note()
     head, mark = yield from scan.before(SEP, END)
     name, fenced = head.strip(), ""
     yield from scan.blank()
@@ -32,7 +33,7 @@ def _call(scan: Scanner) -> Steps[None]:
         fenced = yield from scan.take(FENCE)
         yield from scan.take("json")
     if mark != SEP or not name.strip():
-        scan.back(head + mark)  # no call: text, but for its markers
+        scan.rewind()  # no call: text, but for its markers
         return
     scan.begin(name.strip())
     whole = yield from arguments(scan)

@@ -26,7 +26,7 @@ def parse(scan: Scanner) -> Steps[None]:
             scan.end(whole)
             yield from scan.blank()
         else:
-            scan.say(name)
+            scan.stray(name)
         mark = yield from scan.until(OPENER)
 
 

@@ -28,7 +28,7 @@ def parse(scan: Scanner) -> Steps[None]:
     while (yield from scan.peek()):
         header, mark = yield from scan.before(MESSAGE, *ENDS)
         if mark != MESSAGE:  # no message at all: what is said is said
-            scan.say(_MARKER.sub("", header))
+            scan.stray(_MARKER.sub("", header))
             continue
         channel, recipient = _CHANNEL.search(header), _RECIPIENT.search(header)
         if recipient:
