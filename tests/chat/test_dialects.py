@@ -1,6 +1,8 @@
 """Every dialect reads back what it writes, however the text is cut, and survives whatever else a model may write."""
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 
 from myna.chat.dialects import Dialect, dialect, dialects
+from myna.chat.grammar import call_starts
 from myna.chat.scan import Begun, Ended, Event, Said, Thought, Wrote
 from myna.records import ChatError, Json, ToolCall
 
@@ -30,9 +33,11 @@ by_dialect = pytest.mark.parametrize("d", ALL, ids=lambda d: d.name)
 Heard = tuple[str, str, list[tuple[str, str, bool]]]
 
 
-def hear(d: Dialect, pieces: list[str], tools: dict[str, Json] = TOOLS) -> Heard:
+def hear(
+    d: Dialect, pieces: list[str], tools: dict[str, Json] = TOOLS, bound: Callable[[str], bool] | None = None
+) -> Heard:
     """(text, reasoning, calls as (name, arguments, whole)) of an answer that comes in these pieces."""
-    reader = d.reader(tools)
+    reader = d.reader(tools, bound=bound)
     events: list[Event] = [event for piece in pieces for event in reader.push(piece)] + reader.push("", last=True)
     text = reasoning = ""
     calls: list[tuple[str, str, bool]] = []
@@ -109,6 +114,27 @@ def test_an_answer_that_is_cut_off_has_the_calls_so_far_and_says_which_is_not_wh
 
 
 @by_dialect
+def test_of_a_bound_call_that_is_cut_nothing_is_text(d: Dialect) -> None:
+    """Neither where a call is due, nor where the model may answer in words: those begin otherwise."""
+    starts = call_starts(d)
+    for text in (wrote(d, WEATHER, NONE), *([] if d.text else [wrote(dialect("generic"), WEATHER, NONE)])):
+        for bound in (lambda text: True, lambda text: text[0] in starts):
+            for i in range(len(text)):
+                heard = hear(d, [text[:i]], bound=bound)
+                assert heard[0] == "", text[:i]
+                assert hear(d, list(text[:i]), bound=bound) == heard
+                assert heard[2] == hear(d, [text[:i]])[2]
+            assert hear(d, [text], bound=bound) == hear(d, [text])
+
+
+@by_dialect
+def test_words_are_said_where_the_model_may_choose_them(d: Dialect) -> None:
+    starts = call_starts(d)
+    words = "No: {x}\n[1, 2]\n```python\nf(`y`)\n``` <b>"
+    assert hear(d, list(d.text + words), bound=lambda text: text[0] in starts)[0] == words
+
+
+@by_dialect
 def test_text_around_a_call_is_text_and_reasoning_is_reasoning(d: Dialect) -> None:
     opens, closes = d.think or ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant")
     lead, tail = ("", "")
@@ -146,9 +172,7 @@ def test_the_outcome_of_any_text_does_not_depend_on_the_cuts(d: Dialect, data: s
     whole = hear(d, [text])
     assert hear(d, cut(text, at)) == whole
     assert hear(d, list(text)) == whole
-    bare = text
-    for marker in d.markers:
-        bare = bare.replace(marker, "")
+    bare = re.sub("|".join(map(re.escape, sorted(d.markers, key=len, reverse=True))), "", text) if d.markers else text
     for marker in d.markers:  # halves that meet where another was taken out are text
         assert marker not in whole[0] or marker in bare, "a marker is shown"
 

@@ -15,7 +15,9 @@ from myna.chat.dialects import dialect, dialects
 from myna.forms import Compiled, Compiler
 from myna.provider import complete
 from myna.provider.local import Loading, Local, load
-from myna.provider.tools import bound_calls
+from myna.provider.tools import bound_calls, bound_text
+from myna.provider.wire.request import Ask
+from myna.provider.wire.response import ChatWriter
 from myna.records import (
     Conversation,
     Delta,
@@ -168,10 +170,32 @@ def test_a_named_tool_is_called_once_and_ends_with_stop(local: Local) -> None:
     assert all(not piece.id and not piece.name and piece.arguments for piece in pieces[1:])
 
 
-def test_a_call_that_is_cut_ends_with_length(local: Local) -> None:
-    _, said, finish = ask(local, "Hello!", tool_choice=ToolChoice("named", "add"), max_tokens=12)
-    assert finish == "length"
-    assert "tool_call" not in said.text
+@pytest.mark.parametrize("choice", [ToolChoice("required"), ToolChoice("named", "add")], ids=lambda c: c.mode)
+@pytest.mark.parametrize("name", ["hermes", "generic", "glm", "functionary"])
+def test_a_call_that_is_cut_says_nothing_and_ends_with_length(
+    local: Local, monkeypatch: pytest.MonkeyPatch, name: str, choice: ToolChoice
+) -> None:
+    monkeypatch.setattr(local.chat, "dialect", dialect(name))
+    for most in (1, 2, 4, 7, 9, 12):
+        deltas, said, finish = ask(local, "Hello!", tool_choice=choice, max_tokens=most)
+        assert ([delta.text for delta in deltas if delta.text], finish) == ([], "length")
+        written = ChatWriter(Ask((Conversation.ask("Hello!", tools=(ADD,)),), Sampling()), "m").whole(deltas)
+        assert written["choices"][0]["message"]["content"] is None
+        assert written["choices"][0]["message"].get("tool_calls", []) == [call.to_json() for call in said.tool_calls]
+
+
+def test_a_strict_call_that_is_cut_says_nothing_and_words_are_said(chat: Chat) -> None:
+    strict = {"type": "function", "function": ADD["function"] | {"strict": True}}
+    talk = Conversation.ask("x", tools=(strict,))
+    starts, must = (
+        bound_text(chat, talk, Sampling()),
+        bound_text(chat, talk, Sampling(tool_choice=ToolChoice("required"))),
+    )
+    assert starts
+    assert must
+    assert (starts('```json\n{"na'), starts("Hello"), must("Hello")) == (True, False, True)
+    assert bound_text(chat, Conversation.ask("x", tools=(ADD,)), Sampling()) is None
+    assert bound_text(chat, talk, Sampling(form=Form("json"))) is None
 
 
 def test_none_leaves_the_tools_out(local: Local) -> None:

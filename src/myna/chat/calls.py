@@ -30,6 +30,8 @@ def until(scan: Scanner, *marks: str, loose: "Loose | None" = None) -> Steps[str
             yield from _as_text(scan, mark, marks)
             return ""
         if mark in marks:
+            if mark in scan.markers:
+                scan.announced()
             return mark
         if mark == FENCE:
             yield from _fence(scan)

@@ -2,8 +2,8 @@
 writes them.
 
 The grammar is read off the dialect's own `write`: calls with stand-ins for the name and the arguments show what stands around
-them. JSON in a code fence, which every parser reads, is always allowed beside it: many models write that although they were
-taught otherwise (bound to <tool_call>, Qwen2.5-Coder does not know when to stop).
+them. JSON in a code fence, which parsers read in all syntaxes but those that frame every answer, is allowed beside it: many
+models write that although they were taught otherwise (bound to <tool_call>, Qwen2.5-Coder does not know when to stop).
 """
 
 import json
@@ -43,7 +43,7 @@ def calls_form(
     """
     called = {choice.name: tools[choice.name]} if choice.mode == "named" else dict(sorted(tools.items()))
     several = choice.parallel and choice.mode != "named"
-    shapes = [_Shape(speaks)] if speaks.name == FALLBACK else [_Shape(speaks), _Shape(dialect(FALLBACK))]
+    shapes = _shapes(speaks)
     writer = _Writer(called, several, control, frozenset(stop_ids))
     rules = [*dict.fromkeys(rule for i, shape in enumerate(shapes) for rule in writer.answer(shape, i))]
     starts = [rule.partition(":")[0] for rule in rules if rule.startswith("answer_")]
@@ -55,6 +55,21 @@ def calls_form(
         before = "(musing)* "
         rules.append(writer.musing(speaks, shapes[0]))
     return Form("grammar", "\n".join([f"start: {before}({' | '.join(starts)})", *rules]), param="tools")
+
+
+def call_starts(speaks: Dialect) -> frozenset[str]:
+    """Characters that only calls begin with, where the form leaves it to the model whether it calls or says something; none
+    in a syntax that frames every answer."""
+    return (
+        frozenset()
+        if speaks.text
+        else frozenset(shape.before[0] for shape in _shapes(speaks) if shape.before) | {*"`{["}
+    )
+
+
+def _shapes(speaks: Dialect) -> "list[_Shape]":
+    alone = speaks.name == FALLBACK or speaks.text
+    return [_Shape(speaks)] if alone else [_Shape(speaks), _Shape(dialect(FALLBACK))]
 
 
 class _Shape:
@@ -114,7 +129,7 @@ class _Writer:
         Where nothing opens it, it begins with nothing that calls begin with: told by its first character, it does not swallow
         a call (a lexer takes the longest match).
         """
-        first = "".join(sorted({shape.before[0] for shape in shapes if shape.before} | set("`{[")))
+        first = "".join(sorted(call_starts(speaks)))
         keys, names = "|".join((*NAMES, "function")), "|".join(re.escape(quoted(name)[1:-1]) for name in self._tools)
         named = rf'"({keys})"[ \n]*:[ \n]*"({names})"|({names})\('
         markers = {re.escape(marker) for shape in shapes for marker in shape.markers}

@@ -153,12 +153,14 @@ class Chat:
         tools: Mapping[str, Json] = NOTHING,
         taken: Iterable[str] = (),
         parallel: bool = True,
+        bound: Callable[[str], bool] | None = None,
     ) -> TextStream:
         """A stream for one candidate; pass the prompt's `open_reasoning` and `continues`, and what may be called.
 
         tools      name -> JSON Schema of the parameters; empty: what looks like a call is text
         taken      ids of earlier calls
         parallel   several calls are wanted; if not, the first one ends the answer
+        bound      whether a text that begins so can only be a call that was cut, which is not shown; None: all text is
         """
         parses = bool(tools or self.dialect.always)
         shown = self._thinks | self._markers if parses else self._thinks
@@ -166,7 +168,9 @@ class Chat:
         return TextStream(
             visible if continues else lambda id: piece(id) if id in shown else visible(id),
             stop,
-            reader=plain(open_reasoning) if continues else self.dialect.reader(tools, inside=open_reasoning),
+            reader=plain(open_reasoning)
+            if continues
+            else self.dialect.reader(tools, inside=open_reasoning, bound=bound),
             calls=Calls(self.dialect.new_id, taken),
             parallel=parallel,
             strip_blank=self.tokenizer.strips_blank and not continues,

@@ -139,8 +139,12 @@ class Scanner:
                 text = text.lstrip()
         self._show(text)
 
+    def announced(self) -> None:
+        """Where calls are bound, no text follows a call or a marker of one."""
+        self._cut = self._bound is not None
+
     def stray(self, text: str) -> None:
-        """Show text that stands where the syntax has none, unless it can only be a call that was cut."""
+        """Show text that stands where the syntax has none. Where calls are bound, it is a call that was cut."""
         if self._bound is None:
             self.say(text)
 
@@ -167,7 +171,7 @@ class Scanner:
         self._notes.clear()
         self._blanks.clear()
         self.calling = self._after_call = self.fresh = True
-        self._cut = False
+        self.announced()
         self.events.append(Begun(name, id))
 
     def write(self, arguments: str) -> None:

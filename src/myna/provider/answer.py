@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from myna.chat import Chat, Rendered, TextDelta, TextStream, schemas
+from myna.provider.tools import bound_text
 from myna.records import Conversation, Delta, Document, ProviderError, Sampled, Sampling, ToolChoice, Usage
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Answer:
                 tools=schemas(talk.tools),
                 taken=[call.id for message in talk.messages for call in message.tool_calls],
                 parallel=self.choice.parallel,
+                bound=bound_text(chat, talk, sampling) if talk.tools else None,
             )
             for _ in range(n)
         ]

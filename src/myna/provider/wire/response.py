@@ -12,7 +12,7 @@ from typing import Protocol
 
 from myna.provider.wire.logprobs import Offsets, read_tokens, write_legacy_tokens, write_tokens
 from myna.provider.wire.request import Ask
-from myna.records import CallPiece, Candidate, Delta, Document, Json, Sampled, ToolCall, Usage, fold
+from myna.records import CallPiece, Candidate, Conversation, Delta, Document, Json, Sampled, ToolCall, Usage, fold
 from myna.records.fields import Fields
 
 
@@ -97,7 +97,9 @@ class ChatWriter(_Ended):
 
     def _choice(self, index: int, candidate: Candidate, sampled: tuple[Sampled, ...]) -> Json:
         said = candidate.messages[-1]
-        message: Json = {"role": "assistant", "content": None if said.tool_calls and not said.text else said.text}
+        may_call = any(isinstance(what, Conversation) and what.tools for what in self._ask.prompts)
+        content = said.text or (None if said.tool_calls or may_call else "")
+        message: Json = {"role": "assistant", "content": content}
         if said.reasoning_content:
             message |= {"reasoning_content": said.reasoning_content, "reasoning": said.reasoning_content}
         if said.tool_calls:
