@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from browser import CHROMIUM, Browser
 from live_server import Live
 
+from browser import CHROMIUM, Browser
 from myna.provider import Scripted
 from myna.serve import create_app
 from myna.serve.openapi import OPERATIONS

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, Browser
 from live_server import Live, eventually
 
+from browser import CHROMIUM, Browser
 from myna.provider import Scripted
 from myna.records import Conversation, Message, ProviderError, RequestError, Sampling
 from myna.serve import Keys, key_of

@@ -96,6 +96,7 @@ def test_a_run_leaves_everything_that_explains_it(base: Path) -> None:
             "env.json",
             "log.jsonl",
             "model",
+            "report.html",
             "samples",
             "tokens",
         )
@@ -105,7 +106,7 @@ def test_a_run_leaves_everything_that_explains_it(base: Path) -> None:
     evals = [line for line in lines(base) if "eval" in line]
     assert [line["step"] for line in evals] == [4, 8]
     assert "bits_per_byte" in evals[0]["eval"]  # type: ignore[operator]
-    assert (base / "samples/step-8.md").read_text().count("###") == 4
+    assert (base / "samples/step-8.md").read_text().count("**goes on") == 4
     assert len(json.loads((base / "data.json").read_text())["audits"]) == 2
 
 

@@ -12,10 +12,13 @@ from myna.records import DataError
 def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     """Usage: myna train METHOD [CONFIG.yaml] [--section.key value ...], or myna train --resume RUN
 
+    `myna train --report RUN` makes the run's report.html again.
+
     `myna train METHOD --help` lists every key of a method; `--print-config` prints the config as it would be.
     """
     from myna.train.method import find, known
     from myna.train.options import explain, to_yaml
+    from myna.train.report import write_report
     from myna.train.run import begin, configure, resume
 
     asked = {word for word in words if word in ("--help", "--print-config", "--changed")}
@@ -33,6 +36,11 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
         raise DataError(
             f"train what? myna train METHOD --data.train FILES --run.out DIR; methods: {', '.join(known())}"
         )
+    if rest[0] == "--report":
+        if len(rest) != 2:
+            raise DataError("the report of which run? myna train --report RUN")
+        print(write_report(rest[1]))
+        return
     if rest[0] == "--resume":
         if len(rest) < 2:
             raise DataError("resume which run? myna train --resume RUN")

@@ -27,6 +27,7 @@ from myna.train.method import Method, Outcome, Tensors
 from myna.train.optim import lr_at, make_optimizers, set_lr
 from myna.train.parallel import World
 from myna.train.progress import Progress, interruptible
+from myna.train.report import refresh
 from myna.train.rundir import RunDir
 from myna.train.trainee import Trainee
 
@@ -177,11 +178,13 @@ class Loop:
         self.state.best, self.state.stale = (found["loss"], 0) if better else (self.state.best, self.state.stale + 1)
         self.note({"step": self.state.step, "eval": found})
         shown.evaluated(found)
+        if self.world.is_main:
+            refresh(self.run)
         return better
 
     def _write_samples(self) -> None:
         if self.world.is_main and (texts := self.method.samples(self.state.step)):
-            self.run.write(f"samples/step-{self.state.step}.md", "\n\n".join(texts) + "\n")
+            self.run.write(f"samples/step-{self.state.step}.md", "\n\n---\n\n".join(texts) + "\n")
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

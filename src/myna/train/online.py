@@ -44,6 +44,7 @@ class Rollouts:
         self.check: Check = named(check)
         self.prompts, self.evals = setup.prompts()
         self.sampling = Sampling(n=group, max_tokens=max_tokens, temperature=temperature)
+        self.samples = setup.samples
         self.folder = setup.run / "rollouts"
         self._check_lengths(max_tokens)
 
@@ -206,7 +207,7 @@ class Online:
         return {}
 
     def samples(self, step: int) -> list[str]:
-        return []
+        return self.rollouts.samples(step)
 
     def _packed(self, examples: list[Example], epoch: int) -> list[Row]:
         listed = Listed(examples)

@@ -37,9 +37,13 @@ def read_config(
 
 def to_yaml(config: Config) -> str:
     """Every key of the run. Read again, it is the same config."""
+    return yaml.safe_dump({"method": config.method} | plain(config), sort_keys=False, allow_unicode=True)
+
+
+def plain(config: Config) -> Values:
+    """Section -> key -> value, as YAML would say it."""
     values = {name: asdict(getattr(config, name)) for name in SECTIONS} | {config.method: asdict(config.options)}
-    plain = {s: {k: list(v) if isinstance(v, tuple) else v for k, v in keys.items()} for s, keys in values.items()}
-    return yaml.safe_dump({"method": config.method} | plain, sort_keys=False, allow_unicode=True)
+    return {s: {k: list(v) if isinstance(v, tuple) else v for k, v in keys.items()} for s, keys in values.items()}
 
 
 def explain(method: str, options: type, defaults: Values) -> str:

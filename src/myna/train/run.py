@@ -14,6 +14,7 @@ from myna.train.method import find
 from myna.train.options import SECTIONS, read_config, to_yaml
 from myna.train.parallel import ALONE, World
 from myna.train.peft import adapt
+from myna.train.report import refresh
 from myna.train.rundir import RunDir
 from myna.train.setup import Setup
 from myna.train.trainee import make_trainee
@@ -45,7 +46,7 @@ def begin(config: Config, world: World = ALONE) -> Ended:
     if (path / "config.yaml").exists():
         raise DataError(f"{path} holds a run. Go on with it: myna train --resume {path}; or give another --run.out.")
     loop, setup = _prepare(config, path, world)
-    loop.run = RunDir.create(path, to_yaml(config), setup.known)
+    loop.run = RunDir.create(path, to_yaml(config), setup.known | {"steps": loop.method.steps})
     return _finish(loop)
 
 
@@ -105,8 +106,12 @@ def _finish(loop: Loop) -> Ended:
     whole = loop.train()
     path = loop.run.path
     if not whole and not loop.stale:
+        if loop.world.is_main:
+            refresh(loop.run)
         return Ended(path, False, None)
     lineage = {"command": (path / "command.txt").read_text().strip(), "parent": loop.trainee.name, "run": path.name}
     with loop.averaged():
         place = loop.trainee.publish(path / "model", lineage)
+    if loop.world.is_main:
+        refresh(loop.run)
     return Ended(path, whole, place)
