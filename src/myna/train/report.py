@@ -190,7 +190,8 @@ def _curves(charts: list[Chart]) -> str:
     figures = []
     for chart in charts:
         named = [one for one in chart.curves() if one.kind != "faint"]
-        keys = "".join(f'<span class="key c{one.colour} {one.kind}">{escape(one.name)}</span>' for one in named)
+        marks = [f'<span class="key c{one.colour} {one.kind}">{escape(one.name)}</span>' for one in named]
+        keys = "".join(marks) if len(marks) > 1 else ""
         figures.append(
             f'<figure class="chart{" wide" if chart.wide else ""}" tabindex="0"><figcaption><h3>{escape(chart.title)}</h3>'
             f'<span class="about">{escape(chart.about)}</span>{keys if len(named) > 1 else ""}</figcaption>{chart.svg()}<output></output></figure>'
