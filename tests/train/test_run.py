@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,7 +179,7 @@ def test_an_adapter_is_what_training_small_matrices_leaves(base: Path, files: di
     assert not torch.allclose(theirs(torch.arange(9)[None]).logits, plain, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["pretrain", "sft", "grpo"])
+@pytest.mark.parametrize("method", ["pretrain", "sft", "grpo", "distill"])
 def test_killed_at_any_moment_and_resumed_is_never_stopped(
     method: str, base: Path, words: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
@@ -190,6 +191,8 @@ def test_killed_at_any_moment_and_resumed_is_never_stopped(
         (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         train = str(tmp_path / "asked.jsonl")
         start += " --grpo.prompts 2 --grpo.group 2 --grpo.max_tokens 6 --grpo.check contains --grpo.updates 2 --optim.lr 1e-3"
+    if method == "distill":
+        start += f" --distill.teacher {base / 'model'} --distill.top_k 9 --distill.alpha 0.5"
     flags = f"{start} --data.train {train} --data.context 48 --run.rows 4 --run.steps 12 --run.save 2 --run.out".split()
     whole = begin(configure(method, None, [*flags, str(tmp_path / "whole")]))
     command = [sys.executable, "-m", "myna", "train", method, *flags, str(tmp_path / "cut")]
@@ -251,3 +254,17 @@ def test_a_long_row_is_an_error_unless_told_otherwise(base: Path, files: dict[st
     )
     with pytest.raises(DataError, match=r"chats\.jsonl:1"):
         begin(configure("sft", None, flags))
+
+
+def test_a_teacher_of_another_tokenizer_is_refused(base: Path, files: dict[str, str], tmp_path: Path) -> None:
+    shutil.copytree(base / "model", tmp_path / "other")
+    told = json.loads((tmp_path / "other/tokenizer.json").read_text())
+    vocab = told["model"]["vocab"]
+    vocab["A"], vocab["B"] = vocab["B"], vocab["A"]
+    (tmp_path / "other/tokenizer.json").write_text(json.dumps(told))
+    (tmp_path / "other/lineage.json").unlink()
+    flags = f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.out {tmp_path / 'run'}"
+    with pytest.raises(DataError, match="is not that of the student"):
+        begin(configure("distill", None, [*flags.split(), "--distill.teacher", str(tmp_path / "other")]))
+    with pytest.raises(DataError, match="who teaches"):
+        begin(configure("distill", None, flags.split()))

@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 class Tokenized:
     """`ids` [T], and in `weights` [T] how much predicting each of them counts: 0 is context. Nothing predicts the first.
 
-    numbers   further numbers of each token [T], such as the log-probability it was sampled with
+    numbers   further numbers of each token [T] or [T, k], such as the log-probability it was sampled with
     facts     numbers of the whole sequence, such as its advantage or its label
     """
 
@@ -56,7 +56,8 @@ class Batch:
 
     ids, targets, positions  int64 [B, T]; a position counts from the start of its sequence
     docs                     int64 [B, T]: the number of the place's sequence in the batch, PADDING where there is none
-    weights, numbers         float32 [B, T]
+    weights                  float32 [B, T]
+    numbers                  float32 [B, T] or [B, T, k]
     facts                    float32 [sequences]
     """
 
@@ -87,7 +88,7 @@ def collate(rows: Sequence[Row], context: int) -> Batch:
     ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     targets, docs = np.full(shape, IGNORED, np.int64), np.full(shape, PADDING, np.int64)
     weights = np.zeros(shape, np.float32)
-    numbers = {name: np.zeros(shape, np.float32) for name in _names(sequence.numbers for sequence in sequences)}
+    numbers = {n: np.zeros((*shape, *v.shape[1:]), np.float32) for s in sequences for n, v in s.numbers.items()}
     doc = 0
     for n, row in enumerate(rows):
         at = 0

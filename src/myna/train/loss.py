@@ -29,18 +29,28 @@ def cross_entropy(model: Decoder, hidden: Tensor, targets: Tensor, weights: Tens
 
     The gradient of a chunk is computed at once with its loss, so its logits live once; log_probs would make them twice.
     """
-    hidden, targets, weights = _counted(hidden, targets, weights)
+
+    def some(h: Tensor, t: Tensor, w: Tensor) -> Tensor:
+        return (F.cross_entropy(model.logits(h), t, reduction="none") * w).sum()
+
+    return summed(model, some, *counted(targets, hidden, targets, weights))
+
+
+def counted(targets: Tensor, *values: Tensor) -> list[Tensor]:
+    """Of each of these values [..., *] the rows [N, *] whose target is not IGNORED."""
+    places = torch.where(targets.flatten() != IGNORED)[0]
+    return [value.flatten(0, targets.ndim - 1)[places] for value in values]
+
+
+def summed(model: Decoder, some: Callable[..., Tensor], hidden: Tensor, *rows: Tensor) -> Tensor:
+    """The sum of some(hidden, *rows), which asks `model.logits` and gives one number, over chunks of the rows: hidden [N, C] and
+    whatever else there is of each row. The gradient goes to hidden and the head."""
+    size = rows_at_once(model.spec.vocab)
     if not torch.is_grad_enabled():
-        return -(log_probs(model, hidden, targets) * weights).sum()
+        chunks = zip(*(values.split(size) for values in (hidden, *rows)), strict=True)
+        return sum((some(*chunk) for chunk in chunks), hidden.new_zeros(()))
     head = [p for p in _head(model).parameters() if p.requires_grad]
-    loss: Tensor = _Summed.apply(
-        lambda h, t, w: (F.cross_entropy(model.logits(h), t, reduction="none") * w).sum(),
-        rows_at_once(model.spec.vocab),
-        targets,
-        weights,
-        hidden,
-        *head,
-    )
+    loss: Tensor = _Summed.apply(some, size, rows, hidden, *head)
     return loss
 
 
@@ -76,12 +86,6 @@ def _head(model: Decoder) -> torch.nn.Module:
     return model.head or model.embed
 
 
-def _counted(hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    flat = targets.flatten()
-    places = torch.where(flat != IGNORED)[0]
-    return hidden.flatten(0, -2)[places], flat[places], weights.flatten()[places]
-
-
 def _again(some: Callable[[Tensor, Tensor], Tensor], hidden: Tensor, targets: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return some(hidden, targets)
@@ -94,7 +98,7 @@ class _Summed(torch.autograd.Function):
     head; here autograd does it, so soft caps, biases and adapters of the head need no word)."""
 
     @staticmethod
-    def forward(ctx: Any, some: Callable[..., Tensor], size: int, targets: Tensor, weights: Tensor, hidden: Tensor,
+    def forward(ctx: Any, some: Callable[..., Tensor], size: int, rows: tuple[Tensor, ...], hidden: Tensor,
                 *head: Tensor) -> Tensor:  # fmt: skip
         total = hidden.new_zeros(())
         of_hidden, of_head = torch.empty_like(hidden), [torch.zeros_like(p) for p in head]
@@ -102,7 +106,7 @@ class _Summed(torch.autograd.Function):
             here = slice(start, start + size)
             with torch.enable_grad():
                 part = hidden[here].detach().requires_grad_()
-                loss = some(part, targets[here], weights[here])
+                loss = some(part, *(values[here] for values in rows))
             first, *rest = torch.autograd.grad(loss, (part, *head))
             of_hidden[here] = first
             for sum, gradient in zip(of_head, rest, strict=True):
@@ -113,4 +117,4 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, None, None, *(g * upstream[0] for g in ctx.saved_tensors)
+        return None, None, None, *(g * upstream[0] for g in ctx.saved_tensors)

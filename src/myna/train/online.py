@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from myna.checks import Check, named
+from myna.checks import Check
 from myna.data import Example, Listed, Row, Tokenized, collate
 from myna.data.pack import pack
 from myna.records import Candidate, Conversation, DataError, Message, Sampling, Tokens, jsonl
@@ -32,16 +32,14 @@ class Rollouts:
     def __init__(
         self,
         setup: Setup,
-        check: str,
+        check: Check,
         group: int,
         max_tokens: int,
         temperature: float,
         reference: Reference | None = None,
     ):
-        if group < 2:
-            raise DataError(f"a group of {group}: an answer is compared with the others of its group; at least 2")
         self.trainee, self.config, self.reference = setup.trainee, setup.config, reference
-        self.check: Check = named(check)
+        self.check = check
         self.prompts, self.evals = setup.prompts()
         self.sampling = Sampling(n=group, max_tokens=max_tokens, temperature=temperature)
         self.samples = setup.samples
@@ -155,13 +153,14 @@ class Rollouts:
 
 @dataclass
 class Online:
-    """A Method whose rows are drawn by the model itself."""
+    """A Method whose rows are drawn by the model itself. `judge` is its loss while evaluating."""
 
     rollouts: Rollouts
     prompts: int
     updates: int
     scale: bool
     compute: Callable[[Tensors], Outcome]
+    judge: Callable[[Tensors], Outcome]
     _rows: tuple[int, list[Row]] = field(default=(-1, []))
 
     @property
@@ -197,11 +196,7 @@ class Online:
         return self._packed(self.rollouts.examples(answered, scale=False), 0)
 
     def loss(self, batch: Tensors) -> Outcome:
-        """While evaluating, what an answer lacks to a full reward."""
-        if torch.is_grad_enabled():
-            return self.compute(batch)
-        reward = batch.facts["reward"].sum()
-        return Outcome(batch.sequences - reward, batch.sequences, {"reward": (reward, batch.sequences)})
+        return (self.compute if torch.is_grad_enabled() else self.judge)(batch)
 
     def report(self, means: dict[str, float]) -> dict[str, float]:
         return {}
@@ -213,6 +208,12 @@ class Online:
         listed = Listed(examples)
         packed = pack(listed.lengths, self.context, self.config.run.seed, epoch)
         return [[examples[int(i)] for i in row] for row in packed]
+
+
+def shortfall(batch: Tensors) -> Outcome:
+    """What answers lack to a full reward."""
+    reward = batch.facts["reward"].sum()
+    return Outcome(batch.sequences - reward, batch.sequences, {"reward": (reward, batch.sequences)})
 
 
 def _sequence(prompt: Sequence[int], candidate: Candidate, advantage: float) -> Tokenized:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,9 @@ class Setup:
         return self._texts(lambda source, reader, cuts: of_matched(source.conversations(), prefixes, reader, cuts))
 
     def prompts(self) -> tuple[list[Conversation], list[Conversation]]:
-        """Conversations that are to be answered, for training and evaluation."""
+        """Conversations that are to be answered, for training and evaluation; an answer that one has already is left out."""
         data = self.config.data
-        found = [[one.value for one in Source.of(*paths).conversations()] for paths in (data.train, data.eval)]
+        found = [[asked(one.value) for one in Source.of(*paths).conversations()] for paths in (data.train, data.eval)]
         if not found[0]:
             raise DataError(f"data.train: {' '.join(data.train) or 'nothing'} holds no conversations")
         self.known = {"files": _files(data.train + data.eval), "prompts": [len(some) for some in found]}
@@ -117,6 +117,16 @@ class Setup:
 
 def _key(example: Example) -> tuple[bytes, ...]:
     return tuple(sequence.ids.tobytes() for sequence in example)
+
+
+def asked(conversation: Conversation) -> Conversation:
+    """Without the answer at its end, and without candidates. DataError if nothing is left to answer."""
+    messages = conversation.messages
+    while messages and messages[-1].role == "assistant":
+        messages = messages[:-1]
+    if not messages:
+        raise DataError(f"{conversation.id or 'a conversation'}: nobody asks anything in it")
+    return replace(conversation, messages=messages, candidates=())
 
 
 def _files(paths: tuple[str, ...]) -> dict[str, str]:

@@ -22,10 +22,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from myna.checks import named
 from myna.data import IGNORED
+from myna.records import DataError
 from myna.train.loss import log_probs, sequence_sums
 from myna.train.method import Method, Outcome, Tensors
-from myna.train.online import Online, Rollouts
+from myna.train.online import Online, Rollouts, shortfall
 from myna.train.reference import Reference
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
@@ -69,10 +71,13 @@ class Options:
 
 def prepare(setup: Setup) -> Method:
     options: Options = setup.config.options
+    if options.group < 2:
+        raise DataError(f"a group of {options.group}: an answer is compared with the others of its group; at least 2")
     reference = Reference(setup.trainee) if options.beta else None
-    rollouts = Rollouts(setup, options.check, options.group, options.max_tokens, options.temperature, reference)
-    loss = Grpo(setup.trainee, options)
-    return Online(rollouts, options.prompts, options.updates, options.scale and options.objective != "dr_grpo", loss)
+    check = named(options.check)
+    rollouts = Rollouts(setup, check, options.group, options.max_tokens, options.temperature, reference)
+    scale = options.scale and options.objective != "dr_grpo"
+    return Online(rollouts, options.prompts, options.updates, scale, Grpo(setup.trainee, options), shortfall)
 
 
 @dataclass(frozen=True)
