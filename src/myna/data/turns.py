@@ -1,6 +1,7 @@
 """Whether a conversation can be learned from: whose turn it is, and whether anybody says anything."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from myna.records import Conversation, DataError, Message
 
@@ -65,3 +66,13 @@ def check_order(messages: Sequence[Message]) -> None:
             raise DataError(f"messages.{i}.tool_call_id: {message.tool_call_id!r}, and no earlier turn made that call")
         called |= {call.id for call in message.tool_calls}
         before = message.role
+
+
+def asked(conversation: Conversation) -> Conversation:
+    """What is to be answered: without the answer at its end, and without candidates. DataError if nobody asks anything."""
+    messages = conversation.messages
+    while messages and messages[-1].role == "assistant":
+        messages = messages[:-1]
+    if not messages:
+        raise DataError(f"{conversation.id or 'a conversation'}: nobody asks anything in it")
+    return replace(conversation, messages=messages, candidates=())

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from myna.data import (
     of_matched,
 )  # fmt: skip
 from myna.data.prepare import weighted
+from myna.data.turns import asked
 from myna.records import Conversation, DataError
 from myna.train.config import Config
 from myna.train.parallel import World
@@ -117,16 +118,6 @@ class Setup:
 
 def _key(example: Example) -> tuple[bytes, ...]:
     return tuple(sequence.ids.tobytes() for sequence in example)
-
-
-def asked(conversation: Conversation) -> Conversation:
-    """Without the answer at its end, and without candidates. DataError if nothing is left to answer."""
-    messages = conversation.messages
-    while messages and messages[-1].role == "assistant":
-        messages = messages[:-1]
-    if not messages:
-        raise DataError(f"{conversation.id or 'a conversation'}: nobody asks anything in it")
-    return replace(conversation, messages=messages, candidates=())
 
 
 def _files(paths: tuple[str, ...]) -> dict[str, str]:
