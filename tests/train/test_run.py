@@ -263,7 +263,9 @@ def test_a_teacher_of_another_tokenizer_is_refused(base: Path, files: dict[str, 
     vocab["A"], vocab["B"] = vocab["B"], vocab["A"]
     (tmp_path / "other/tokenizer.json").write_text(json.dumps(told))
     (tmp_path / "other/lineage.json").unlink()
-    flags = f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.out {tmp_path / 'run'}"
+    flags = (
+        f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.out {tmp_path / 'run'}"
+    )
     with pytest.raises(DataError, match="is not that of the student"):
         begin(configure("distill", None, [*flags.split(), "--distill.teacher", str(tmp_path / "other")]))
     with pytest.raises(DataError, match="who teaches"):

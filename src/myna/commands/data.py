@@ -15,6 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from myna.chat import Chat
+from myna.commands.making import sample, synthesize
 from myna.commands.options import printable
 from myna.data import Kind, Overlong, Recipe, Source, kind_of, look, prepare, with_best
 from myna.data.audit import Audit
@@ -28,6 +29,8 @@ from myna.records import Conversation, DataError, Json
 from myna.records.jsonl import write
 
 app = App(name="data", default_parameter=Parameter(negative_iterable=()))
+app.command(sample)
+app.command(synthesize)
 T = TypeVar("T")
 As = Annotated[Kind | None, Parameter(name="--as")]
 
