@@ -1,5 +1,6 @@
 """Running the application: bind, say so, drain on the first signal, stop on the second."""
 
+import asyncio
 import math
 import os
 import socket
@@ -12,6 +13,7 @@ import uvicorn
 
 from myna.records import MynaError
 from myna.serve.app import App
+from myna.serve.descriptors import OutOfDescriptors, have_enough
 from myna.serve.guard import LOOPBACK
 from myna.serve.keys import new_key
 
@@ -31,6 +33,7 @@ def serve(
             f"On {host} others reach this server, so it asks for a key: set MYNA_API_KEY, or give --key-file. "
             f"A good key: {new_key()}"
         )
+    have_enough(app.desk.limits.max_active)
     listener = _bind(host, port)
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
@@ -66,6 +69,10 @@ class Server(uvicorn.Server):
         count = self._desk.active
         waiting = f"Finishing {count} request{'s' if count != 1 else ''}; once more stops at once." if count else "Bye."
         _say(waiting)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(OutOfDescriptors())
+        await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
