@@ -1,9 +1,11 @@
 """The line before a model: how long it may be, and what those are told who are sent away."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from typing import Any
 
 import httpx
@@ -11,7 +13,7 @@ import pytest
 from live_server import Live, eventually
 
 from myna.provider import Scripted
-from myna.records import Delta, Sampling, Unavailable, Usage
+from myna.records import Delta, MynaError, Sampling, Unavailable, Usage
 from myna.serve import Limits
 from myna.serve.line import LONGEST_WAIT, Line
 
@@ -37,6 +39,14 @@ def refused(line: Line, tokens: int = 0) -> int:
         line.check(tokens)
     assert e.value.code == "queue_full"
     return e.value.retry_after
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Limits) if field.name != "drain"])
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_a_limit_that_would_refuse_everything_is_none(name: str, value: float) -> None:
+    with pytest.raises(MynaError, match="--" + name.replace("_", "-")):
+        Limits(**{name: value})  # type: ignore[arg-type]
+    assert Limits(drain=0).drain == 0
 
 
 def test_a_line_takes_as_many_as_it_has_places() -> None:

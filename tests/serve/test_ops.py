@@ -5,6 +5,8 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from typing import Any
 
 import httpx
@@ -15,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from myna.provider import Scripted
 from myna.provider.replay import replay
 from myna.records import MynaError, ProviderError, RequestError
-from myna.serve import App, Guard, Keys, Loadable, key_of, open_desk, serve
+from myna.serve import App, Guard, Keys, Limits, Loadable, key_of, open_desk, serve
 from myna.serve.keys import new_key
 from myna.serve.logs import JsonLines
 from myna.serve.run import _bind
@@ -59,6 +61,17 @@ def test_what_was_asked_is_what_succeeded_failed_was_refused_or_was_left(live: S
     assert counts["myna:request_failure_total", ""] == 2
     assert counts["myna:num_aborted_requests_total", ""] == 1
     assert counts["myna:num_requests_waiting", ""] == counts["myna:num_requests_running", ""] == 0
+
+
+def test_who_is_sent_away_from_a_full_line_is_counted_as_asked_and_as_refused(live: Start) -> None:
+    server = live(Scripted(cycle(["ok"]), delay=0.05), limits=Limits(max_queue=2))
+    with ThreadPoolExecutor(12) as pool:
+        found = [*pool.map(lambda _: post(server).status_code, range(24))]
+    counts = metrics(server)
+    assert {*found} == {200, 429}
+    assert counts["myna:requests_total", ""] == 24
+    assert counts["myna:request_refused_total", ""] == found.count(429)
+    assert counts["myna:request_success_total", "stop"] == found.count(200)
 
 
 def test_tokens_and_times_are_counted(live: Start) -> None:

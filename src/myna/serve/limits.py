@@ -1,6 +1,8 @@
 """How much the server takes on before it says no."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from myna.records import MynaError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,8 @@ class Limits:
         Seconds of silence in a stream before a comment is sent, so that no proxy takes it for dead.
     drain
         Seconds that accepted requests have to finish after the first Ctrl-C or SIGTERM.
+
+    Raises MynaError on one that would refuse everything. `drain` may be 0: then nothing is waited for.
     """
 
     max_queue: int = 256
@@ -35,3 +39,10 @@ class Limits:
     max_files: int = 8 << 30
     keepalive: float = 15.0
     drain: float = 600.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not value >= 0 or (value == 0 and field.name != "drain"):
+                flag = "--" + field.name.replace("_", "-")
+                raise MynaError(f"{flag} is {value}: the server could answer nothing. Give it a number above 0.")

@@ -45,8 +45,13 @@ class Served:
         return found() if found else {}
 
     def check_queue(self) -> None:
-        """Raises Unavailable (a 429) when the line is full. Nothing was tokenized by then."""
-        self.line.check(getattr(self._provider, "queued_tokens", 0))
+        """Raises Unavailable (a 429) when the line is full, which is counted. Nothing was tokenized by then."""
+        try:
+            self.line.check(getattr(self._provider, "queued_tokens", 0))
+        except Unavailable:
+            self._metrics.requests.labels(self.name).inc()
+            self._metrics.refused.labels(self.name).inc()
+            raise
 
     async def stream(
         self, what: Conversation | Document, sampling: Sampling = Sampling()
