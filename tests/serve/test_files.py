@@ -24,9 +24,12 @@ from myna.provider.replay import replay
 from myna.provider.wire.batch import ENDPOINTS, read_order
 from myna.records import MynaError, RequestError, Unavailable
 from myna.serve import Keys, Limits, create_app, key_of
+from myna.serve import batches as batches_module
+from myna.serve import files as files_module
+from myna.serve import store as store_module
 from myna.serve.batches import new_batch
 from myna.serve.keys import new_key
-from myna.serve.store import Batch, Store, append
+from myna.serve.store import Store, append
 
 Start = Callable[..., Live]
 
@@ -314,40 +317,124 @@ def test_a_batch_killed_while_it_is_published_is_published_once(live: Start, tmp
     assert provider.requests == []
 
 
-def test_a_full_disk_ends_a_batch_and_not_the_server_and_the_next_start_goes_on(
-    live: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A disk that is nearly full takes the beginning of a line, and then nothing."""
-    write, full, data = os.write, threading.Event(), tmp_path / "data"
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """While it is set the disk takes the beginning of a line, and else nothing."""
+    full = threading.Event()
+    write, save, keep = os.write, store_module._write, files_module._keep
 
     def write_a_part(descriptor: int, what: bytes) -> int:
-        if not what.startswith(b'{"id":"batch_req_'):
-            return write(descriptor, what)
-        full.set()
-        return write(descriptor, what[:9])
+        return write(descriptor, what[:9] if full.is_set() and what.startswith(b'{"id":"batch_req_') else what)
 
-    def no_room(store: Store, batch: Batch) -> None:
-        if full.is_set():
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(store, batch)
+    def no_room(function: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(*args: Any) -> Any:
+            if full.is_set():
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return function(*args)
 
-    save = Store.save
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "write", write_a_part)
-        patched.setattr(Store, "save", no_room)
-        with Live(create_app(Scripted(cycle(["ok"])), data=data)) as server:
-            client = client_of(server)
-            file = client.files.create(file=("in.jsonl", line("a").encode()), purpose="batch")
-            batch = client.batches.create(
-                input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
-            )
-            eventually(full.is_set)
-            eventually(lambda: not server.app.desk.active)
-            assert client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "x"}]).choices
-            assert server.app.desk.failure is None
-    again = client_of(live(Scripted(["done"]), data=data))
-    eventually(lambda: again.batches.retrieve(batch.id).status == "completed")
-    assert [row["custom_id"] for row in rows(again, again.batches.retrieve(batch.id).output_file_id)] == ["a"]
+        return refuse
+
+    monkeypatch.setattr(os, "write", write_a_part)
+    monkeypatch.setattr(store_module, "_write", no_room(save))
+    monkeypatch.setattr(files_module, "_keep", no_room(keep))
+    return full
+
+
+@pytest.mark.parametrize("moment", ["validating", "in_progress", "cancelling"])
+def test_on_a_full_disk_a_batch_pauses_says_so_and_goes_on_when_there_is_room(
+    live: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: threading.Event, moment: str
+) -> None:
+    monkeypatch.setattr(batches_module, "ROOM_AFTER", 0.05)
+    asked = threading.Event()
+
+    def answer(what: Any) -> str:
+        if moment != "validating":
+            full.set()
+        asked.set()
+        return "ok"
+
+    server = live(Scripted(cycle([answer]), delay=0.05), data=tmp_path)
+    client = client_of(server)
+    file = client.files.create(file=("in.jsonl", "".join(map(line, "abc")).encode()), purpose="batch")
+    check = batches_module._check
+    if moment == "validating":
+        monkeypatch.setattr(batches_module, "_check", lambda *args: (asked.is_set() or full.set(), check(*args))[1])
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    if moment == "cancelling":
+        eventually(full.is_set)
+        with pytest.raises(openai.InternalServerError, match="disk is full"):
+            client.batches.cancel(batch.id)
+
+    def paused() -> Any:
+        errors = client.batches.retrieve(batch.id).errors
+        return errors and errors.data and errors.data[0].code == "disk_full"
+
+    eventually(paused)
+    assert client.batches.retrieve(batch.id).status == ("cancelling" if moment == "cancelling" else "in_progress")
+    asked.set()
+    full.clear()
+    full.set = lambda: None  # type: ignore[method-assign]
+    last = "cancelled" if moment == "cancelling" else "completed"
+    eventually(lambda: client.batches.retrieve(batch.id).status == last)
+    ended = client.batches.retrieve(batch.id)
+    assert not ended.errors
+    assert server.app.desk.failure is None
+    if last == "completed":
+        assert sorted(row["custom_id"] for row in rows(client, ended.output_file_id)) == ["a", "b", "c"]
+
+
+def test_an_upload_and_an_order_for_which_the_disk_has_no_room_are_a_507(
+    live: Start, tmp_path: Path, full: threading.Event
+) -> None:
+    client = client_of(live([], data=tmp_path))
+    file = client.files.create(file=("in.jsonl", b"{}"), purpose="batch")
+    full.set()
+    for ask in (
+        lambda: client.files.create(file=("in.jsonl", b"{}"), purpose="batch"),
+        lambda: client.batches.create(input_file_id=file.id, endpoint="/v1/responses", completion_window="24h"),
+    ):
+        with pytest.raises(openai.InternalServerError) as told:
+            ask()
+        assert (told.value.status_code, told.value.code) == (507, "disk_full")
+        assert int(told.value.response.headers["retry-after"]) > 0
+    full.clear()
+    assert [f.id for f in client.files.list()] == [file.id]
+
+
+def test_a_record_that_does_not_fit_on_the_disk_leaves_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path, Limits())
+
+    def no_room(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(OSError, match="No space"):
+        store.save(new_batch({"endpoint": "x", "input_file_id": "x", "completion_window": "24h"}, ""))
+    assert [*(tmp_path / "batches").iterdir()] == []
+    store.close()
+
+
+@pytest.mark.parametrize("text", ['{"x":', "[]", "{}", '{"id": 1}', "\udc80"])
+def test_a_record_that_cannot_be_read_is_named_in_one_line_and_the_rest_goes_on(
+    live: Start, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    live([], data=tmp_path).__exit__()
+    broken = [tmp_path / "batches" / f"batch_{'0' * 32}.json", tmp_path / "files" / f"file-{'1' * 32}.json"]
+    for path in broken:
+        path.write_bytes(text.encode(errors="surrogateescape"))
+    result = tmp_path / "files" / f"file-{'2' * 32}"
+    result.write_bytes(b"perhaps the batch's")
+    client = client_of(live(Scripted(cycle(["ok"])), data=tmp_path))
+    batch = run_batch(client, line("a"))
+    assert batch.status == "completed"
+    assert [b.id for b in client.batches.list()] == [batch.id]
+    assert {f.id for f in client.files.list()} == {batch.input_file_id, batch.output_file_id}
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert sorted(str(path) in record.getMessage() for record in told for path in broken) == [False, False, True, True]
+    assert not any(record.exc_info for record in told)
+    assert result.exists()
 
 
 def test_a_line_of_which_the_disk_took_a_part_was_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,6 +442,7 @@ def test_a_line_of_which_the_disk_took_a_part_was_not_written(tmp_path: Path, mo
     monkeypatch.setattr(os, "write", lambda descriptor, what: write(descriptor, what[:5]))
     with pytest.raises(OSError, match="No space left"):
         append(tmp_path / "out", b'{"custom_id":"a"}\n')
+    assert (tmp_path / "out").read_bytes() == b""
 
 
 def test_an_upload_that_was_cut_off_is_removed_at_the_next_start(tmp_path: Path) -> None:

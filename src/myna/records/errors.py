@@ -44,7 +44,7 @@ class RequestError(MynaError):
 
 
 class Unavailable(MynaError):
-    """Not now: try again in `retry_after` seconds. `code`: "not_ready", "queue_full" or "rate_limit_exceeded"."""
+    """Not now: try again in `retry_after` seconds. `code`: "not_ready", "queue_full", "rate_limit_exceeded" or "disk_full"."""
 
     def __init__(self, message: str, *, retry_after: int = 1, code: str = "not_ready"):
         super().__init__(message)

@@ -5,17 +5,18 @@ and what was computed but not written is computed again, so none is there twice.
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec
 
 from myna.provider.wire.batch import read_line, write_answer
-from myna.records import Json, RequestError
-from myna.serve.store import ENDED, Batch, Store, append, read_lines
+from myna.records import Json, RequestError, Unavailable
+from myna.serve.store import ENDED, ROOM_AFTER, Batch, Store, append, needing_room, read_lines
 
 log = logging.getLogger("myna.serve")
 WIDTH = 32  # lines being answered at once
@@ -24,6 +25,7 @@ ERRORS_SHOWN = 20
 WINDOW = 24 * 3600  # seconds a batch may take
 BUSY = frozenset({429, 503})  # not now: a line waits, and is asked again
 
+P = ParamSpec("P")
 # (endpoint, body, whose batch) -> (status, request id, body)
 Ask = Callable[[str, bytes, str], Awaitable[tuple[int, str, bytes]]]
 
@@ -63,10 +65,10 @@ class Batches:
         while True:
             self._come.clear()
             for batch in [*self._live.values()]:
-                await self._work_or_fail(batch)
-                if batch.status in ENDED:
+                if await self._bring_on(batch):
                     del self._live[batch.id]
-            await self._come.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._come.wait(), ROOM_AFTER if self._live else None)
 
     async def cancel(self, batch: Batch) -> Batch:
         """Begin no more of its lines; those that are done stay done."""
@@ -74,25 +76,36 @@ class Batches:
         if batch.status in ENDED:
             raise RequestError(f"{batch.id} is {batch.status} already.", param="batch_id")
         batch.reach("cancelling")
-        await asyncio.to_thread(self.store.save, batch)
+        await _on_disk(self.store.save, batch)
         return batch
+
+    async def _bring_on(self, batch: Batch) -> bool:
+        """Whether it has ended, and the disk knows. On a full disk it pauses, and its errors say so."""
+        try:
+            if batch.status not in ENDED:  # else it could only not be saved
+                await self._work_or_fail(batch)
+            await _on_disk(self.store.save, batch)
+        except Unavailable as e:
+            log.error("%s pauses: %s", batch.id, e)
+            if batch.status not in ENDED:
+                batch.errors = [_error(e, None)]
+            return False
+        return batch.status in ENDED
 
     async def _work_or_fail(self, batch: Batch) -> None:
         try:
             await self._work(batch)
-        except Exception as e:  # a full disk, or a bug of ours: the next batch may do better
+        except Unavailable:
+            raise
+        except Exception as e:  # a bug of ours: the next batch may do better
             log.exception("%s failed", batch.id)
-            batch.errors = [
-                _error(RequestError(f"The server failed: {type(e).__name__}.", code="internal_error"), None)
-            ]
+            failure = RequestError(f"The server failed: {type(e).__name__}.", code="internal_error")
+            batch.errors = [_error(failure, None)]
             batch.reach("failed")
-            with contextlib.suppress(
-                OSError
-            ):  # no room for that either: the disk says it runs, and the next start goes on
-                await asyncio.to_thread(self.store.save, batch)
 
     async def _work(self, batch: Batch) -> None:
         if batch.status == "finalizing":  # killed at the last moment: all lines are done and counted
+            batch.errors = []
             await self._finish(batch)
             return
         try:
@@ -102,46 +115,46 @@ class Batches:
             lines, batch.errors = [], [_error(e, None)]
         if batch.errors:
             batch.reach("failed")
-            await asyncio.to_thread(self.store.save, batch)
             return
         if batch.status == "validating":
             batch.reach("in_progress")
         batch.total = len(lines)
         good, bad = await asyncio.to_thread(self.store.answered, batch)
         batch.completed, batch.failed = len(good), len(bad)
-        await asyncio.to_thread(self.store.save, batch)
+        await _on_disk(self.store.save, batch)
         await self._answer(batch, path, [line for line in lines if line.custom_id not in good | bad])
         await self._finish(batch)
+
+    def _goes_on(self, batch: Batch) -> bool:
+        """Whether another of its lines may begin."""
+        return batch.status == "in_progress" and not self._stopping() and time.time() <= batch.expires_at
 
     async def _answer(self, batch: Batch, path: Path, lines: list[Line]) -> None:
         waiting = iter(lines)
 
         async def worker() -> None:
             for line in waiting:
-                while not await self._answer_line(batch, path, line):
+                while self._goes_on(batch) and not await self._answer_line(batch, path, line):
                     await asyncio.sleep(1)
-                if batch.status != "in_progress" or self._stopping():
+                if not self._goes_on(batch):
                     return
 
-        if lines and batch.status == "in_progress":
+        try:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(min(WIDTH, len(lines))):
                     workers.create_task(worker())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
 
     async def _answer_line(self, batch: Batch, path: Path, line: Line) -> bool:
-        """Whether it is done; False where the server was too busy for it, and the batch still wants it."""
-        if batch.status != "in_progress" or self._stopping():
-            return True
-        if time.time() > batch.expires_at:
-            batch.reach("expired")
-            return True
+        """Whether it is done; False where the server was too busy for it."""
         _, body = read_line(await asyncio.to_thread(_read_at, path, line), batch.endpoint)
         status, request_id, answer = await self._ask(batch.endpoint, body, batch.owner)
         if status in BUSY:
             return False
         output, errors = self.store.results(batch)
         row = write_answer(f"batch_req_{secrets.token_hex(12)}", line.custom_id, request_id, status, answer)
-        await asyncio.to_thread(append, output if status == 200 else errors, row)
+        await _on_disk(append, output if status == 200 else errors, row)
         batch.completed += status == 200
         batch.failed += status != 200
         return True
@@ -149,16 +162,21 @@ class Batches:
     async def _finish(self, batch: Batch) -> None:
         """Publish what there is, unless it is to go on when the server is started again."""
         done = batch.completed + batch.failed == batch.total
-        if not done and batch.status == "in_progress":
+        if not done and batch.status == "in_progress" and time.time() <= batch.expires_at:
             return
-        last = {"cancelling": "cancelled", "expired": "expired"}.get(batch.status, "completed")
-        batch.reach("finalizing")
+        last = "cancelled" if batch.status == "cancelling" else "completed" if done else "expired"
         if last == "completed":
-            await asyncio.to_thread(self.store.save, batch)
-        await asyncio.to_thread(self.store.finish, batch)
+            batch.reach("finalizing")
+            await _on_disk(self.store.save, batch)
+        await _on_disk(self.store.finish, batch)
         batch.reach(last)
-        await asyncio.to_thread(self.store.save, batch)
         log.info("%s is %s: %d answered, %d failed", batch.id, last, batch.completed, batch.failed)
+
+
+async def _on_disk(do: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """On a thread. Raises Unavailable where the disk is full."""
+    with needing_room():
+        await asyncio.to_thread(do, *args, **kwargs)
 
 
 def new_batch(order: Json, owner: str) -> Batch:
@@ -194,8 +212,8 @@ def _check(path: Path, endpoint: str) -> tuple[list[Line], list[Json]]:
     return lines, errors
 
 
-def _error(e: RequestError, line: int | None) -> Json:
-    return {"code": e.code, "message": str(e), "param": e.param, "line": line}
+def _error(e: RequestError | Unavailable, line: int | None) -> Json:
+    return {"code": e.code, "message": str(e), "param": getattr(e, "param", None), "line": line}
 
 
 def _read_at(path: Path, line: Line) -> bytes:

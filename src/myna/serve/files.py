@@ -18,7 +18,7 @@ from myna.serve.answer import JsonResponse
 from myna.serve.batches import Batches, new_batch
 from myna.serve.desk import Desk
 from myna.serve.receive import pieces, receive_body
-from myna.serve.store import Batch, File, Store
+from myna.serve.store import Batch, File, Store, needing_room
 
 MAX_ORDER = 1 << 16  # bytes of an order for a batch
 ENVELOPE = 1 << 16  # bytes that an upload's own parts may take besides the file
@@ -32,7 +32,7 @@ def routes(desk: Desk, batches: Batches) -> list[Route]:
 
 def _file_routes(desk: Desk, store: Store) -> list[Route]:
     async def create(request: Request) -> Response:
-        with desk.admit():
+        with desk.admit(), needing_room():
             return JsonResponse(_file(await _upload(request, store, desk.limits.max_file)))
 
     async def listed(request: Request) -> Response:
@@ -68,7 +68,7 @@ def _batch_routes(desk: Desk, batches: Batches) -> list[Route]:
     store = batches.store
 
     async def create(request: Request) -> Response:
-        with desk.admit():
+        with desk.admit(), needing_room():
             order = read_order(await receive_body(request.headers, request.receive, MAX_ORDER))
             try:
                 await asyncio.to_thread(store.file, order["input_file_id"], _owner())

@@ -8,21 +8,28 @@ An id is ours to make and is checked before it becomes a path, so nobody names a
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
-from myna.records import Json, MynaError, RequestError
+from myna.records import Json, MynaError, RequestError, Unavailable
 from myna.serve.limits import Limits
 
+log = logging.getLogger("myna.serve")
+ROOM_AFTER = 30  # seconds after which a full disk is tried again
 _ID = re.compile(r"(file-|batch_)[0-9a-f]{32}")
+_ONE_WRITE = threading.Lock()  # a line that was cut off is taken back before the next one is written
 ENDED = frozenset({"completed", "failed", "cancelled", "expired"})
 
 
@@ -66,13 +73,31 @@ class Batch:
 
 
 R = TypeVar("R", File, Batch)
+FILE, BATCH = TypeAdapter(File), TypeAdapter(Batch)
+
+
+@contextmanager
+def needing_room() -> Iterator[None]:
+    """What is done on the disk, where a full disk (or a quota that is used up) is an Unavailable: a 507 on the wire."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        message = "The server's disk is full: nothing more can be kept until there is room on it."
+        raise Unavailable(message, retry_after=ROOM_AFTER, code="disk_full") from e
 
 
 class Store:
-    """Everything blocks on the disk: call it from a thread. Raises RequestError for what is not there."""
+    """Everything blocks on the disk: call it from a thread. Raises RequestError for what is not there.
+
+    A record that cannot be read is as one that is not there; the log names it once.
+    """
 
     def __init__(self, root: Path, limits: Limits):
         self._files, self._batches, self._limits = root / "files", root / "batches", limits
+        self._unreadable: set[Path] = set()
+        self._saving = threading.Lock()
         try:
             for folder in (self._files, self._batches):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -89,8 +114,10 @@ class Store:
         os.close(self._lock)
 
     def _clear(self) -> None:
-        """Remove uploads that were cut off."""
+        """Remove uploads that were cut off. With a batch that nobody can read nothing goes: it may be its results."""
         results = {id for b in self.batches() if b.status not in ENDED for id in (b.output_id, b.error_id)}
+        if self._unreadable:
+            return
         for left in self._files.iterdir():
             if left.suffix != ".json" and left.name not in results and not self.has(left.name):
                 left.unlink()
@@ -120,7 +147,7 @@ class Store:
         (self._files / id).unlink(missing_ok=True)
 
     def file(self, id: str, owner: str) -> File:
-        return _owned(_read(self._files, id, File, "file-"), id, owner)
+        return _owned(self._read(self._files, id, FILE, "file-"), id, owner)
 
     def content(self, id: str, owner: str) -> Path:
         """Where a file's bytes are."""
@@ -136,20 +163,22 @@ class Store:
 
     def files(self, owner: str) -> list[File]:
         """Newest first."""
-        found = [_read(self._files, path.stem, File, "file-") for path in self._files.glob("file-*.json")]
+        found = [self._read(self._files, path.stem, FILE, "file-") for path in self._files.glob("file-*.json")]
         return sorted((f for f in found if f and f.owner == owner), key=lambda f: (f.created_at, f.id), reverse=True)
 
     # Batches.
 
     def save(self, batch: Batch) -> None:
-        _write(self._batches / f"{batch.id}.json", batch)
+        """As it is now: of two that save it at once, the later one has the last word."""
+        with self._saving:
+            _write(self._batches / f"{batch.id}.json", batch)
 
     def batch(self, id: str, owner: str) -> Batch:
-        return _owned(_read(self._batches, id, Batch, "batch_"), id, owner)
+        return _owned(self._read(self._batches, id, BATCH, "batch_"), id, owner)
 
     def batches(self) -> list[Batch]:
         """All, oldest first."""
-        found = [_read(self._batches, path.stem, Batch, "batch_") for path in self._batches.glob("batch_*.json")]
+        found = [self._read(self._batches, path.stem, BATCH, "batch_") for path in self._batches.glob("batch_*.json")]
         return sorted((b for b in found if b), key=lambda b: (b.created_at, b.id))
 
     def results(self, batch: Batch) -> tuple[Path, Path]:
@@ -173,13 +202,31 @@ class Store:
     def has(self, id: str) -> bool:
         return (self._files / f"{id}.json").exists()
 
+    def _read(self, folder: Path, id: str, reader: TypeAdapter[R], prefix: str) -> R | None:
+        if not (_ID.fullmatch(id) and id.startswith(prefix)):
+            return None
+        path = folder / f"{id}.json"
+        try:
+            found = reader.validate_json(path.read_bytes(), strict=True)
+        except FileNotFoundError:
+            return None
+        except ValidationError as e:
+            if path not in self._unreadable:
+                self._unreadable.add(path)
+                log.error("%s cannot be read and is left out: %s", path, e.errors()[0]["msg"])
+            return None
+        return found if found.id == id else None
+
 
 def append(path: Path, line: bytes) -> None:
-    """One write, on the disk when this returns."""
+    """The whole line, on the disk when this returns; or nothing of it, and OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        if os.write(descriptor, line) < len(line):  # the disk took what it had room for
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        with _ONE_WRITE:
+            size = os.fstat(descriptor).st_size
+            if os.write(descriptor, line) < len(line):  # the disk took what it had room for
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
@@ -212,21 +259,15 @@ def _recover(path: Path) -> set[str]:
 def _write(path: Path, record: File | Batch) -> None:
     """Replace a record: the old one or the new one, never half."""
     partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
-        file.write(orjson.dumps(asdict(record)))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-
-
-def _read(folder: Path, id: str, record: type[R], prefix: str) -> R | None:
-    if not (_ID.fullmatch(id) and id.startswith(prefix)):
-        return None
     try:
-        row: dict[str, Any] = orjson.loads((folder / f"{id}.json").read_bytes())
-    except FileNotFoundError:
-        return None
-    return record(**{f.name: row[f.name] for f in fields(record) if f.name in row})
+        with open(partial, "wb") as file:
+            file.write(orjson.dumps(asdict(record)))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _owned(record: R | None, id: str, owner: str) -> R:

@@ -19,6 +19,7 @@ STATUS_OF_CODE = {
     "request_too_large": 413,
     "queue_full": 429,
     "rate_limit_exceeded": 429,
+    "disk_full": 507,
 }
 TYPE_OF_STATUS = {
     401: "authentication_error",
