@@ -26,6 +26,19 @@ FRAMES = {
 }  # fmt: skip
 
 
+def test_a_frame_is_taken_off_where_it_is_whole() -> None:
+    model = Passages(None, ((7, 0), ("A", 0), (8, 0), (9, 0)), None)  # type: ignore[arg-type]
+    for framed, bare in (
+        ([7, 1, 2, 8, 9], [1, 2]), ([7, 8, 9], []), ([7, 7, 8, 9, 8, 9], [7, 8, 9]),
+        ([1, 2], [1, 2]), ([7, 1, 8], [7, 1, 8]), ([1, 8, 9], [1, 8, 9]), ([7, 8], [7, 8]), ([], []),
+    ):  # fmt: skip
+        assert [*model.bare(framed)] == bare
+    opening = Passages(None, ((7, 0), ("A", 0)), None)  # type: ignore[arg-type]
+    assert [*opening.bare([7, 1])] == [1]
+    none = Passages(None, (("A", 0),), None)  # type: ignore[arg-type]
+    assert [*none.bare([1, 2])] == [1, 2]
+
+
 @pytest.fixture(params=["word_piece", "unigram_words", "byte_level"])
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return write_model(tmp_path, request.param)

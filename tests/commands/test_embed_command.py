@@ -62,3 +62,5 @@ def test_what_cannot_be_embedded_is_said(model: str, tmp_path: Path) -> None:
         embed.run("a", model=str(tmp_path / "cross"))
     with pytest.raises(MynaError, match="no prompt"):
         embed.run("a", model=model, prompt="query")
+    with pytest.raises(DataError, match="text 2 is empty"):
+        embed.run("a", "", model=model)

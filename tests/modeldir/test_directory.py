@@ -35,6 +35,16 @@ def plain(tmp_path: Path) -> Path:
     return directory
 
 
+def test_the_digest_follows_the_hashes_that_are_recorded(plain: Path) -> None:
+    assert ModelDir.open(plain).digest == ""
+    seen = set()
+    for name, hash in (("config.json", "a"), ("config.json", "b"), ("model.safetensors", "a")):
+        facts = {"bytes": (plain / name).stat().st_size, "sha256": hash * 64}
+        (plain / "lineage.json").write_text(json.dumps({"files": {name: facts}}))
+        seen.add(ModelDir.open(plain).digest)
+    assert [len(digest) for digest in seen] == [64] * 3
+
+
 def shard(directory: Path) -> None:
     """Split model.safetensors in two, with an index."""
     (directory / "model.safetensors").unlink()

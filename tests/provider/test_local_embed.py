@@ -98,8 +98,20 @@ def test_token_ids_are_the_text_they_are(tmp_path: Path, load: Callable[..., Any
     model = load()
     ids = model._reader.passages.tokenizer.encode(TEXTS[0])
     np.testing.assert_array_equal(embed(model, [tuple(ids)]), embed(model, [TEXTS[0]]))
+    framed = (*model.passages.one(ids).ids,)
+    assert len(framed) == len(ids) + 2
+    np.testing.assert_array_equal(embed(model, [framed]), embed(model, [TEXTS[0]]))
+    assert not np.array_equal(embed(model, [framed[:-1]]), embed(model, [TEXTS[0]]))  # half a frame is text
     with pytest.raises(RequestError, match=r"input\.1: token 300 is outside the vocabulary of 300"):
         embed(model, ["a", (5, 300)])
+
+
+@pytest.mark.parametrize("nothing", ["", (), "frame"])
+def test_nothing_has_no_vector(tmp_path: Path, load: Callable[..., Any], nothing: Passage) -> None:
+    write_encoder(tmp_path)
+    model = load()
+    with pytest.raises(RequestError, match=r"input\.1 is empty"):
+        embed(model, ["a", model.passages.one(()).ids if nothing == "frame" else nothing])
 
 
 def test_what_is_too_long_is_an_error_with_the_numbers_or_cut_if_asked(

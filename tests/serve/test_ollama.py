@@ -26,7 +26,7 @@ from myna.records import (
     Text,
     ToolCall,
 )
-from myna.serve import Limits
+from myna.serve import Limits, Loadable
 
 Start = Callable[..., Live]
 HI: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
@@ -153,6 +153,15 @@ def test_models_are_listed_and_shown(live: Start) -> None:
     assert shown["capabilities"] == ["completion"]
     assert httpx.get(f"{server.url}/api/version").json() == {"version": myna.__version__}
     assert httpx.head(server.url).status_code == 200
+
+
+def test_a_model_of_a_folder_is_listed_with_its_size_and_its_digest(live: Start) -> None:
+    server = live([])
+    place = Loadable("other", Scripted, lambda: 5, size=7, digest="a" * 64)
+    server.app.desk.models.add(place)
+    given, found = httpx.get(f"{server.url}/api/tags").json()["models"]
+    assert (given["size"], given["digest"]) == (0, "")
+    assert (found["name"], found["size"], found["digest"]) == ("other", 7, "a" * 64)
 
 
 REFUSALS: list[tuple[Any, str]] = [

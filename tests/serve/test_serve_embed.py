@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from live_server import Live, eventually
 
 from encoder_cases import write_encoder
+from myna.chat import Chat
 from myna.provider import Scripted
 from myna.provider.local_embed import load_embedder
 from myna.records import Embedding, Passage, RequestError, Scores, Unavailable, Vectors
@@ -247,6 +249,27 @@ def test_a_model_that_cannot_is_refused_and_unnamed_it_is_the_one_that_can(live:
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
 
 
+class Encoder(Letters):
+    capabilities = ("embeddings", "rerank")
+
+
+def test_unnamed_the_model_is_the_only_one_that_can_do_what_is_asked(live: Callable[..., Live], smollm2: Path) -> None:
+    chat = Scripted(cycle(["ok"]), name="chat", chat=Chat.load(smollm2))
+    server = live({"chat": chat, "letters": Encoder()})  # type: ignore[arg-type]
+    hi = {"messages": [{"role": "user", "content": "Hi"}]}
+    for path, body in (
+        ("/v1/chat/completions", hi), ("/v1/completions", {"prompt": "Hi"}), ("/v1/responses", {"input": "Hi"}),
+        ("/v1/messages", hi | {"max_tokens": 5}),
+    ):  # fmt: skip
+        answer = httpx.post(server.url + path, json=body, trust_env=False)
+        assert (answer.status_code, answer.json().get("model")) == (200, "chat"), (path, answer.text)
+    for path, body in (("/v1/messages/count_tokens", hi), ("/apply-template", hi), ("/tokenize", hi)):
+        assert httpx.post(server.url + path, json=body, trust_env=False).status_code == 200, path
+    assert httpx.post(f"{server.url}/v1/embeddings", json={"input": "a"}, trust_env=False).json()["model"] == "letters"
+    either = httpx.post(f"{server.url}/tokenize", json={"prompt": "a"}, trust_env=False)
+    assert (either.status_code, either.json()["error"]["code"]) == (404, "model_not_found")
+
+
 def test_embeddings_and_scores_are_in_the_books_and_charged_to_the_key(live: Callable[..., Live]) -> None:
     letters = Letters()
     keys = Keys([Caller("ann", hash_key("secret"), tokens_per_minute=25)])
@@ -286,6 +309,20 @@ def test_a_real_encoder_behind_the_server(live: Callable[..., Live], tmp_path: P
             assert (caught.value.param, caught.value.code) == ("input", "context_length_exceeded")
             with pytest.raises(openai.BadRequestError, match="answers nobody"):
                 client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "Hi"}])
+            spoken = httpx.post(url + "/tokenize", json={"prompt": texts[1]}, trust_env=False).json()
+            assert spoken["tokens"] == [*model.passages.one(model.passages.encode(texts[1])).ids]
+            bare = httpx.post(url + "/tokenize", json={"content": texts[1]}, trust_env=False).json()["tokens"]
+            assert bare == spoken["tokens"][1:-1]
+            for ids in (spoken["tokens"], bare):
+                again = client.embeddings.create(model="tiny", input=ids)
+                np.testing.assert_array_equal(np.float32(again.data[0].embedding), alone[1])
+                assert again.usage.prompt_tokens == spoken["count"]
+            said = httpx.post(url + "/detokenize", json={"tokens": bare}, trust_env=False).json()["prompt"]
+            assert httpx.post(url + "/tokenize", json={"content": said}, trust_env=False).json()["tokens"] == bare
+            for path in ("/tokenize", "/apply-template", "/v1/messages/count_tokens"):
+                hi = {"messages": [{"role": "user", "content": "Hi"}]}
+                answer = httpx.post(url + path, json=hi, trust_env=False)
+                assert (answer.status_code, "encoder" in answer.text) == (400, True), path
             (listed,) = client.models.list().data
             assert listed.model_dump()["capabilities"] == ["embeddings", "rerank"]
         shown = httpx.post(url + "/api/show", json={"model": "tiny"}, trust_env=False).json()

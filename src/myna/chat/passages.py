@@ -30,11 +30,13 @@ class Framed:
 
 @dataclass(frozen=True)
 class Passages:
-    """A model's tokenizer and its frames. `pair` is None where the model has none: it never reads two texts at once."""
+    """A model's tokenizer and its frames. `pair` is None where the model has none: it never reads two texts at once. `lower`
+    says that the model reads small letters only, though its tokenizer does not make them."""
 
     tokenizer: Tokenizer
     single: tuple[Slot, ...]
     pair: tuple[Slot, ...] | None
+    lower: bool = False
 
     @classmethod
     def load(cls, path: Path, tokenizer: Tokenizer | None = None) -> "Passages":
@@ -54,6 +56,19 @@ class Passages:
     def kinds(self) -> int:
         """How many token types the frames use."""
         return 1 + max(kind for _, kind in (*self.single, *(self.pair or ())))
+
+    def encode(self, text: str) -> list[int]:
+        """A text's own ids, without a frame. Raises ChatError as Tokenizer.encode does."""
+        return self.tokenizer.encode(text.lower() if self.lower else text)
+
+    def bare(self, ids: Sequence[int]) -> Sequence[int]:
+        """Ids without the frame of a single text, if they stand in it."""
+        place = next((i for i, (what, _) in enumerate(self.single) if what == "A"), len(self.single))
+        before, after = ([what for what, _ in part] for part in (self.single[:place], self.single[place + 1 :]))
+        end = len(ids) - len(after)
+        if end >= len(before) and [*ids[: len(before)], *ids[end:]] == [*before, *after]:
+            return ids[len(before) : end]
+        return ids
 
     def overhead(self, *, pair: bool = False) -> int:
         """How many tokens the frame adds."""

@@ -14,6 +14,7 @@ from rich.console import Console
 from myna.commands.options import LoadingFlags
 from myna.modeldir import DEFAULT, AdapterDir, ModelDir, find
 from myna.modeldir.cache import model_path
+from myna.modeldir.files import model_bytes
 from myna.provider.either import load_either, memory_of_either
 from myna.provider.local import Loading
 from myna.records import ModelDirError, MynaError, RequestError
@@ -153,8 +154,15 @@ def _add_adapters(desk: Desk, serving: Serving) -> None:
 
 
 def _loadable(model: str, loading: Loading, name: str | None = None) -> Loadable:
-    name = name or ModelDir.open(find(model)).name
-    return Loadable(name, lambda: load_either(model, loading, name=name), lambda: memory_of_either(model, loading))
+    found = ModelDir.open(find(model))
+    name = name or found.name
+    return Loadable(
+        name,
+        lambda: load_either(model, loading, name=name),
+        lambda: memory_of_either(model, loading),
+        size=model_bytes(found.path),
+        digest=found.digest,
+    )
 
 
 def _pulled(name: str, loading: Loading) -> Loadable:

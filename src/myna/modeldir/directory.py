@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +43,12 @@ class ModelDir:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def digest(self) -> str:
+        """A sha256 of what is in the files, by the hashes that lineage.json has of them; "" where it has none."""
+        hashes = [f"{name} {facts.get('sha256')}" for name, facts in sorted(self.lineage.get("files", {}).items())]
+        return sha256("\n".join(hashes).encode()).hexdigest() if hashes else ""
 
     @classmethod
     def open(cls, path: str | Path) -> Self:

@@ -5,7 +5,7 @@ A decoder embeds too (`embedder_of`): the last token of a text has seen all of i
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,8 +64,8 @@ class EmbedLoading:
 class Reader:
     """Texts into framed ids of at most `max_len` tokens, or a RequestError that says which is too long and by how much."""
 
-    def __init__(self, passages: Passages, *, name: str, max_len: int, vocab: int, lower: bool = False):
-        self.passages, self.name, self.max_len, self.vocab, self.lower = passages, name, max_len, vocab, lower
+    def __init__(self, passages: Passages, *, name: str, max_len: int, vocab: int):
+        self.passages, self.name, self.max_len, self.vocab = passages, name, max_len, vocab
 
     def one(self, text: Passage, prompt: str, truncate: bool, param: str) -> Framed:
         ids = self._ids(text, prompt, truncate, param)
@@ -73,7 +73,7 @@ class Reader:
         if len(ids) > room and not truncate:
             raise self._too_long(f"{len(ids)} tokens", room, param)
         framed = self.passages.one(ids[:room])
-        if not framed.ids:
+        if not (text if isinstance(text, str) else ids) or not framed.ids:  # in a frame, blanks alone are a text
             raise RequestError(f"{param} is empty: there is no token to embed.", param=param)
         return framed
 
@@ -101,16 +101,16 @@ class Reader:
             raise self._too_long(f"{len(text)} characters", self.max_len, param)
         text = prompt + text[:most]
         try:
-            return self.passages.tokenizer.encode(text.lower() if self.lower else text)
+            return self.passages.encode(text)
         except ChatError as e:
             raise RequestError(f"{param}: {e}", param=param) from None
 
-    def _checked(self, ids: tuple[int, ...], prompt: str, param: str) -> tuple[int, ...]:
+    def _checked(self, ids: tuple[int, ...], prompt: str, param: str) -> Sequence[int]:
         if (outside := next((id for id in ids if not 0 <= id < self.vocab), None)) is not None:
             raise RequestError(f"{param}: token {outside} is outside the vocabulary of {self.vocab}.", param=param)
         if prompt:
             raise RequestError(f"{param}: a prompt goes before texts, and this is token ids.", param=param)
-        return ids
+        return self.passages.bare(ids)
 
     def _too_long(self, found: str, room: int, param: str) -> RequestError:
         return RequestError(
@@ -127,7 +127,7 @@ class _Encoding:
 
     def __init__(self, reader: Reader, compute: Compute, details: dict[str, Any]):
         self.name, self.max_len, self.details = reader.name, reader.max_len, details
-        self._reader = reader
+        self._reader, self.passages = reader, reader.passages
         self._batches: Batches[Framed, Any] = Batches(compute, budget=BUDGET, most=MAX_QUEUED, name=reader.name)
 
     @property
@@ -259,16 +259,16 @@ def load_embedder(
 def _of_encoder(encoder: "Encoder", directory: ModelDir, name: str, how: EmbedLoading) -> LocalEmbedder | CrossEncoder:
     from myna.model.pool import pooled, scored
 
-    passages = Passages.load(directory.path)
+    pooling = read_pooling(directory, causal=False, how=how.pooling)
+    passages = replace(Passages.load(directory.path), lower=pooling.lower)
     spec = encoder.spec
     assert spec.encoder is not None
     if passages.kinds > spec.encoder.kinds:
         raise ModelDirError(
             f"{directory.path}: tokenizer.json uses {passages.kinds} token types, config.json has {spec.encoder.kinds}."
         )
-    pooling = read_pooling(directory, causal=False, how=how.pooling)
     max_len = how.max_len or min(encoder.max_len, pooling.max_len or encoder.max_len)
-    reader = Reader(passages, name=name, max_len=max_len, vocab=spec.vocab, lower=pooling.lower)
+    reader = Reader(passages, name=name, max_len=max_len, vocab=spec.vocab)
     details = {"family": spec.family, "precision": encoder.precision}
     if spec.encoder.labels:
         if spec.encoder.labels != 1 or passages.pair is None:
@@ -293,8 +293,8 @@ def embedder_of(
 
     settings = read_pooling(directory, causal=True, how=pooling)
     max_len = min(model.max_len, settings.max_len or model.max_len)
-    passages = Passages.load(directory.path, tokenizer)
-    reader = Reader(passages, name=name, max_len=max_len, vocab=model.spec.vocab, lower=settings.lower)
+    passages = replace(Passages.load(directory.path, tokenizer), lower=settings.lower)
+    reader = Reader(passages, name=name, max_len=max_len, vocab=model.spec.vocab)
     details = {"family": model.spec.family, "precision": model.precision}
     compute = partial(pooled, model, settings.how)
     return LocalEmbedder(reader, compute, settings, width=model.spec.width, details=details)

@@ -16,7 +16,7 @@ from myna.provider.wire.request import Ask
 from myna.provider.wire.response import Writer
 from myna.records import MynaError
 from myna.serve.answer import JsonResponse
-from myna.serve.desk import REQUEST_ID, Desk
+from myna.serve.desk import REQUEST_ID, Desk, answers
 from myna.serve.feed import Feed
 from myna.serve.receive import receive_body, unless_gone
 
@@ -40,7 +40,7 @@ class Completions:
 
     async def _answer(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         ask = self.read(body)
-        provider = self.desk.provider(ask.model)
+        provider = self.desk.provider(ask.model, answers)
         writer = self.write(ask, provider.name)
         headers = self.desk.ignoring(ask.ignored)
         pause = self.desk.keepalive if ask.stream and self.frames.keepalive else math.inf

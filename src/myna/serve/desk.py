@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from myna.provider import Provider
 from myna.provider.wire.error import write_error
 from myna.provider.wire.moderations import Verdict
 from myna.records import DEFAULTS, Json, RequestError, Sampling, Unavailable
@@ -20,6 +21,16 @@ from myna.serve.served import Served
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 DEFAULTS_SHOWN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens")
+
+
+def anything(_: Provider) -> bool:
+    """Any model will do."""
+    return True
+
+
+def answers(provider: Provider) -> bool:
+    """Whether it completes conversations and texts; an encoder does not."""
+    return "chat" in getattr(provider, "capabilities", ("chat",))
 
 
 @dataclass(slots=True)
@@ -77,15 +88,13 @@ class Desk:
         finally:
             self.active -= 1
 
-    def provider(self, model: str | None) -> Served:
-        """The model a request names, held for the rest of the request. With one model it may be left unnamed.
+    def provider(self, model: str | None, can: Callable[[Served], bool] = anything) -> Served:
+        """The model a request names, held for the rest of the request. Unnamed, it is the only one that can do what is asked.
 
         Raises Unavailable when it is not loaded (503), or when too many wait for it already (429).
         """
         slots = self.models.slots
-        models = [name for name, slot in slots.items() if slot.parent is None]
-        if not model and len(models) == 1:
-            model = models[0]
+        model = model or self._only(can)
         if not model or model not in slots:
             names = ", ".join(sorted(slots))
             asked = f"There is no model {model!r} here." if model else "The request names no model."
@@ -95,6 +104,14 @@ class Desk:
         if not (account and account.background):
             served.check_queue()
         return served
+
+    def _only(self, can: Callable[[Served], bool]) -> str | None:
+        """The one model that can, adapters apart. Of one that is not in memory nobody knows: it counts where no other can."""
+        models = [slot for slot in self.models.slots.values() if slot.parent is None]
+        able = [slot.name for slot in models if slot.served and can(slot.served)]
+        able = able or [slot.name for slot in models if not slot.served]
+        able = able or [slot.name for slot in models]  # the only one, which cannot, says so best
+        return able[0] if len(able) == 1 else None
 
     def ignoring(self, names: tuple[str, ...]) -> dict[str, str]:
         """Headers that name the fields nobody knows. Raises RequestError, if strict_params, where there are any."""

@@ -76,11 +76,9 @@ async def _embed(desk: Desk, ask: wire.EmbedAsk) -> tuple[str, Vectors]:
 
 def _able(desk: Desk, name: str | None, verb: str) -> Any:
     """The model a request names, if it can do that. Unnamed, it is the only one that can."""
-    able = [one for one, provider in desk.providers.items() if hasattr(provider, verb)]
-    if not name and len(able) == 1:
-        name = able[0]
-    provider = desk.provider(name)
+    provider = desk.provider(name, lambda model: hasattr(model, verb))
     if not hasattr(provider, verb):
+        able = [one for one, provider in desk.providers.items() if hasattr(provider, verb)]
         raise RequestError(
             f"{provider.name} does not {DOES[verb]}. Here that do: {', '.join(able) or 'none'}.",
             param="model",

@@ -8,14 +8,14 @@ from myna.provider.wire.messages_writer import MessagesWriter
 from myna.provider.wire.tokens import count
 from myna.records import Json
 from myna.serve.complete import Completions
-from myna.serve.desk import Desk
+from myna.serve.desk import Desk, answers
 from myna.serve.tokens import Tokens, chat_of
 
 
 def routes(desk: Desk) -> list[Route]:
     async def count_tokens(body: bytes) -> tuple[Json, tuple[str, ...]]:
         ask = read_count(body)
-        chat = chat_of(desk.provider(ask.model))
+        chat = chat_of(desk.provider(ask.model, answers))
         return {"input_tokens": await tokens.work(count, chat, ask.prompts[0])}, ask.ignored
 
     tokens = Tokens(desk)

@@ -27,11 +27,13 @@ State = Literal["loading", "ready", "unloading", "unloaded", "failed"]
 @dataclass(frozen=True, slots=True)
 class Loadable:
     """A model that can be loaded. `load` takes seconds, `nbytes` (what it will take in memory) less; both are called on a
-    thread, and raise MynaError."""
+    thread, and raise MynaError. `size`: bytes of its files; `digest`: a sha256 of what is in them, "" where nobody knows."""
 
     name: str
     load: Callable[[], Provider]
     nbytes: Callable[[], int]
+    size: int = 0
+    digest: str = ""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from myna.provider.wire.request import Ask
 from myna.records import Json, RequestError
 from myna.serve.answer import JsonResponse
 from myna.serve.complete import Completions
-from myna.serve.desk import Desk
+from myna.serve.desk import Desk, answers
 from myna.serve.plain import Plain
 
 FAR = 4102444800  # the year 2100: when a model goes that is not unloaded by the clock
@@ -30,7 +30,7 @@ def routes(desk: Desk) -> list[Route]:
         return _keep(desk, read_ollama_generate(body))
 
     async def tags(_: Request) -> Response:
-        rows = [_row(desk, name) | {"modified_at": write_time(desk.since)} for name in desk.models.slots]
+        rows = [_row(desk, name) for name in desk.models.slots]
         return JsonResponse({"models": rows})
 
     async def running(_: Request) -> Response:
@@ -66,7 +66,15 @@ def _keep(desk: Desk, ask: Ask) -> Ask:
 
 
 def _row(desk: Desk, name: str) -> Json:
-    return {"name": name, "model": name, "details": _details(desk.describe(name))}
+    """A model given to the server as it is lies in no folder: it has no size and no digest."""
+    place = desk.models.slots[name].loadable
+    found = {"size": place.size if place else 0, "digest": place.digest if place else ""}
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": write_time(desk.since),
+        "details": _details(desk.describe(name)),
+    } | found
 
 
 def _running(desk: Desk, name: str) -> Json:
@@ -99,7 +107,7 @@ def _show(desk: Desk, name: str, provider: Any) -> Json:
 
 def _capabilities(provider: Any, chat: Any) -> list[str]:
     """What a model can do, as the provider says and its tokenizer and template show."""
-    if "chat" not in getattr(provider, "capabilities", ("chat",)):
+    if not answers(provider):
         return ["embedding"] if "embeddings" in provider.capabilities else []
     template = chat.template if chat is not None else None
     can = {

@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 from starlette.routing import Route
 
+from myna.chat import Chat, Passages
 from myna.provider import Provider
 from myna.provider.wire import tokens as wire
-from myna.records import Json, RequestError
-from myna.serve.desk import Desk
+from myna.records import Conversation, Json, RequestError
+from myna.serve.desk import Desk, answers, anything
 from myna.serve.plain import Plain
 
 T = TypeVar("T")
@@ -18,13 +19,22 @@ AT_ONCE = 2  # texts being tokenized; 2 million characters take a few seconds an
 Answer = Callable[[bytes], Awaitable[tuple[Json, tuple[str, ...]]]]
 
 
-def chat_of(provider: Provider) -> Any:
-    """The provider's tokenizer and template (myna.chat.Chat). RequestError where they are not in this process."""
-    chat = getattr(provider, "chat", None)
-    if chat is None:
+def chat_of(provider: Provider) -> Chat:
+    """The provider's tokenizer and template. RequestError where they are not in this process, or there is none."""
+    found = tokens_of(provider)
+    if isinstance(found, Passages):
+        message = f"{provider.name} is an encoder: it has no template, and answers nobody."
+        raise RequestError(message, param="model", code="unsupported_model")
+    return found
+
+
+def tokens_of(provider: Provider) -> Chat | Passages:
+    """What turns text into the provider's tokens. RequestError where it is not in this process."""
+    found: Chat | Passages | None = getattr(provider, "chat", None) or getattr(provider, "passages", None)
+    if found is None:
         message = f"{provider.name} runs elsewhere: its tokenizer is not here. Ask the server that runs it."
         raise RequestError(message, param="model", code="unsupported_model")
-    return chat
+    return found
 
 
 @dataclass(slots=True)
@@ -47,18 +57,18 @@ def routes(desk: Desk) -> list[Route]:
 
     async def tokenize(body: bytes) -> tuple[Json, tuple[str, ...]]:
         ask = wire.read_tokenize(body)
-        provider = desk.provider(ask.model)
+        provider = desk.provider(ask.model, answers if isinstance(ask.what, Conversation) else anything)
         limit = getattr(provider, "max_len", None)
-        return await tokens.work(wire.tokenize, chat_of(provider), ask, limit), ask.ignored
+        return await tokens.work(wire.tokenize, tokens_of(provider), ask, limit), ask.ignored
 
     async def detokenize(body: bytes) -> tuple[Json, tuple[str, ...]]:
         model, ids, ignored = wire.read_detokenize(body)
-        return await tokens.work(wire.detokenize, chat_of(desk.provider(model)), ids), ignored
+        return await tokens.work(wire.detokenize, tokens_of(desk.provider(model)), ids), ignored
 
     async def apply_template(body: bytes) -> tuple[Json, tuple[str, ...]]:
         ask = wire.read_template(body)
-        return await tokens.work(wire.apply_template, chat_of(desk.provider(ask.model)), ask), ask.ignored
+        return await tokens.work(wire.apply_template, chat_of(desk.provider(ask.model, answers)), ask), ask.ignored
 
-    answers = {"tokenize": tokenize, "detokenize": detokenize, "apply-template": apply_template}
-    places = [(f"{prefix}/{name}", answer) for name, answer in answers.items() for prefix in ("", "/v1")]
+    named = {"tokenize": tokenize, "detokenize": detokenize, "apply-template": apply_template}
+    places = [(f"{prefix}/{name}", answer) for name, answer in named.items() for prefix in ("", "/v1")]
     return [Route(path, tokens.endpoint(answer), methods=["POST"]) for path, answer in places]

@@ -51,7 +51,7 @@ def read_moderation(raw: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if isinstance(body.input, str):
         return (body.input,), ignored
     if not 0 < len(body.input) <= MAX_INPUTS:
-        raise RequestError(f"input has {len(body.input)} entries; from 1 to {MAX_INPUTS} it may have.", param="input")
+        raise RequestError(f"input has {len(body.input)} entries; it may have 1 to {MAX_INPUTS}.", param="input")
     parts = [part for part in body.input if isinstance(part, dict)]
     if not parts:
         return tuple(text for text in body.input if isinstance(text, str)), ignored

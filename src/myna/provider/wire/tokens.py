@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from myna.chat import Chat, Rendered
+from myna.chat import Chat, Passages, Rendered
 from myna.provider.wire.body import read_body, unsupported
 from myna.provider.wire.request import read_chat
 from myna.records import Conversation, Document, Json, RequestError
@@ -102,7 +102,8 @@ def read_detokenize(raw: bytes) -> tuple[str | None, tuple[int, ...], tuple[str,
     return body.model, tuple(body.tokens), ignored
 
 
-def tokenize(chat: Chat, ask: TokensAsk, max_len: int | None) -> Json:
+def tokenize(chat: Chat | Passages, ask: TokensAsk, max_len: int | None) -> Json:
+    """An encoder's ids come in its frame, such as [CLS] and [SEP], where an answering model's begin with what opens a text."""
     ids = list(_ids(chat, ask))
     if ask.sent.get("content") is None:
         strs = [_shown(chat, id) for id in ids] if ask.sent.get("return_token_strs") else None
@@ -112,7 +113,7 @@ def tokenize(chat: Chat, ask: TokensAsk, max_len: int | None) -> Json:
     return {"tokens": ids}
 
 
-def detokenize(chat: Chat, ids: tuple[int, ...]) -> Json:
+def detokenize(chat: Chat | Passages, ids: tuple[int, ...]) -> Json:
     """The text of ids, control tokens by their names: under vLLM's name and under llama.cpp's."""
     pieces = []
     for i, id in enumerate(ids):
@@ -140,11 +141,16 @@ def count(chat: Chat, what: Conversation) -> int:
     return len(_render(chat, TokensAsk(what, {})).ids)
 
 
-def _ids(chat: Chat, ask: TokensAsk) -> tuple[int, ...]:
+def _ids(chat: Chat | Passages, ask: TokensAsk) -> tuple[int, ...]:
     if isinstance(ask.what, Conversation):
+        if isinstance(chat, Passages):
+            raise unsupported("messages", "a conversation", "this model is an encoder, which has no template for one")
         return _render(chat, ask).ids
-    encode = chat.tokenizer.encode_markup if ask.special else chat.tokenizer.encode
-    return (*(chat.tokenizer.opening if ask.opening else ()), *encode(ask.what.text))
+    plain = chat.encode if isinstance(chat, Passages) else chat.tokenizer.encode
+    ids = (chat.tokenizer.encode_markup if ask.special else plain)(ask.what.text)
+    if not ask.opening:
+        return tuple(ids)
+    return chat.one(ids).ids if isinstance(chat, Passages) else (*chat.tokenizer.opening, *ids)
 
 
 def _render(chat: Chat, ask: TokensAsk) -> Rendered:
@@ -166,7 +172,7 @@ def _limited(text: str, param: str) -> str:
     return text
 
 
-def _shown(chat: Chat, id: int) -> str:
+def _shown(chat: Chat | Passages, id: int) -> str:
     return chat.tokenizer.piece(id).decode("utf-8", "replace")
 
 
