@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from starlette.routing import Route
 
-from myna.chat import Chat, Passages
 from myna.provider import Provider
 from myna.provider.wire import tokens as wire
 from myna.records import Conversation, Json, RequestError
@@ -19,18 +18,18 @@ AT_ONCE = 2  # texts being tokenized; 2 million characters take a few seconds an
 Answer = Callable[[bytes], Awaitable[tuple[Json, tuple[str, ...]]]]
 
 
-def chat_of(provider: Provider) -> Chat:
-    """The provider's tokenizer and template. RequestError where they are not in this process, or there is none."""
-    found = tokens_of(provider)
-    if isinstance(found, Passages):
+def chat_of(provider: Provider) -> Any:
+    """The provider's tokenizer and template (myna.chat.Chat). RequestError where they are not in this process, or there is none."""
+    if not answers(provider):
         message = f"{provider.name} is an encoder: it has no template, and answers nobody."
         raise RequestError(message, param="model", code="unsupported_model")
-    return found
+    return tokens_of(provider)
 
 
-def tokens_of(provider: Provider) -> Chat | Passages:
-    """What turns text into the provider's tokens. RequestError where it is not in this process."""
-    found: Chat | Passages | None = getattr(provider, "chat", None) or getattr(provider, "passages", None)
+def tokens_of(provider: Provider) -> Any:
+    """What turns text into the provider's tokens: a myna.chat.Chat, or an encoder's Passages. RequestError where it is not in
+    this process."""
+    found = getattr(provider, "chat", None) or getattr(provider, "passages", None)
     if found is None:
         message = f"{provider.name} runs elsewhere: its tokenizer is not here. Ask the server that runs it."
         raise RequestError(message, param="model", code="unsupported_model")

@@ -78,7 +78,9 @@ class OllamaModel(Reply):
     name: str
     model: str
     details: OllamaDetails
-    modified_at: str | None = None
+    modified_at: str
+    size: Count
+    digest: str
     context_length: int | None = None
     expires_at: str | None = None
 
