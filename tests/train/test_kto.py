@@ -150,3 +150,8 @@ def test_a_run_learns_from_single_answers(tmp_path: Path) -> None:
     evals = [line["eval"] for line in of.run.log.lines() if "eval" in line]
     assert evals[-1]["accuracy"] > 0.8
     assert evals[-1]["margin"] > evals[0]["margin"]
+
+
+def test_a_run_without_evaluation_rows_ends(tmp_path: Path) -> None:
+    setup = given(tmp_path, Options(), singles(pairs(30)), steps=4)
+    assert Loop(setup.trainee, kto.prepare(setup), setup.config, RunDir(tmp_path), World()).train()

@@ -106,6 +106,10 @@ def of_matched(
         try:
             texts = _matched(conversation)
             ids = [reader.text(prefixes[n > 0] + text, cuts) for n, text in enumerate(texts)]
+            if (size := sum(map(len, filter(None, ids)))) > reader.fit.context:
+                raise DataError(
+                    f"the query and its texts have {size} tokens, and a row has room for {reader.fit.context}: raise data.context"
+                )
         except (DataError, ChatError) as e:
             bad(place, DataError(f"{place}: {e}"))
             continue

@@ -34,7 +34,7 @@ class Offline:
         return [str(place(index)) for row in rows for index in self.feed.members(row)]
 
     def eval_rows(self) -> list[Row]:
-        return self.renew(self.evals)
+        return self.renew(self.evals) if self.evals else []
 
     def loss(self, batch: Tensors) -> Outcome:
         return self.compute(batch)
