@@ -9,7 +9,7 @@ but rounding. Whatever is drawn, is drawn from (seed, step), so a run that was k
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,11 +64,14 @@ class Loop:
         self.state = State()
         self.average = {n: p.detach().clone() for n, p in trainee.trained().items()} if config.optim.ema else {}
         self.bad = 0
+        self.flops: tuple[float, float] | None = None  # of the machine a second, and of a token
+        self.sinks: Callable[[dict[str, Any]], None] = lambda line: None
 
     def train(self) -> bool:
         """Every step that is left. False if Ctrl-C or patience ended it before the last; all is saved then too."""
         run, steps, world = self.config.run, self.method.steps, self.world
-        with interruptible() as asked, Progress(steps, self.state, quiet=not world.is_main) as shown:
+        shown = Progress(steps, self.state, quiet=not world.is_main, flops=self.flops)
+        with shown, interruptible(shown.stopping) as asked:
             while self.state.step < steps:
                 line = self._step()
                 self.note(line)
@@ -177,7 +180,7 @@ class Loop:
         better = self.state.best is None or found["loss"] < self.state.best
         self.state.best, self.state.stale = (found["loss"], 0) if better else (self.state.best, self.state.stale + 1)
         self.note({"step": self.state.step, "eval": found})
-        shown.evaluated(found)
+        shown.evaluated(found, self.state.step, better)
         if self.world.is_main:
             refresh(self.run)
         return better
@@ -228,3 +231,4 @@ class Loop:
         """A line of the log."""
         if self.world.is_main:
             self.run.log.append(line)
+            self.sinks(line)

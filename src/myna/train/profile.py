@@ -21,13 +21,15 @@ from myna.model import Causal, Decoder, available_memory
 from myna.model.spec import Spec
 from myna.modeldir import cache_dir
 from myna.records import DataError
-from myna.train.config import Optim
+from myna.train.config import Config, Optim
 from myna.train.loss import cross_entropy
 from myna.train.optim import make_optimizers
-from myna.train.plan import SLACK, Profile, Work
+from myna.train.plan import SLACK, Profile, Work, token_flops
+from myna.train.trainee import Trainee
 
 MOST = 4096  # tokens of a timed step: enough for the products' full speed
 ROUNDS, SECONDS = 9, 20.0  # how often everything is timed, and the time after which that is enough
+TRIED = 0.5  # seconds in which a run that starts finds out how fast products are
 
 
 def find_profile(work: Work, *, again: bool = False) -> tuple[Profile, bool]:
@@ -145,6 +147,25 @@ def _products(work: Work, device: torch.device) -> tuple[Callable[[], object], i
         for k, n in shapes
     ]
     return lambda: [torch.nn.functional.linear(x, w) for x, w in pairs], sum(2 * rows * k * n for k, n in shapes)
+
+
+def machine_and_token(trainee: Trainee, config: Config) -> tuple[float, float] | None:
+    """FLOPs a second of this machine's products at the run's shapes, the best of some tries; and FLOPs of training on a token,
+    where a frozen weight costs two thirds of a trained one. None for an encoder, which plan.py does not reckon."""
+    if not isinstance(trainee.model, Decoder):
+        return None
+    spec, run = trainee.decoder.spec, config.run
+    rows = max(1, min(run.micro or run.rows, run.rows))
+    work = Work(
+        spec=spec, context=config.data.context, tokens=1, rows=rows, micro=rows, precision=config.model.precision
+    )
+    product, size = _products(work, trainee.device)
+    times, until = [_timed(product, trainee.device)], time.monotonic() + TRIED
+    while len(times) < ROUNDS and time.monotonic() < until:
+        times.append(_timed(product, trainee.device))
+    weights, attention = token_flops(spec, work.context)
+    trained = sum(p.numel() for p in trainee.trained().values()) / sum(p.numel() for p in trainee.module.parameters())
+    return size / min(times), weights * (2 + min(trained, 1.0)) / 3 + attention
 
 
 def _timed(job: Callable[[], object], device: torch.device) -> float:

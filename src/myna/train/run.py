@@ -1,6 +1,7 @@
 """A run from its config to its model: begin one, or go on with one."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from myna.train import checkpoint
 from myna.train.config import Config
 from myna.train.loop import Loop
 from myna.train.method import find
-from myna.train.options import SECTIONS, read_config, to_yaml
+from myna.train.options import SECTIONS, plain, read_config, to_yaml
 from myna.train.parallel import ALONE, World
 from myna.train.peft import adapt
+from myna.train.profile import machine_and_token
 from myna.train.report import refresh
 from myna.train.rundir import RunDir
 from myna.train.setup import Setup
+from myna.train.sinks import Sinks
+from myna.train.sinks import check as check_sinks
 from myna.train.trainee import make_trainee
 
 # Keys that change what is written, not what is computed.
@@ -92,6 +96,7 @@ def _read(path: Path, flags: Sequence[str]) -> Config:
 def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
     if config.lora.base != "float32" and not config.lora.rank:
         raise DataError(f"weights kept as {config.lora.base} are not trained: give --lora.rank, or --lora.base float32")
+    check_sinks(config.run.sinks)
     trainee = make_trainee(config.model, config.data.context, config.run.seed, config.lora.base)
     if config.lora.rank:
         trainee = adapt(trainee, config.lora, config.run.seed)
@@ -103,7 +108,10 @@ def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
 
 
 def _finish(loop: Loop) -> Ended:
-    whole = loop.train()
+    loop.flops = machine_and_token(loop.trainee, loop.config)
+    names = loop.config.run.sinks if loop.world.is_main else ()
+    with closing(Sinks(names, loop.run.path, plain(loop.config))) as loop.sinks:
+        whole = loop.train()
     path = loop.run.path
     if not whole and not loop.stale:
         if loop.world.is_main:
