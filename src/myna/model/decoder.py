@@ -91,6 +91,6 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 [..., C] -> float32 [..., V]"""
-        logits = (self.head or self.embed)(hidden)
+        logits = (self.head or self.embed)(hidden).float()
         cap = self.spec.softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -46,8 +46,9 @@ class Linear(nn.Module):
         return str(self.weight.dtype).removeprefix("torch.")
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., K] -> float32 [..., N]"""
-        y = F.linear(x.to(self.weight.dtype), self.weight).float()
+        """[..., K] -> float32 [..., N]; under autocast bfloat16, which is half as much to keep for the way back."""
+        y = F.linear(x.to(self.weight.dtype), self.weight)
+        y = y if torch.is_autocast_enabled(x.device.type) else y.float()
         return y if self.bias is None else y + self.bias
 
     def rows(self, ids: Tensor) -> Tensor:
