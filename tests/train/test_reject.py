@@ -51,7 +51,10 @@ def test_what_passes_is_kept_and_passes_again(tmp_path: Path) -> None:
     assert not [*tmp_path.glob("*.journal")]
 
 
-def test_prompts_are_asked_without_the_answer_they_have_and_each_with_a_seed_of_its_own(tmp_path: Path) -> None:
+def test_prompts_are_asked_without_the_answer_they_have_and_each_with_a_seed_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reject, "AT_ONCE", 2)
     provider = answering(0)
     gather(provider, tmp_path / "out", seed=2)
     assert all([m.role for m in seen.what.messages] == ["user"] for seen in provider.requests)  # type: ignore[union-attr]

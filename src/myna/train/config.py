@@ -12,6 +12,7 @@ class Model:
     tokenizer  of a new model: a directory whose tokenizer and chat template it takes
     depth      of a new model: layers; all other sizes follow from it (train/shape.py)
     experts    of a new model: experts in each layer, of which a token sees two; 0 is a plain MLP
+    balance    of experts: how fast those with few tokens are made likelier to be chosen; 0 leaves it to the router
     precision  what products are computed in: float32 or bfloat16; weights and moments are float32 either way
     recompute  keep only each layer's input for the way back and compute the rest again: less memory, a third more time
     compile    translate the model with torch.compile first: a minute, then faster
@@ -22,6 +23,7 @@ class Model:
     tokenizer: str = ""
     depth: int = 0
     experts: int = 0
+    balance: float = 0.001
     precision: Literal["float32", "bfloat16"] = "float32"
     recompute: bool = False
     compile: bool = False

@@ -21,6 +21,7 @@ from torch import Tensor
 from myna.data import Row, collate
 from myna.records import DataError, MynaError
 from myna.train import checkpoint
+from myna.train.balance import Balance
 from myna.train.checkpoint import EMA, State
 from myna.train.config import Config
 from myna.train.method import Method, Outcome, Tensors
@@ -63,6 +64,7 @@ class Loop:
         self.trained = list(trainee.trained().values())
         self.state = State()
         self.average = {n: p.detach().clone() for n, p in trainee.trained().items()} if config.optim.ema else {}
+        self.balance = Balance(trainee.model, config.model.balance, world)
         self.bad = 0
         self.flops: tuple[float, float] | None = None  # of the machine a second, and of a token
         self.sinks: Callable[[dict[str, Any]], None] = lambda line: None
@@ -111,6 +113,7 @@ class Loop:
             units += outcome.units
         tokens, supervised, units = self.world.sum([tokens, supervised, units])
         line = self._update(number, units) | means.over(self.world)
+        line |= self.balance.step(number + 1, self.method.steps, learned=not self.bad)
         self.state.step += 1
         self.state.tokens += int(tokens)
         self.state.supervised += int(supervised)
@@ -201,6 +204,7 @@ class Loop:
 
     def _save(self, is_best: bool) -> None:
         self.state.log_bytes = self.run.log.size
+        self.state.extra |= self.balance.state()
         weights, moments = self.world.full_state(self.model, self.optimizers)
         weights |= {EMA + name: mean for name, mean in self.average.items()}
         if self.world.is_main:
@@ -216,6 +220,7 @@ class Loop:
         self.average = {name: weights.pop(EMA + name) for name in self.average}
         self.world.set_full_state(self.model, self.optimizers, weights, checkpoint.read_moments(place))
         self.state = state
+        self.balance.restore(state.extra, state.step, self.method.steps)
         if self.world.is_main:
             self.run.log.cut(state.log_bytes)
 

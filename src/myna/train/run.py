@@ -118,6 +118,10 @@ def _finish(loop: Loop) -> Ended:
             refresh(loop.run)
         return Ended(path, False, None)
     lineage = {"command": (path / "command.txt").read_text().strip(), "parent": loop.trainee.name, "run": path.name}
+    if loop.balance.drop():
+        loop.note(
+            {"step": loop.state.step, "event": "stopped with biases of experts, which the published model has not"}
+        )
     with loop.averaged():
         place = loop.trainee.publish(path / "model", lineage)
     if loop.world.is_main:

@@ -19,6 +19,7 @@ from myna.model.families import read_spec
 from myna.model.linear import Linear
 from myna.modeldir import ModelDir, find, publish
 from myna.records import DataError
+from myna.train.balance import contexts
 from myna.train.config import Model
 from myna.train.shape import shape
 
@@ -80,9 +81,14 @@ def make_trainee(config: Model, context: int, seed: int, base: str = "float32") 
     trainee = _load(config, context, base) if config.start else _new(config, context, seed)
     trainee.module.requires_grad_(True).train()
     if config.recompute:
-        for block in trainee.model.layers:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        recompute(trainee.model)
     return trainee
+
+
+def recompute(model: Decoder | Encoder) -> None:
+    """Keep only each layer's input for the way back, and compute the rest again."""
+    for block in model.layers:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
 
 
 def _load(config: Model, context: int, base: str) -> Trainee:
