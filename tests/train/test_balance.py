@@ -68,7 +68,7 @@ def test_a_bias_changes_who_is_chosen_and_never_what_an_answer_weighs(norm: bool
             sum(w * made.experts[int(e)](row[None])[0] for w, e in zip(ws, es, strict=True))
             for row, ws, es in zip(x, weights, chosen, strict=True)
         ]
-        torch.testing.assert_close(out, torch.stack(by_hand), atol=1e-5, rtol=1e-4)  # type: ignore[arg-type]
+        torch.testing.assert_close(out, torch.stack(by_hand), atol=1e-5, rtol=1e-4)
     made.bias = torch.full((4,), 0.3)
     assert torch.equal(made(x), plain)
 
