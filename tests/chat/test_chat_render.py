@@ -56,6 +56,41 @@ def oracle(path: Path):
     return pytest.importorskip("transformers").PreTrainedTokenizerFast.from_pretrained(path)
 
 
+@pytest.mark.parametrize("said", ["Fine", " two blanks  ", "很好。", "```json\n{", "<|im_end|> [/INST]", "line\n"])
+def test_an_answer_that_is_begun_is_the_prompt_and_then_its_words(chat: Chat, family: str, said: str) -> None:
+    """As they are: nothing is trimmed, and what is typed is no control token."""
+    asked = TALK + Message("user", "And?")
+    begun = chat.render(replace(asked + Message("assistant", said), continues=True))
+    prompt = chat.render(asked)
+    assert begun.begun
+    assert not begun.open_reasoning
+    assert begun.ids[: len(prompt.ids)] == prompt.ids
+    assert begun.segments[-1].text == said
+    rest = begun.ids[len(prompt.ids) :]
+    if prompt.open_reasoning:
+        assert "".join(s.text for s in begun.segments).endswith("\n</think>\n\n" + said)
+    else:
+        data = b"".join(map(chat.tokenizer.piece, rest))
+        assert data.decode() in (said, " " + said)  # the blank that tokenizers like Llama's put before a text
+        assert not {*rest} & chat.stop_ids
+    sampled = tuple(chat.tokenizer.encode(" more"))
+    stream = chat.text_stream(begun=True)
+    assert (
+        "".join([*(stream.push(id).text for id in sampled), stream.finish().text])
+        == b"".join(map(chat.tokenizer.visible, sampled)).decode()
+    )
+
+
+@pytest.mark.parametrize(
+    "last", [Message("user", "x"), Message("assistant", "x", "thought"),
+             Message("assistant", "", tool_calls=(ToolCall("a", "f", "{}"),))],
+)  # fmt: skip
+def test_only_words_of_the_assistant_can_be_gone_on_with(qwen3: Chat, last: Message) -> None:
+    with pytest.raises(RequestError) as e:
+        qwen3.render(Conversation((Message("user", "Hi"), last), continues=True))
+    assert e.value.param == "messages.1"
+
+
 def words(chat: Chat, r: Rendered, weight: int = 1) -> str:
     """What the tokens of this weight read, control tokens included."""
     return b"".join(chat.tokenizer.piece(id) for id, w in zip(r.ids, r.weights, strict=True) if w == weight).decode()

@@ -108,6 +108,7 @@ CONVERSATIONS = [
         (Message("user", "t"), Message("assistant", tool_calls=(CALL,)), Message("tool", "9", tool_call_id="c1"))
     ),
     Conversation(HI.messages, tools=(TOOL,)),
+    Conversation((*HI.messages, Message("assistant", "Once ")), continues=True),
 ]
 SAMPLINGS = [
     Sampling(),
@@ -181,6 +182,7 @@ def test_any_error_body_can_be_read(body: bytes) -> None:
     assert isinstance(read_error(500, {}, body), ProviderError)
 
 
+BEGUN = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "{"}]
 BAD_CHAT: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": "hi"}, "messages", "invalid_type"),
     ({"messages": []}, "messages", "invalid_value"),
@@ -228,6 +230,19 @@ BAD_CHAT: list[tuple[dict[str, Any], str, str]] = [
         },
         "tool_choice.allowed_tools.tools.0",
         "invalid_value",
+    ),
+    ({"continue_final_message": True}, "messages.0", "invalid_value"),
+    ({"continue_final_message": True, "add_generation_prompt": True}, "add_generation_prompt", "invalid_value"),
+    ({"add_generation_prompt": False}, "add_generation_prompt", "unsupported_parameter"),
+    (
+        {"messages": BEGUN, "continue_final_message": True, "response_format": {"type": "json_object"}},
+        "response_format",
+        "unsupported_parameter",
+    ),
+    (
+        {"messages": BEGUN, "continue_final_message": True, "tools": [TOOL], "tool_choice": "required"},
+        "tool_choice",
+        "unsupported_parameter",
     ),
     ({"parallel_tool_calls": "no"}, "parallel_tool_calls", "invalid_type"),
     ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),

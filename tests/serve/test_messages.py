@@ -206,12 +206,27 @@ def test_blocks_are_messages_in_order(live: Start) -> None:
     )
 
 
+USER = {"role": "user", "content": "x"}
 REFUSALS: list[tuple[Any, str]] = [
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "user", "content": []}]}, "messages.0.content"),
     ({"max_tokens": None}, "max_tokens"),
     ({"max_tokens": 0}, "max_tokens"),
-    ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "Once"}]}, "messages.1"),
+    (
+        {"messages": [USER, {"role": "assistant", "content": [{"type": "thinking", "thinking": "x"}]}], "system": "s"},
+        "messages.1",
+    ),
+    (
+        {"messages": [USER, {"role": "assistant", "content": "x"}], "tools": [TOOL], "tool_choice": {"type": "any"}},
+        "tool_choice",
+    ),
+    (
+        {
+            "messages": [USER, {"role": "assistant", "content": "x"}],
+            "output_config": {"format": {"type": "json_schema", "schema": {}}},
+        },
+        "output_config.format.schema",
+    ),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
     ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages.0.content.0"),
     (
@@ -226,6 +241,17 @@ REFUSALS: list[tuple[Any, str]] = [
     ({"container": "x"}, "container"),
     ({"stop_sequences": [""]}, "stop_sequences"),
 ]
+
+
+def test_a_last_turn_of_the_assistant_is_an_answer_that_is_begun(live: Start) -> None:
+    provider = Scripted([" upon a time"])
+    begun = {"role": "assistant", "content": "Once "}
+    reply = post(live(provider), {"messages": [USER, begun], "system": "s"}).json()
+    (seen,) = provider.requests
+    assert isinstance(seen.what, Conversation)
+    assert seen.what.continues
+    assert seen.what.messages[-1] == Message("assistant", "Once ")
+    assert reply["content"] == [{"type": "text", "text": " upon a time"}]
 
 
 def test_what_cannot_be_honoured_is_refused_by_name_in_anthropics_shape(live: Start) -> None:

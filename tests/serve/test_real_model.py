@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from live_server import Live, eventually
@@ -44,6 +45,25 @@ def test_it_answers_and_counts(client: openai.OpenAI) -> None:
     assert reply.choices[0].message.content == "The capital of France is Paris."
     assert reply.usage
     assert reply.usage.completion_tokens == 8
+
+
+def test_an_answer_that_is_begun_is_gone_on_with(client: openai.OpenAI) -> None:
+    """In OpenAI's API as vLLM has it, and in Anthropic's, token by token where the whole answer would have gone."""
+    for begun in ("The capital", "The capital of France is"):
+        messages = [*ASK["messages"], {"role": "assistant", "content": begun}]
+        asked = ASK | {
+            "messages": messages,
+            "extra_body": {"continue_final_message": True, "add_generation_prompt": False},
+        }
+        reply = client.chat.completions.create(**asked)
+        assert begun + str(reply.choices[0].message.content) == "The capital of France is Paris."
+        body = {"messages": messages, "max_tokens": 20, "temperature": 0, "model": "smollm2-135m"}
+        url = str(client.base_url).removesuffix("/v1/")
+        said = httpx.post(f"{url}/v1/messages", json=body, timeout=60).json()
+        assert begun + said["content"][0]["text"] == "The capital of France is Paris."
+        counted = httpx.post(f"{url}/v1/messages/count_tokens", json={"messages": messages}, timeout=60).json()
+        usage = said["usage"]
+        assert counted["input_tokens"] == usage["input_tokens"] + usage["cache_read_input_tokens"]
 
 
 def test_the_stream_folds_to_the_whole_answer(client: openai.OpenAI) -> None:

@@ -108,12 +108,33 @@ class Chat:
         Raises ChatError if the model has no template or it fails, RequestError if the conversation is at fault.
         """
         check(conversation)
+        if conversation.continues:
+            return self._begun(conversation)
         text = self._text(conversation, open_turn)
         text, turns = self._turns(conversation, text, open_turn)
         tokens = self._tokenize(text, turns)
         weights = weigh_others(conversation, text, tokens)
         inside = open_turn and self._inside_reasoning(text)
         return Rendered(tuple(tokens.ids), tuple(weights), segments(text, tokens.ends), open_reasoning=inside)
+
+    def _begun(self, conversation: Conversation) -> Rendered:
+        """The prompt of all messages but the last, and then the last one's words as they are: sampling goes on from them. They
+        are cut from the prompt where sampled words would be, and reasoning that the prompt opens ends before them."""
+        *before, begun = conversation.messages
+        if begun.role != "assistant" or begun.tool_calls or begun.reasoning_content or self.dialect.always:
+            why = "the last message should be the assistant's, and text alone"
+            if self.dialect.always:
+                why = f"{self._where} frames its answers, and a text alone begins none"
+            raise RequestError(f"There is no answer to go on with: {why}.", param=f"messages.{len(before)}")
+        asked = replace(conversation, messages=tuple(before), continues=False)
+        check(asked)
+        text, turns = self._turns(asked, self._text(asked, True), True)
+        if self.dialect.think and self._inside_reasoning(text):
+            text = Traced.of((*text.parts, (f"\n{self.dialect.think[1]}\n\n", MARKUP)))
+        start, end = len(text), len(text) + len(begun.text)
+        text = Traced.of((*text.parts, (begun.text, Origin("assistant", len(before)))))
+        tokens = self._tokenize(text, [*turns, _Turn(1, start, end, end, aligned=True)])
+        return Rendered(tuple(tokens.ids), tuple(tokens.weights), segments(text, tokens.ends), begun=True)
 
     def prompt(self, document: Document) -> Rendered:
         """A document to continue: its ids, after the bos token if the tokenizer wants one. All weights are 1.
@@ -150,12 +171,13 @@ class Chat:
         *,
         open_reasoning: bool = False,
         continues: bool = False,
+        begun: bool = False,
         tools: Mapping[str, Json] = NOTHING,
         taken: Iterable[str] = (),
         parallel: bool = True,
         bound: Callable[[str], bool] | None = None,
     ) -> TextStream:
-        """A stream for one candidate; pass the prompt's `open_reasoning` and `continues`, and what may be called.
+        """A stream for one candidate; pass the prompt's `open_reasoning`, `continues` and `begun`, and what may be called.
 
         tools      name -> JSON Schema of the parameters; empty: what looks like a call is text
         taken      ids of earlier calls
@@ -173,7 +195,7 @@ class Chat:
             else self.dialect.reader(tools, inside=open_reasoning, bound=bound),
             calls=Calls(self.dialect.new_id, taken),
             parallel=parallel,
-            strip_blank=self.tokenizer.strips_blank and not continues,
+            strip_blank=self.tokenizer.strips_blank and not (continues or begun),
         )
 
     @property

@@ -27,7 +27,7 @@ class Rendered:
     """ids and weights, one weight per id (1: train on it); segments cover the ids in order.
 
     `open_reasoning`: the prompt ends inside <think>. `continues`: the answer continues the text (a document), so its first
-    blank is its own. `stop_ids` end the answer to this prompt, beside those that end every answer of the model.
+    blank is its own; `begun`: so does an answer that the prompt begins, and like any other it may hold calls. `stop_ids` end the answer to this prompt, beside those that end every answer of the model.
     """
 
     ids: tuple[int, ...]
@@ -35,6 +35,7 @@ class Rendered:
     segments: tuple[Segment, ...]
     open_reasoning: bool = False
     continues: bool = False
+    begun: bool = False
     stop_ids: frozenset[int] = frozenset()
 
 

@@ -78,6 +78,7 @@ class Answer:
                 sampling.stop or (),
                 open_reasoning=rendered.open_reasoning,
                 continues=rendered.continues,
+                begun=rendered.begun,
                 tools=schemas(talk.tools),
                 taken=[call.id for message in talk.messages for call in message.tool_calls],
                 parallel=self.choice.parallel,

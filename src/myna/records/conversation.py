@@ -171,7 +171,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages, and what belongs to them. `target` is whatever the task compares an answer with."""
+    """Messages, and what belongs to them. `target` is whatever the task compares an answer with. `continues`: the last message
+    is an answer that is begun, and the model goes on with it."""
 
     messages: tuple[Message, ...]
     id: str = ""
@@ -179,6 +180,7 @@ class Conversation:
     target: Any = None
     candidates: tuple[Candidate, ...] = ()
     meta: Json = field(default_factory=dict)
+    continues: bool = False
 
     @classmethod
     def of(cls, *turns: tuple[Role, str], **fields: Any) -> "Conversation":
@@ -203,6 +205,7 @@ class Conversation:
             tools=f.take_list("tools", _read_object),
             target=f.take("target", str, int, float, bool, list, dict, default=None),
             candidates=f.take_list("candidates", Candidate.from_json),
+            continues=f.take("continues", bool, default=False),
             meta=f.rest(),
         )
 
@@ -215,6 +218,8 @@ class Conversation:
             row["target"] = self.target
         if self.candidates:
             row["candidates"] = [candidate.to_json() for candidate in self.candidates]
+        if self.continues:
+            row["continues"] = True
         return row | ({"meta": self.meta} if self.meta else {})
 
 

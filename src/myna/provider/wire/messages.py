@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from myna.provider.wire.body import check, check_sampling, read_body, read_stop, strange, unsupported
 from myna.provider.wire.calls import Calls
-from myna.provider.wire.request import Ask
+from myna.provider.wire.request import Ask, going_on
 from myna.records import Conversation, Form, Image, Json, Message, RequestError, Sampling, Text, ToolCall, ToolChoice
 
 REFUSED: dict[str, tuple[Any, ...]] = {
@@ -112,6 +112,7 @@ def read_messages(raw: bytes) -> Ask:
         tool_choice=choice,
     )
     check_sampling(sampling, NAMES)
+    conversation = _going_on(body, conversation, sampling)
     if body.thinking and body.thinking.budget_tokens is not None:
         ignored = (*ignored, "thinking.budget_tokens")  # the model decides; Anthropic too calls it a target
     return Ask(
@@ -131,7 +132,8 @@ def read_count(raw: bytes) -> Ask:
     """A prompt to be counted. Raises RequestError as `read_messages` does."""
     json, body, ignored = read_body(raw, CountBody, REFUSED)
     conversation, choice, ignored = _read_prompt(body, ignored)
-    return Ask((conversation,), Sampling(tool_choice=choice), body.model, ignored=ignored, sent=json)
+    sampling = Sampling(tool_choice=choice)
+    return Ask((_going_on(body, conversation, sampling),), sampling, body.model, ignored=ignored, sent=json)
 
 
 def shows_thinking(sent: Json) -> bool:
@@ -143,9 +145,6 @@ def shows_thinking(sent: Json) -> bool:
 def _read_prompt(body: CountBody, ignored: tuple[str, ...]) -> tuple[Conversation, ToolChoice | None, tuple[str, ...]]:
     if not body.messages:
         raise RequestError("messages is empty; send at least one.", param="messages")
-    if body.messages[-1].role == "assistant":
-        path = f"messages.{len(body.messages) - 1}"
-        raise unsupported(path, "assistant", "an answer cannot be begun for the model; end with a user's message")
     reader = _Reader()
     if body.system is not None:
         content = body.system if isinstance(body.system, str) else _texts(body.system, "system")
@@ -156,6 +155,13 @@ def _read_prompt(body: CountBody, ignored: tuple[str, ...]) -> tuple[Conversatio
     ignored = (*ignored, *reader.ignored)
     left = tuple(path for path in ignored if path.rpartition(".")[2] not in HARMLESS)
     return Conversation(tuple(reader.done), tools=tools), choice, left
+
+
+def _going_on(body: CountBody, conversation: Conversation, sampling: Sampling) -> Conversation:
+    """A last turn of the assistant is an answer that is begun."""
+    if body.messages[-1].role != "assistant":
+        return conversation
+    return going_on(conversation, sampling, f"messages.{len(body.messages) - 1}")
 
 
 def _read_tools(body: CountBody) -> tuple[ToolChoice | None, tuple[Json, ...]]:

@@ -77,6 +77,9 @@ class ChatBody(Shared):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    # As vLLM has them: the last message is an answer that is begun, and the model goes on with it.
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
 
 class CompletionBody(Shared):
@@ -110,6 +113,9 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "truncation": ("disabled",),
     "use_beam_search": (False,),
 }
+CHAT_UNSUPPORTED = {
+    name: fine for name, fine in UNSUPPORTED.items() if name not in ("continue_final_message", "add_generation_prompt")
+}
 SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling) if f.name not in ("form", "tool_choice"))
 
 
@@ -128,6 +134,8 @@ def write_request(what: Conversation | Document, sampling: Sampling, model: str)
     if "logprobs" in given:
         given |= {"logprobs": True, "top_logprobs": given["logprobs"]}
     messages = [replace(m, weight=None, tokens=None, meta={}).to_json() for m in what.messages]
+    if what.continues:
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
     return "chat/completions", body | {"messages": messages} | (
         {"tools": list(what.tools)} | write_choice(sampling.tool_choice) if what.tools else {}
     ) | given
@@ -135,7 +143,7 @@ def write_request(what: Conversation | Document, sampling: Sampling, model: str)
 
 def read_chat(raw: bytes) -> Ask:
     """Raises RequestError whose `param` is the dotted path of the field at fault."""
-    json, body, ignored = read_body(raw, ChatBody, UNSUPPORTED)
+    json, body, ignored = read_body(raw, ChatBody, CHAT_UNSUPPORTED)
     choice, tools = read_choice(body.tools or [], json.get("tools") or [], body.tool_choice, body.parallel_tool_calls)
     messages, surplus = _read_messages(json["messages"])
     if body.top_logprobs is not None and not body.logprobs:
@@ -153,8 +161,33 @@ def read_chat(raw: bytes) -> Ask:
         tool_choice=choice,
     )
     conversation = Conversation(messages, tools=tools)
+    if body.continue_final_message:
+        if body.add_generation_prompt:
+            raise RequestError(
+                "add_generation_prompt begins an answer, and continue_final_message goes on with one: send one of them.",
+                param="add_generation_prompt",
+            )
+        conversation = going_on(conversation, sampling, f"messages.{len(messages) - 1}")
+    elif body.add_generation_prompt is False:
+        raise unsupported("add_generation_prompt", False, "beside continue_final_message it is")
     left = (path for path in ignored if not path.startswith("tools."))  # the template is given tools as they are
     return replace(_ask(body, (conversation,), sampling, (*left, *surplus)), names=names)
+
+
+def going_on(conversation: Conversation, sampling: Sampling, path: str) -> Conversation:
+    """The conversation, with its last message (at `path` in the body) as an answer that is begun. Raises RequestError where that cannot be: what an
+    answer must look like is said of a whole one, and only words can be gone on with."""
+    last = conversation.messages[-1]
+    if last.role != "assistant" or last.tool_calls or last.reasoning_content:
+        raise RequestError(f"{path}: an answer that is gone on with is the assistant's, and text alone.", param=path)
+    if sampling.form is not None:
+        path = sampling.form.param or "response_format"
+        raise unsupported(path, sampling.form.kind, "beside an answer that is begun it is not")
+    if sampling.tool_choice is not None and sampling.tool_choice.mode in ("required", "named"):
+        raise unsupported(
+            "tool_choice", sampling.tool_choice.mode, "beside an answer that is begun only auto and none are"
+        )
+    return replace(conversation, continues=True)
 
 
 def read_completion(raw: bytes) -> Ask:
