@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,9 @@ from starlette.routing import Route
 
 from myna.chat import Chat
 from myna.provider import Scripted
-from myna.records import Candidate, Delta, Message, ToolCall, Usage
+from myna.provider.wire import events
+from myna.provider.wire.replies import ErrorReply
+from myna.records import Candidate, Delta, Message, ProviderError, ToolCall, Usage
 from myna.serve import create_app
 from myna.serve.app import App
 from myna.serve.moderations import Phrases
@@ -30,6 +33,15 @@ TURN = Message("assistant", "你好", reasoning_content="想", tool_calls=CALLS)
 CUT = Candidate((Message("assistant", "cut"),), finish_reason="length")
 HI: Any = {"model": "scripted", "messages": [{"role": "user", "content": "Hi"}]}
 LOGPROBS = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+USAGE = {"stream_options": {"include_usage": True}}
+
+
+def kinds_of(event: Any) -> set[str]:
+    """The `type`s that a union of events knows."""
+    members = get_args(event.model_fields["root"].annotation)
+    return {kind for member in members for kind in get_args(member.model_fields["type"].annotation)}
+
+
 ASKED: list[tuple[str, Any]] = [
     ("/v1/chat/completions", HI | {"n": 3, "logprobs": True, "top_logprobs": 2}),
     ("/v1/completions", {"prompt": ["a", "b"], "logprobs": 2}),
@@ -172,16 +184,39 @@ async def _in_process(app: App, path: str, body: Any) -> httpx.Response:
         return await client.post(path, json=body, timeout=20)
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
-def test_every_event_of_a_stream_is_as_described(server: Live, path: str) -> None:
-    event, seen = BY_PATH[path].event, 0
+STREAMED: list[tuple[str, Any, set[str]]] = [
+    ("/v1/chat/completions", HI | {"logprobs": True, "top_logprobs": 1} | USAGE, {"chat.completion.chunk"}),
+    ("/v1/completions", {"prompt": "Hi", "logprobs": 1} | USAGE, {"text_completion"}),
+    ("/v1/messages", HI | {"max_tokens": 9}, kinds_of(events.MessagesEvent)),
+    ("/v1/responses", {"input": "Hi"} | LOGPROBS, kinds_of(events.ResponsesEvent)),
+    ("/api/chat", HI | {"logprobs": True}, {"False", "True", "error"}),
+    ("/api/generate", {"model": "scripted", "prompt": "Hi"}, {"False", "True", "error"}),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "kinds"), STREAMED, ids=[path for path, _, _ in STREAMED])
+def test_every_event_of_a_stream_is_as_described_and_every_described_one_comes(
+    live: Start, path: str, body: Any, kinds: set[str]
+) -> None:
+    event, seen = BY_PATH[path].event, set()
     assert event is not None
-    described = document()["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
+    (described,) = [
+        media
+        for kind, media in document()["paths"][path]["post"]["responses"]["200"]["content"].items()
+        if kind != "application/json"
+    ]
     assert described["x-event-schema"]["$ref"].endswith(event.__name__)
-    more = {"stream": True, "stream_options": {"include_usage": True}}
-    body = (HI | {"logprobs": True, "top_logprobs": 1}) if "chat" in path else {"prompt": "Hi", "logprobs": 1}
-    for _ in range(3):  # the script has three turns
-        text = httpx.post(server.url + path, json=body | more, timeout=20).text
-        rows = [row.removeprefix("data: ") for row in text.split("\n\n") if row.startswith("data: {")]
-        seen += len([event.model_validate_json(row, strict=True) for row in rows])
-    assert seen > 6
+    script: list[Any] = ["Hi", TURN, CUT, ("half", ProviderError("broken"))]
+    server = live(Scripted(script))
+    for turn in script:
+        text = httpx.post(server.url + path, json=body | {"stream": True}, timeout=20).text
+        lines = [line.removeprefix("data: ") for line in text.splitlines()]
+        rows = [orjson.loads(line) for line in lines if line.startswith("{")]
+        assert rows
+        for row in rows:
+            if "completions" in path and isinstance(turn, tuple) and "error" in row:
+                ErrorReply.model_validate(row, strict=True)
+                continue
+            event.model_validate(row, strict=True)
+            seen.add(str(row.get("type") or row.get("object") or row.get("done", "error")))
+    assert seen == kinds

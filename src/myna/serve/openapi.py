@@ -1,7 +1,7 @@
 """GET /openapi.json: what the server takes and says, made of the very types that bodies are read with.
 
 An endpoint that streams is described by its whole reply. OpenAPI 3.1 has no word for what one event of a stream is: it stands in
-`x-event-schema` where there is a type for it, and is told in words elsewhere.
+`x-event-schema`.
 """
 
 import re
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import myna
-from myna.provider.wire import answers
+from myna.provider.wire import answers, events
 from myna.provider.wire import replies as say
 from myna.provider.wire.body import AdapterOrder, ModelOrder
 from myna.provider.wire.embed import EmbeddingsBody, OllamaEmbedBody, OllamaEmbeddingsBody, RerankBody, ScoreBody
@@ -84,8 +84,22 @@ OPERATIONS: tuple[Operation, ...] = (
         EVENTS,
         event=answers.CompletionChunk,
     ),
-    Operation("/v1/responses", "Answer input items (OpenAI)", ResponsesBody, (answers.ResponseReply,), EVENTS),
-    Operation("/v1/messages", "Answer a conversation (Anthropic)", MessagesBody, (answers.MessageReply,), EVENTS),
+    Operation(
+        "/v1/responses",
+        "Answer input items (OpenAI)",
+        ResponsesBody,
+        (answers.ResponseReply,),
+        EVENTS,
+        event=events.ResponsesEvent,
+    ),
+    Operation(
+        "/v1/messages",
+        "Answer a conversation (Anthropic)",
+        MessagesBody,
+        (answers.MessageReply,),
+        EVENTS,
+        event=events.MessagesEvent,
+    ),
     Operation("/v1/messages/count_tokens", "Count a prompt (Anthropic)", CountBody, (say.CountReply,)),
     Operation("/v1/moderations", "Ask the server's check, if it has one", ModerationBody, (say.ModerationReply,)),
     Operation("/v1/models", "The models, and what they can do", None, (say.ModelsReply,)),
@@ -99,8 +113,22 @@ OPERATIONS: tuple[Operation, ...] = (
     *_twice("/score", "How well texts answer a text", ScoreBody, say.ScoreReply),
     Operation("/api/embed", "Texts as vectors (Ollama)", OllamaEmbedBody, (say.OllamaEmbedReply,)),
     Operation("/api/embeddings", "A text as a vector (Ollama)", OllamaEmbeddingsBody, (say.OllamaEmbeddingsReply,)),
-    Operation("/api/chat", "Answer a conversation (Ollama)", OllamaChatBody, (answers.OllamaChatReply,), LINES),
-    Operation("/api/generate", "Answer a prompt (Ollama)", OllamaGenerateBody, (answers.OllamaGenerateReply,), LINES),
+    Operation(
+        "/api/chat",
+        "Answer a conversation (Ollama)",
+        OllamaChatBody,
+        (answers.OllamaChatReply,),
+        LINES,
+        event=events.OllamaChatLine,
+    ),
+    Operation(
+        "/api/generate",
+        "Answer a prompt (Ollama)",
+        OllamaGenerateBody,
+        (answers.OllamaGenerateReply,),
+        LINES,
+        event=events.OllamaGenerateLine,
+    ),
     Operation("/api/show", "One model (Ollama)", OllamaShowBody, (say.OllamaShown,)),
     Operation("/api/tags", "The models (Ollama)", None, (say.OllamaModels,)),
     Operation("/api/ps", "The models in memory (Ollama)", None, (say.OllamaModels,)),
