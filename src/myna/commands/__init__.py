@@ -22,6 +22,7 @@ VERBS = {
     "data": "Data to train on: check, convert, deduplicate, split, tokenize.",
     "plan": "What a training run will take, before it starts.",
     "train": "Train a model: from nothing, or from one you have.",
+    "compare": "Training runs side by side.",
     "merge": "Make an adapter part of its model.",
     "bench": "How fast a model runs here, beside what the machine allows.",
 }

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,7 +51,7 @@ def begin(config: Config, world: World = ALONE) -> Ended:
     if (path / "config.yaml").exists():
         raise DataError(f"{path} holds a run. Go on with it: myna train --resume {path}; or give another --run.out.")
     loop, setup = _prepare(config, path, world)
-    loop.run = RunDir.create(path, to_yaml(config), setup.known | {"steps": loop.method.steps})
+    loop.run = RunDir.create(path, to_yaml(config), setup.known | _known(loop))
     return _finish(loop)
 
 
@@ -105,6 +106,11 @@ def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
     setup = Setup(config, trainee, world, path)
     method = find(config.method).prepare(setup)
     return Loop(setup.trainee, method, config, RunDir(path), world), setup
+
+
+def _known(loop: Loop) -> dict[str, Any]:
+    """What data.json says beside the files: what makes runs comparable, and how long this one is."""
+    return {"tokenizer": loop.trainee.chat.tokenizer.fingerprint, "steps": loop.method.steps}
 
 
 def _finish(loop: Loop) -> Ended:
