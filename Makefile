@@ -6,6 +6,7 @@
 PYTHON ?= python3
 MODEL  ?= qwen2.5-coder-1.5b-instruct
 PORT   ?= 8000
+JOBS   ?= logical
 PEERS  ?=
 CLIENTS ?=
 BIN    := .venv/bin
@@ -20,7 +21,7 @@ serve: $(SETUP)
 	@exec $(BIN)/myna serve $(MODEL) --port $(PORT)
 
 test: $(DEV)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
 test-all: $(DEV)
 	$(BIN)/pytest -m "slow or not slow"

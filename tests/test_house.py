@@ -108,6 +108,12 @@ def test_no_oracle_is_imported_by_the_product() -> None:
     assert {name: found for name, found in guilty.items() if found} == {}
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by their names alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_longest_functions_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """The longest function separates the admired codebases from the regretted; 60 lines is a screen."""
     functions = [
