@@ -1,6 +1,8 @@
 """A real server, on a free port, over a scripted provider."""
 
 import contextlib
+import functools
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +11,15 @@ from live_server import Live
 
 from myna.provider import Provider, Scripted
 from myna.serve import create_app
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> Iterator[None]:
+    """Every HTTP client reads the world's certificates when it is made, which takes longer than most tests; here nothing is
+    encrypted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ class House:
 
 
 def play(script: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(script())  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(script(), 20))  # type: ignore[arg-type]
 
 
 @contextmanager
