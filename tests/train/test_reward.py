@@ -88,7 +88,7 @@ def test_every_weight_but_the_lost_head_learns(tmp_path: Path) -> None:
     loop = Loop(setup.trainee, method, setup.config, RunDir(tmp_path), World())
     seen: list[float] = []
     loop.optimizers[0].register_step_pre_hook(
-        lambda *_: seen.extend(0.0 if p.grad is None else float(p.grad.norm()) for p in loop.trained)
+        lambda *_: seen.extend(0.0 if p.grad is None else float(p.grad.norm()) for p in loop.trained.values())
     )
     loop._step()
     assert min(seen) > 0

@@ -120,7 +120,7 @@ def test_a_gradient_beyond_the_clip_is_scaled_to_it(tmp_path: Path) -> None:
     of = loop(tmp_path, config(optim=Optim(lr=0.0, clip=0.01)))
     seen = []
     of.optimizers[0].register_step_pre_hook(
-        lambda *_: seen.append(float(torch.nn.utils.get_total_norm([p.grad for p in of.trained])))
+        lambda *_: seen.append(float(torch.nn.utils.get_total_norm([p.grad for p in of.trained.values()])))
     )
     assert of._step()["grad_norm"] > 0.1
     assert seen[0] == pytest.approx(0.01, rel=1e-4)
@@ -180,7 +180,7 @@ def test_every_trained_weight_has_a_gradient_after_one_step(tmp_path: Path) -> N
     of = loop(tmp_path, config())
     seen: list[float] = []
     of.optimizers[0].register_step_pre_hook(
-        lambda *_: seen.extend(0.0 if p.grad is None else float(p.grad.norm()) for p in of.trained)
+        lambda *_: seen.extend(0.0 if p.grad is None else float(p.grad.norm()) for p in of.trained.values())
     )
     of._step()
     assert len(seen) == len(of.trained)

@@ -13,7 +13,7 @@ from myna.train.loop import Loop
 from myna.train.method import Method
 from myna.train.next_token import next_token
 from myna.train.offline import offline
-from myna.train.parallel import World
+from myna.train.parallel import ALONE, World
 from myna.train.rundir import RunDir
 from myna.train.trainee import Trainee, initialize
 
@@ -64,6 +64,8 @@ def config(**sections: Any) -> Config:
     return Config(method="sft", **given | sections)
 
 
-def loop(path: Path, config: Config, of: Trainee | None = None) -> Loop:
+def loop(path: Path, config: Config, of: Trainee | None = None, world: World = ALONE) -> Loop:
     of = of or trainee()
-    return Loop(of, method(of, config), config, RunDir(path), World())
+    learned = method(of, config)
+    world.spread(of)
+    return Loop(of, learned, config, RunDir(path), world)

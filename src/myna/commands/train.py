@@ -18,6 +18,7 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     """
     from myna.train.method import find, known
     from myna.train.options import explain, to_yaml
+    from myna.train.parallel import joined
     from myna.train.report import write_report
     from myna.train.run import begin, configure, resume
 
@@ -41,26 +42,30 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
             raise DataError("the report of which run? myna train --report RUN")
         print(write_report(rest[1]))
         return
-    if rest[0] == "--resume":
-        if len(rest) < 2:
-            raise DataError("resume which run? myna train --resume RUN")
-        ended = resume(rest[1], rest[2:], changed="--changed" in asked)
-    else:
-        method, *rest = rest
-        file = rest.pop(0) if rest and not rest[0].startswith("--") else None
-        if "--help" in asked:
-            module = find(method)
-            print(f"{module.__doc__}\nKeys, with their defaults:\n{explain(method, module.Options, module.DEFAULTS)}")
-            return
-        config = configure(method, file, rest)
-        if "--print-config" in asked:
-            print(to_yaml(config), end="")
-            return
-        ended = begin(config)
+    if rest == ["--resume"]:
+        raise DataError("resume which run? myna train --resume RUN")
+    method, *rest = rest
+    file = rest.pop(0) if rest and not rest[0].startswith("--") else None
+    if "--help" in asked:
+        module = find(method)
+        print(f"{module.__doc__}\nKeys, with their defaults:\n{explain(method, module.Options, module.DEFAULTS)}")
+        return
+    if "--print-config" in asked:
+        print(to_yaml(configure(method, file, rest)), end="")
+        return
+    with joined() as world:
+        if method == "--resume":
+            ended = resume(file or "", rest, changed="--changed" in asked, world=world)
+        else:
+            with world.first():
+                config = configure(method, file, rest)
+            ended = begin(config, world)
     if ended.model is None:
-        print(f"saved; go on with: myna train --resume {ended.run}", file=sys.stderr)
+        if world.is_main:
+            print(f"saved; go on with: myna train --resume {ended.run}", file=sys.stderr)
         sys.exit(130)
-    print(ended.model)
+    if world.is_main:
+        print(ended.model)
 
 
 def _line(module: ModuleType) -> str:

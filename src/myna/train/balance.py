@@ -36,6 +36,7 @@ class Balance:
         self.biases = torch.zeros(len(self.layers), experts, device=device)
         self.counts = torch.zeros_like(self.biases, dtype=torch.int64)
         self.real: Tensor | None = None
+        self.counting = True
         if self.layers:
             model.register_forward_pre_hook(self._look)
         for number, layer in enumerate(self.layers):
@@ -82,7 +83,7 @@ class Balance:
 
     def _count(self, layer: int, chosen: Tensor) -> None:
         """chosen [n, k]; once for each token that is learned from."""
-        if _again or not (self.layers[layer].training and torch.is_grad_enabled()):
+        if _again or not self.counting or not (self.layers[layer].training and torch.is_grad_enabled()):
             return
         real = chosen if self.real is None else chosen[self.real]
         self.counts[layer] += torch.bincount(real.flatten(), minlength=self.counts.shape[1])

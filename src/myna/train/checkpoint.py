@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from myna.modeldir.safetensors import read_safetensors, write_safetensors
 from myna.records import DataError, MynaError
+from myna.train.parallel import share_like
 
 FOLDER, BEST = "checkpoints", "best"
 EMA = "ema:"
@@ -144,7 +145,7 @@ def set_moments(model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], m
         if name not in named or named[name] not in owners:
             raise DataError(f"the checkpoint has a moment of {name}, which this run does not train")
         p = named[name]
-        kept = value if value.ndim == 0 else value.to(p.device)
+        kept = value if value.ndim == 0 else share_like(value, p)
         owners[p].state[p][key] = kept.clone()
 
 

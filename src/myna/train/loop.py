@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from myna.data import Row, collate
+from myna.data import Batch, Row, collate
 from myna.records import DataError, MynaError
 from myna.train import checkpoint
 from myna.train.balance import Balance
@@ -26,7 +26,7 @@ from myna.train.checkpoint import EMA, State
 from myna.train.config import Config
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.optim import lr_at, make_optimizers, set_lr
-from myna.train.parallel import World
+from myna.train.parallel import World, settle, share, share_like, standing
 from myna.train.progress import Progress, interruptible
 from myna.train.report import refresh
 from myna.train.rundir import RunDir
@@ -60,10 +60,11 @@ class Loop:
     def __init__(self, trainee: Trainee, method: Method, config: Config, run: RunDir, world: World):
         self.trainee, self.method, self.config, self.run, self.world = trainee, method, config, run, world
         self.model = trainee.module
+        settle(self.model)
         self.optimizers = make_optimizers(self.model, config.optim)
-        self.trained = list(trainee.trained().values())
+        self.trained = trainee.trained()
         self.state = State()
-        self.average = {n: p.detach().clone() for n, p in trainee.trained().items()} if config.optim.ema else {}
+        self.average = {n: p.detach().clone() for n, p in self.trained.items()} if config.optim.ema else {}
         self.balance = Balance(trainee.model, config.model.balance, world)
         self.bad = 0
         self.flops: tuple[float, float] | None = None  # of the machine a second, and of a token
@@ -102,15 +103,15 @@ class Loop:
         rows = self.method.rows(number)
         means = Means()
         tokens = supervised = units = 0.0
-        for group in self._groups(rows):
+        for group, counts in self._groups(rows):
             batch = collate(group, self.method.context)
-            tokens, supervised = tokens + int((batch.docs >= 0).sum()), supervised + batch.supervised
-            with self._computing():
-                outcome = self.method.loss(Tensors.of(batch, self.trainee.device))
+            outcome = self._outcome(batch, counts)
             if outcome.loss.requires_grad:
                 outcome.loss.backward()
             means.add(outcome)
             units += outcome.units
+            if counts:
+                tokens, supervised = tokens + int((batch.docs >= 0).sum()), supervised + batch.supervised
         tokens, supervised, units = self.world.sum([tokens, supervised, units])
         line = self._update(number, units) | means.over(self.world)
         line |= self.balance.step(number + 1, self.method.steps, learned=not self.bad)
@@ -121,18 +122,28 @@ class Loop:
         self.state.seconds += seconds
         return {"step": number, **line, "tokens": int(tokens), "supervised": int(supervised), "seconds": seconds}
 
-    def _groups(self, rows: list[Row]) -> Iterator[list[Row]]:
-        """The micro-batches, of each this rank's share."""
+    def _groups(self, rows: list[Row]) -> Iterator[tuple[list[Row], bool]]:
+        """The micro-batches, of each this process's share, and whether it counts. All compute together or not at all, so one
+        for whom no row is left computes somebody else's, which then counts for nothing."""
         size = self.config.run.micro or max(len(rows), 1)
         for start in range(0, len(rows), size):
-            yield rows[start : start + size][self.world.rank :: self.world.size]
+            group = rows[start : start + size]
+            mine = group[self.world.rank :: self.world.size]
+            yield mine or group[:1], bool(mine)
+
+    def _outcome(self, batch: Batch, counts: bool) -> Outcome:
+        self.balance.counting = counts
+        with self._computing():
+            outcome = self.method.loss(Tensors.of(batch, self.trainee.device))
+        return outcome if counts else outcome.none()
 
     def _update(self, number: int, units: float) -> dict[str, float]:
         """Divide, clip, change. A step whose gradient is not finite changes nothing, and is said and counted."""
         lr = lr_at(self.config.optim, number, self.method.steps)
-        grads = [p.grad for p in self.trained if p.grad is not None]
+        grads = [share(p.grad) for p in self.trained.values() if p.grad is not None]
         torch._foreach_div_(grads, max(units, 1e-12))
-        norm = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+        mine = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
+        norm = math.sqrt(self.world.sum([mine * mine])[0])
         if math.isfinite(norm) and units:
             self.bad = 0
             clip = self.config.optim.clip
@@ -162,7 +173,7 @@ class Loop:
     def _follow(self) -> None:
         """The running mean of the weights."""
         for name, mean in self.average.items():
-            mean.lerp_(self.model.get_parameter(name).detach(), 1 - self.config.optim.ema)
+            share(mean).lerp_(share(self.trained[name].detach()), 1 - self.config.optim.ema)
 
     @torch.no_grad()
     def _evaluate(self, shown: Progress) -> bool:
@@ -170,9 +181,8 @@ class Loop:
         means = Means()
         self.model.eval()
         with self.averaged():
-            for group in self._groups(self.method.eval_rows()):
-                with self._computing():
-                    means.add(self.method.loss(Tensors.of(collate(group, self.method.context), self.trainee.device)))
+            for group, counts in self._groups(self.method.eval_rows()):
+                means.add(self._outcome(collate(group, self.method.context), counts))
             found = means.over(self.world)
             found |= self.method.report(found) if found else {}
             found = {name: value for name, value in found.items() if not name.startswith("_")}
@@ -189,13 +199,16 @@ class Loop:
         return better
 
     def _write_samples(self) -> None:
-        if self.world.is_main and (texts := self.method.samples(self.state.step)):
-            self.run.write(f"samples/step-{self.state.step}.md", "\n\n---\n\n".join(texts) + "\n")
+        if not self.config.run.prompts:
+            return
+        with standing(self.model):
+            if self.world.is_main and (texts := self.method.samples(self.state.step)):
+                self.run.write(f"samples/step-{self.state.step}.md", "\n\n---\n\n".join(texts) + "\n")
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The running mean in the weights' place, if there is one."""
-        kept = {name: self.model.get_parameter(name).detach().clone() for name in self.average}
+        kept = {name: self.trained[name].detach().clone() for name in self.average}
         self._set(self.average)
         try:
             yield
@@ -205,8 +218,8 @@ class Loop:
     def _save(self, is_best: bool) -> None:
         self.state.log_bytes = self.run.log.size
         self.state.extra |= self.balance.state()
-        weights, moments = self.world.full_state(self.model, self.optimizers)
-        weights |= {EMA + name: mean for name, mean in self.average.items()}
+        weights = self.world.gather(self.trained | {EMA + name: mean for name, mean in self.average.items()})
+        moments = self.world.gather(checkpoint.moments_of(self.model, self.optimizers))
         if self.world.is_main:
             place = checkpoint.save(self.run.path, self.state, weights, moments, self.config.run.keep)
             if is_best:
@@ -215,10 +228,11 @@ class Loop:
     def resume(self, state: State, place: Path) -> None:
         """Go on from a checkpoint. What was logged after it will be done, and logged, again."""
         weights = checkpoint.read_weights(place)
-        if missing := self.trainee.trained().keys() - weights.keys():
+        if missing := self.trained.keys() - weights.keys():
             raise DataError(f"{place} has no {min(missing)}, which this run trains")
-        self.average = {name: weights.pop(EMA + name) for name in self.average}
-        self.world.set_full_state(self.model, self.optimizers, weights, checkpoint.read_moments(place))
+        self.average = {name: share_like(weights[EMA + name], self.trained[name]) for name in self.average}
+        self._set({name: share_like(weights[name], p) for name, p in self.trained.items()})
+        checkpoint.set_moments(self.model, self.optimizers, checkpoint.read_moments(place))
         self.state = state
         self.balance.restore(state.extra, state.step, self.method.steps)
         if self.world.is_main:
@@ -226,8 +240,9 @@ class Loop:
 
     @torch.no_grad()
     def _set(self, weights: dict[str, Tensor]) -> None:
+        settle(self.model)
         for name, value in weights.items():
-            self.model.get_parameter(name).copy_(value)
+            self.trained[name].copy_(value)
 
     def _computing(self) -> torch.autocast:
         return self.trainee.computing(self.config.model.precision)

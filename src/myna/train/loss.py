@@ -66,8 +66,7 @@ def log_probs(model: Decoder, hidden: Tensor, targets: Tensor, temperature: floa
 
     size = rows_at_once(model.spec.vocab)
     parts = zip(flat[places].split(size), wanted[places].split(size), strict=True)
-    chunks = [_again(some, h, t) for h, t in parts if len(h)]
-    found = torch.cat(chunks) if chunks else flat.new_zeros(0)
+    found = torch.cat([_again(some, h, t) for h, t in parts])  # one at least, if empty: the head has a gradient always
     return torch.zeros_like(wanted, dtype=torch.float32).index_put((places,), found).view(targets.shape)
 
 

@@ -60,6 +60,10 @@ class Outcome:
     units: float
     stats: dict[str, tuple[Tensor | float, float]] = field(default_factory=dict)
 
+    def none(self) -> "Outcome":
+        """The same of nothing: its gradients are 0, and it adds to no mean."""
+        return Outcome(self.loss * 0, 0.0, dict.fromkeys(self.stats, (0.0, 0.0)))
+
 
 class Method(Protocol):
     """What a model learns, and from what. Rows are a function of the step's number (and, for methods that learn from their

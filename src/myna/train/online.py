@@ -38,6 +38,11 @@ class Rollouts:
         temperature: float,
         reference: Reference | None = None,
     ):
+        if setup.world.size > 1:
+            raise DataError(
+                f"{setup.config.method} draws its answers in one process so far, and this run has {setup.world.size}: start it "
+                f"without torchrun"
+            )
         self.trainee, self.config, self.reference = setup.trainee, setup.config, reference
         self.check = check
         self.prompts, self.evals = setup.prompts()

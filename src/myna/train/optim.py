@@ -2,14 +2,43 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from myna.train.config import Optim
+from myna.train.parallel import share_like, whole
 
 # Never Muon's: it makes a matrix's update orthogonal, which is meant for maps between hidden states (Jordan et al. 2024).
 NOT_MUON = ("embed", "head", "places", "router", "lora_", "extra_head")
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon, also for matrices that are spread over processes: they are made whole for their update, one at a time. Of
+    shares torch would take norms and products in bfloat16, and the result would depend on how many shares there are."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            settings = {name: group[name] for name in self.defaults}
+            for p in group["params"]:
+                if isinstance(p, DTensor) and p.grad is not None:
+                    self._step_whole(p, settings)
+        if not any(isinstance(p, DTensor) for group in self.param_groups for p in group["params"]):
+            super().step()
+
+    def _step_whole(self, p: DTensor, settings: dict[str, Any]) -> None:
+        one = nn.Parameter(whole(p.detach()).clone())
+        assert p.grad is not None
+        one.grad = whole(p.grad)
+        muon = torch.optim.Muon([one], **settings)
+        if kept := self.state[p]:
+            muon.state[one]["momentum_buffer"] = whole(kept["momentum_buffer"])
+        muon.step()
+        p.copy_(share_like(one.detach(), p))
+        kept["momentum_buffer"] = share_like(muon.state[one]["momentum_buffer"], p)
 
 
 def make_optimizers(model: nn.Module, config: Optim) -> list[torch.optim.Optimizer]:
@@ -29,9 +58,7 @@ def make_optimizers(model: nn.Module, config: Optim) -> list[torch.optim.Optimiz
     if muon:
         # Scaled so that an update is as large as AdamW's (Liu et al. 2025, arXiv:2502.16982), one lr serves both.
         found.append(
-            torch.optim.Muon(
-                [p for _, p in muon], lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
+            Muon([p for _, p in muon], lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
         )
     return found
 

@@ -1,52 +1,185 @@
-"""How many processes train together. One, unless torchrun started several."""
+"""Several processes that train one model together: torchrun starts them, torch's FSDP2 spreads the model over them.
 
-from collections.abc import Iterable, Mapping, Sequence
+Each holds a share of every weight, gradient and moment, and computes a share of each micro-batch's rows. Weights are made
+whole a block at a time, for as long as the block computes; gradients are summed (Zhao et al. 2023, arXiv:2304.11277). The
+loop divides once by the step's units, so how many processes there are changes nothing but rounding.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-from myna.train import checkpoint
+from myna.records import DataError, MynaError
+from myna.train.trainee import Trainee
+
+# One process may tokenize or write for hours while the others wait. That a process is gone is noticed at once, without this.
+PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train one model."""
+    """This process among those that train one model. What is said to be for all must be called by all, in the same order."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """The one that writes."""
+        """The one that writes and shows."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Each value summed over all processes."""
-        return list(values)
+        """Each value summed over all processes; for all."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        found: list[float] = total.tolist()
+        return found
 
     def any(self, value: bool) -> bool:
-        return value
+        """Whether it is true of one; for all."""
+        return self.sum([float(value)])[0] > 0
 
-    def full_state(
-        self, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What is trained by name, and every moment by "parameter:moment", whole, where is_main."""
-        weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-        return weights, checkpoint.moments_of(model, optimizers)
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """A context that the main process goes through before the others, which then find what it made. Where it fails, it
+        tells why, and the others end without a word."""
+        if not self.is_main and self.any(False):
+            raise SystemExit(2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            if self.is_main:
+                self.any(failed)
 
-    @torch.no_grad()
-    def set_full_state(
-        self,
-        model: nn.Module,
-        optimizers: Iterable[torch.optim.Optimizer],
-        weights: Mapping[str, Tensor],
-        moments: Mapping[str, Tensor],
-    ) -> None:
-        """The inverse."""
-        for name, value in weights.items():
-            model.get_parameter(name).copy_(value)
-        checkpoint.set_moments(model, optimizers, moments)
+    def spread(self, trainee: Trainee) -> None:
+        """Leave of the trainee's weights this process's share, in place; for all."""
+        if self.size == 1:
+            return
+        mesh = init_device_mesh(trainee.device.type, (self.size,))
+        apart = [part for part in trainee.module.children() if part is not trainee.model]
+        for part in (*trainee.model.layers, trainee.model, *(apart if trainee.module is not trainee.model else ())):
+            fully_shard(part, mesh=mesh)
+        for part in _spread_parts(trainee.module):
+            part.set_gradient_divide_factor(1)  # a sum, not a mean
+            part.set_force_sum_reduction_for_comms(True)
+        if whole := [name for name, p in trainee.module.named_parameters() if not isinstance(p, DTensor)]:
+            raise MynaError(
+                f"{whole[0]} cannot be spread over {self.size} processes; train it in one, without torchrun"
+            )
+
+    def gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors whole, on the CPU, where is_main; nothing elsewhere. One is gathered at a time; for all."""
+        found = {}
+        for name, tensor in tensors.items():
+            one = whole(tensor.detach())
+            if self.is_main:
+                found[name] = one if self.size == 1 else one.cpu()
+        return found
+
+    @contextmanager
+    def gathered(self, module: nn.Module) -> Iterator[None]:
+        """The module's weights whole, on the CPU, where is_main: to be written, not to compute with; for all."""
+        kept: list[tuple[nn.Module, str, nn.Parameter]] = []
+        for part in module.modules():
+            kept += [(part, name, p) for name, p in part._parameters.items() if p is not None]
+        for part, name, p in kept:
+            one = whole(p.detach())
+            if self.is_main and self.size > 1:
+                part._parameters[name] = nn.Parameter(one.cpu(), requires_grad=p.requires_grad)
+        try:
+            yield
+        finally:
+            for part, name, p in kept:
+                part._parameters[name] = p
 
 
 ALONE = World()
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The world that torchrun made this process part of; ALONE without one. MynaError if another process is lost."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ALONE
+        return
+    _start()
+    world = World(dist.get_rank(), size)
+    try:
+        yield world
+    except RuntimeError as e:
+        if isinstance(e, dist.DistError) or "gloo" in str(e).lower():
+            raise MynaError(
+                f"process {world.rank} of {size} has lost another one, which says why above. When that is mended, go on "
+                f"from the last checkpoint with --resume. ({str(e).splitlines()[0]})"
+            ) from None
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def _start() -> None:
+    if not torch.cuda.is_available():
+        dist.init_process_group("gloo", timeout=PATIENCE)
+        return
+    place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if place >= there:
+        raise DataError(f"process {place + 1} on this machine has no GPU: there are {there}. --nproc-per-node {there}")
+    torch.cuda.set_device(place)
+    dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, of which each process may hold a share; for all."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def share(tensor: Tensor) -> Tensor:
+    """What of it this process holds; to write there is to write into the tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def share_like(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, which every process has, spread as `like` is."""
+    if not isinstance(like, DTensor):
+        return value.to(like.device)
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def settle(module: nn.Module) -> None:
+    """Put the shares back in the place of weights that computing without gradients left whole, so that what is written into
+    them counts, and named_parameters() gives what the optimizer knows."""
+    for part in _spread_parts(module):
+        part.reshard()
+
+
+@contextmanager
+def standing(module: nn.Module) -> Iterator[None]:
+    """All weights whole at once in every process, so that each may compute by itself; for all."""
+    parts = [*_spread_parts(module)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.set_reshard_after_forward(part is not parts[0], recurse=False)
+            part.reshard()
+
+
+def _spread_parts(module: nn.Module) -> Iterator[FSDPModule]:
+    return (part for part in module.modules() if isinstance(part, FSDPModule))

@@ -48,10 +48,14 @@ def begin(config: Config, world: World = ALONE) -> Ended:
     if not config.run.out:
         raise DataError("where shall the run be kept? Give --run.out runs/NAME")
     path = Path(config.run.out)
-    if (path / "config.yaml").exists():
-        raise DataError(f"{path} holds a run. Go on with it: myna train --resume {path}; or give another --run.out.")
+    with world.first():
+        if (path / "config.yaml").exists():
+            raise DataError(
+                f"{path} holds a run. Go on with it: myna train --resume {path}; or give another --run.out."
+            )
     loop, setup = _prepare(config, path, world)
-    loop.run = RunDir.create(path, to_yaml(config), setup.known | _known(loop))
+    if world.is_main:
+        RunDir.create(path, to_yaml(config), setup.known | _known(loop))
     return _finish(loop)
 
 
@@ -59,24 +63,25 @@ def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False
     """Go on with a run from its newest whole checkpoint; `changed` allows other values of keys that change what is computed.
 
     Raises DataError naming what differs: a key, a data file."""
-    run = RunDir.open(path)
-    before = _read(run.path, ())
-    config = _read(run.path, flags)
-    differs = [name for name in differences(before, config) if name not in HARMLESS]
-    if differs and not changed:
-        raise DataError(f"this run was begun with another {', '.join(differs)}. To go on all the same: --changed")
+    with world.first():
+        run = RunDir.open(path)
+        before = _read(run.path, ())
+        config = _read(run.path, flags)
+        differs = [name for name in differences(before, config) if name not in HARMLESS]
+        if differs and not changed:
+            raise DataError(f"this run was begun with another {', '.join(differs)}. To go on all the same: --changed")
     loop, setup = _prepare(config, run.path, world)
-    loop.run = run
-    files, began = setup.known.get("files", {}), run.read_json("data.json").get("files", {})
-    other = sorted(name for name in files.keys() | began.keys() if files.get(name) != began.get(name))
-    if other and not changed:
-        raise DataError(f"{', '.join(other)}: not what this run began with. To go on with it all the same: --changed")
+    with world.first():
+        files, began = setup.known.get("files", {}), run.read_json("data.json").get("files", {})
+        other = sorted(name for name in files.keys() | began.keys() if files.get(name) != began.get(name))
+        if other and not changed:
+            raise DataError(f"{', '.join(other)}: not what this run began with. To go on all the same: --changed")
     if found := checkpoint.latest(run.path):
         state, place, wrong = found
         for problem in wrong:
             loop.note({"step": state.step, "event": f"went back to {place.name}: {problem}"})
         loop.resume(state, place)
-    else:
+    elif world.is_main:
         run.log.cut(0)
     return _finish(loop)
 
@@ -95,16 +100,20 @@ def _read(path: Path, flags: Sequence[str]) -> Config:
 
 
 def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
-    if config.lora.base != "float32" and not config.lora.rank:
-        raise DataError(f"weights kept as {config.lora.base} are not trained: give --lora.rank, or --lora.base float32")
-    check_sinks(config.run.sinks)
-    trainee = make_trainee(config.model, config.data.context, config.run.seed, config.lora.base)
-    if config.lora.rank:
-        trainee = adapt(trainee, config.lora, config.run.seed)
-    if torch.cuda.is_available():
-        trainee.module.cuda()
-    setup = Setup(config, trainee, world, path)
-    method = find(config.method).prepare(setup)
+    with world.first():
+        if config.lora.base != "float32" and not config.lora.rank:
+            raise DataError(
+                f"weights kept as {config.lora.base} are not trained: give --lora.rank, or --lora.base float32"
+            )
+        check_sinks(config.run.sinks)
+        trainee = make_trainee(config.model, config.data.context, config.run.seed, config.lora.base)
+        if config.lora.rank:
+            trainee = adapt(trainee, config.lora, config.run.seed)
+        if torch.cuda.is_available():
+            trainee.module.cuda()
+        setup = Setup(config, trainee, world, path)
+        method = find(config.method).prepare(setup)
+    world.spread(setup.trainee)
     return Loop(setup.trainee, method, config, RunDir(path), world), setup
 
 
@@ -114,7 +123,8 @@ def _known(loop: Loop) -> dict[str, Any]:
 
 
 def _finish(loop: Loop) -> Ended:
-    loop.flops = machine_and_token(loop.trainee, loop.config)
+    if measured := machine_and_token(loop.trainee, loop.config):
+        loop.flops = loop.world.sum([measured[0]])[0], measured[1]
     names = loop.config.run.sinks if loop.world.is_main else ()
     with closing(Sinks(names, loop.run.path, plain(loop.config))) as loop.sinks:
         whole = loop.train()
@@ -123,13 +133,13 @@ def _finish(loop: Loop) -> Ended:
         if loop.world.is_main:
             refresh(loop.run)
         return Ended(path, False, None)
-    lineage = {"command": (path / "command.txt").read_text().strip(), "parent": loop.trainee.name, "run": path.name}
     if loop.balance.drop():
         loop.note(
             {"step": loop.state.step, "event": "stopped with biases of experts, which the published model has not"}
         )
-    with loop.averaged():
-        place = loop.trainee.publish(path / "model", lineage)
-    if loop.world.is_main:
-        refresh(loop.run)
-    return Ended(path, whole, place)
+    with loop.averaged(), loop.world.gathered(loop.model):
+        if loop.world.is_main:
+            command = (path / "command.txt").read_text().strip()
+            loop.trainee.publish(path / "model", {"command": command, "parent": loop.trainee.name, "run": path.name})
+            refresh(loop.run)
+    return Ended(path, whole, path / "model")

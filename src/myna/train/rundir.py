@@ -112,6 +112,7 @@ def environment() -> Json:
         "torch": torch.__version__,
         "system": platform.platform(),
         "processors": os.cpu_count(),
+        "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -1,0 +1,241 @@
+"""How many processes train is nobody's business: the oracle of two is the loop in one."""
+
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from given import given, pairs, singles
+from several import Several, several
+from tiny import config, loop, trainee
+from torch.distributed.fsdp import fully_shard
+
+from myna.model import MoE
+from myna.train import checkpoint
+from myna.train.config import Config, Lora, Optim, Run
+from myna.train.loop import Loop
+from myna.train.method import Tensors, find
+from myna.train.optim import Muon
+from myna.train.parallel import ALONE, World, share_like, whole
+from myna.train.peft import adapt
+from myna.train.rundir import RunDir
+from myna.train.trainee import Trainee
+
+EXACT = 1e-6
+RUN = Run(steps=6, rows=5, micro=3, evaluate=3, save=2)  # of five rows, three and two at once: shares are never even
+OPTIM = Optim(lr=1e-3, warmup=2, ema=0.9)
+USUAL = config(optim=OPTIM, run=RUN)
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Several]:
+    with several(2) as found:
+        yield found
+
+
+def made(of: Config, **spec: Any) -> Trainee:
+    recompute = spec.pop("recompute", False)
+    found = trainee(**spec)
+    if recompute:
+        for block in found.model.layers:
+            block.forward = partial(torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False)
+    return adapt(found, of.lora, of.run.seed) if of.lora.rank else found
+
+
+def train(world: World, path: Path, of: Config, spec: dict[str, Any], resume: bool = False, stop: int = 0) -> Any:
+    """Weights, running means and moments after a run, or after `stop` steps of it."""
+    path.mkdir(exist_ok=True)
+    running = loop(path, of, made(of, **spec), world)
+    if resume:
+        found = checkpoint.latest(path)
+        assert found
+        running.resume(*found[:2])
+    if stop:
+        _stop_after(running, stop)
+    running.train()
+    return state(running)
+
+
+def _stop_after(running: Loop, stop: int) -> None:
+    step = running._step
+
+    def until() -> dict[str, Any]:
+        line = step()
+        running.config = replace(
+            running.config, run=replace(running.config.run, patience=int(running.state.step >= stop))
+        )
+        running.state.stale = 1
+        return line
+
+    running._step = until  # type: ignore[method-assign]
+
+
+def state(of: Loop) -> dict[str, torch.Tensor]:
+    moments = checkpoint.moments_of(of.model, of.optimizers)
+    return of.world.gather({**of.trained, **{f"ema:{n}": t for n, t in of.average.items()}, **moments})
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in found]
+
+
+def assert_alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], within: float = EXACT) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(
+            other[name], tensor, atol=within, rtol=0, msg=lambda said, name=name: f"{name}: {said}"
+        )
+
+
+def assert_same_log(one: Path, other: Path, within: float = EXACT) -> None:
+    mine, theirs = lines(one), lines(other)
+    assert len(mine) == len(theirs)
+    for a, b in zip(mine, theirs, strict=True):
+        assert a.keys() == b.keys()
+        for key, value in a.items():
+            assert b[key] == (pytest.approx(value, abs=10 * within) if not isinstance(value, str | list) else value), (
+                key
+            )
+
+
+CASES: dict[str, tuple[Config, dict[str, Any]]] = {
+    "uneven": (USUAL, {}),
+    "one row": (config(optim=OPTIM, run=replace(RUN, rows=1, micro=0)), {}),
+    "own head": (USUAL, {"tied": False}),
+    "experts": (
+        config(optim=OPTIM, run=replace(RUN, rows=2, micro=1)),
+        {"moe": MoE(experts=5, top_k=2, hidden=8, norm_topk=False)},
+    ),
+    "recomputed": (USUAL, {"recompute": True}),
+    "muon": (config(optim=replace(OPTIM, kind="muon"), run=RUN), {}),
+    "lora": (config(optim=OPTIM, run=RUN, lora=Lora(rank=2)), {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_are_one(two: Several, tmp_path: Path, case: str) -> None:
+    """Weights, moments, running means and log, where shares of rows are uneven, and so are the counts of what is supervised."""
+    of, spec = CASES[case]
+    within = (
+        1e-4 if case == "muon" else EXACT
+    )  # its products are in bfloat16, where a last bit of a gradient is a last bit of 8
+    alone = train(ALONE, tmp_path / "one", of, spec)
+    main, other = two(train, tmp_path / "two", of, spec)
+    assert_alike(alone, main, within)
+    assert other == {}
+    assert_same_log(tmp_path / "one", tmp_path / "two", within)
+
+
+def learn(world: World, path: Path, name: str, options: dict[str, Any]) -> Any:
+    """The same after a few steps of a method that learns from judged answers, a row or two at a time."""
+    path.mkdir(exist_ok=True)
+    module = find(name)
+    train = pairs(7) if name != "kto" else singles(pairs(7))
+    setup = given(path, module.Options(**options), train, pairs(2, 1) if name != "kto" else singles(pairs(2, 1)))
+    setup.config = replace(setup.config, method=name, optim=replace(OPTIM, ema=0.0), run=RUN)
+    setup.world = world
+    with world.first():
+        method = module.prepare(setup)
+    world.spread(setup.trainee)
+    running = Loop(setup.trainee, method, setup.config, RunDir(path), world)
+    running.train()
+    return state(running)
+
+
+@pytest.mark.parametrize("name", ["dpo", "orpo", "kto", "reward"])
+def test_every_method_is_the_same_in_two_processes(two: Several, tmp_path: Path, name: str) -> None:
+    """The head's gradient comes by another way than next-token's, the reference before the first step, KTO's drift before
+    each; and a reward model is a decoder inside of another module."""
+    alone = learn(ALONE, tmp_path / "one", name, {})
+    main, _ = two(learn, tmp_path / "two", name, {})
+    assert_alike(alone, main)
+    assert_same_log(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize(("begin", "go_on"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_in_another_number_of_processes(two: Several, tmp_path: Path, begin: int, go_on: int) -> None:
+    whole = train(ALONE, tmp_path / "whole", USUAL, {})
+
+    def run(size: int, *more: Any) -> Any:
+        return (
+            two(train, tmp_path / "cut", USUAL, {}, *more)[0]
+            if size == 2
+            else train(ALONE, tmp_path / "cut", USUAL, {}, *more)
+        )
+
+    run(begin, False, 2)
+    assert [p.name for p in checkpoint.steps(tmp_path / "cut")] == ["step-000002"]
+    run(go_on, True, 4)
+    again = run(begin, True)
+    assert_alike(whole, again)
+    assert_same_log(tmp_path / "whole", tmp_path / "cut")
+
+
+def orthogonal(world: World, spread: bool) -> torch.Tensor:
+    """A matrix after three steps of Muon with gradients that are the same everywhere."""
+    drawn = torch.Generator().manual_seed(0)
+    layer = torch.nn.Linear(16, 37, bias=False)
+    layer.weight.data = torch.randn(37, 16, generator=drawn)
+    if spread:
+        fully_shard(layer)
+    muon = Muon([layer.weight], lr=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        layer.weight.grad = share_like(torch.randn(37, 16, generator=drawn), layer.weight)
+        muon.step()
+    return whole(layer.weight.detach())
+
+
+def test_muon_does_not_see_that_a_matrix_is_spread(two: Several) -> None:
+    alone = orthogonal(ALONE, False)
+    assert all(torch.equal(alone, found) for found in two(orthogonal, True))
+
+
+def broken(world: World, path: Path, bad: set[int]) -> Any:
+    """A run in which the row that the last process has of these steps gives no number."""
+    path.mkdir(exist_ok=True)
+    running = loop(path, USUAL, None, world)
+    loss = running.method.compute  # type: ignore[attr-defined]
+
+    def compute(batch: Tensors) -> Any:
+        found = loss(batch)
+        here = running.state.step in bad and world.rank == world.size - 1 and torch.is_grad_enabled()
+        return replace(found, loss=found.loss * float("nan")) if here else found
+
+    object.__setattr__(running.method, "compute", compute)
+    running.train()
+    return running.state.skipped, state(running)
+
+
+def test_what_one_cannot_learn_from_all_skip(two: Several, tmp_path: Path) -> None:
+    skipped, alone = broken(ALONE, tmp_path / "one", {1, 4})
+    (main, found), (other, _) = two(broken, tmp_path / "two", {1, 4})
+    assert skipped == main == other == 2
+    assert_alike(alone, found)
+    assert [line["step"] for line in lines(tmp_path / "two") if "event" in line] == [1, 4]
+
+
+def interrupted(world: World, path: Path) -> int:
+    """How far a run comes whose last process alone is interrupted in its third step."""
+    path.mkdir(exist_ok=True)
+    running = loop(path, USUAL, None, world)
+    step = running._step
+
+    def until() -> dict[str, Any]:
+        if running.state.step == 2 and world.rank == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step()
+
+    running._step = until  # type: ignore[method-assign]
+    assert not running.train()
+    return running.state.step
+
+
+def test_an_interrupt_of_one_ends_and_saves_all(two: Several, tmp_path: Path) -> None:
+    assert two(interrupted, tmp_path / "run") == [3, 3]
+    assert checkpoint.steps(tmp_path / "run")[-1].name == "step-000003"
