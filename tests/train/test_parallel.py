@@ -17,7 +17,7 @@ from torch.distributed.fsdp import fully_shard
 
 from myna.model import MoE
 from myna.train import checkpoint
-from myna.train.config import Config, Lora, Optim, Run
+from myna.train.config import Config, Lora, Model, Optim, Run
 from myna.train.loop import Loop
 from myna.train.method import Tensors, find
 from myna.train.optim import Muon
@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Config, dict[str, Any]]] = {
     "one row": (config(optim=OPTIM, run=replace(RUN, rows=1, micro=0)), {}),
     "own head": (USUAL, {"tied": False}),
     "experts": (
-        config(optim=OPTIM, run=replace(RUN, rows=2, micro=1)),
+        config(optim=OPTIM, model=Model(balance=1e-2), run=replace(RUN, rows=2, micro=1)),
         {"moe": MoE(experts=5, top_k=2, hidden=8, norm_topk=False)},
     ),
     "recomputed": (USUAL, {"recompute": True}),
@@ -142,7 +142,7 @@ def learn(world: World, path: Path, name: str, options: dict[str, Any]) -> Any:
     setup.world = world
     with world.first():
         method = module.prepare(setup)
-    world.spread(setup.trainee)
+    world.spread(setup.trainee.module, setup.trainee.model)
     running = Loop(setup.trainee, method, setup.config, RunDir(path), world)
     running.train()
     return state(running)

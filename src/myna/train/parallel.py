@@ -18,8 +18,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from myna.model import Decoder, Encoder
 from myna.records import DataError, MynaError
-from myna.train.trainee import Trainee
 
 # One process may tokenize or write for hours while the others wait. That a process is gone is noticed at once, without this.
 PATIENCE = timedelta(hours=12)
@@ -64,18 +64,18 @@ class World:
             if self.is_main:
                 self.any(failed)
 
-    def spread(self, trainee: Trainee) -> None:
-        """Leave of the trainee's weights this process's share, in place; for all."""
+    def spread(self, module: nn.Module, model: Decoder | Encoder) -> None:
+        """Leave of a module's weights, those of the model in it among them, this process's share, in place; for all."""
         if self.size == 1:
             return
-        mesh = init_device_mesh(trainee.device.type, (self.size,))
-        apart = [part for part in trainee.module.children() if part is not trainee.model]
-        for part in (*trainee.model.layers, trainee.model, *(apart if trainee.module is not trainee.model else ())):
+        mesh = init_device_mesh(next(module.parameters()).device.type, (self.size,))
+        apart = [part for part in module.children() if part is not model] if module is not model else []
+        for part in (*model.layers, model, *apart):
             fully_shard(part, mesh=mesh)
-        for part in _spread_parts(trainee.module):
+        for part in _spread_parts(module):
             part.set_gradient_divide_factor(1)  # a sum, not a mean
             part.set_force_sum_reduction_for_comms(True)
-        if whole := [name for name, p in trainee.module.named_parameters() if not isinstance(p, DTensor)]:
+        if whole := [name for name, p in module.named_parameters() if not isinstance(p, DTensor)]:
             raise MynaError(
                 f"{whole[0]} cannot be spread over {self.size} processes; train it in one, without torchrun"
             )

@@ -113,7 +113,7 @@ def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
             trainee.module.cuda()
         setup = Setup(config, trainee, world, path)
         method = find(config.method).prepare(setup)
-    world.spread(setup.trainee)
+    world.spread(setup.trainee.module, setup.trainee.model)
     return Loop(setup.trainee, method, config, RunDir(path), world), setup
 
 
