@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 
 from myna.chat import TextStream
+from myna.chat.dialects import dialect
 from myna.chat.stream import TextDelta, plain
 
 # Few symbols, so that markers, stop strings and their beginnings meet often.
@@ -104,3 +105,14 @@ def test_an_open_block_begins_as_reasoning() -> None:
 
 def test_the_stop_string_completed_first_wins() -> None:
     assert joined(play(b"abcd", [], ("abcd", "c"), False)) == ("ab", "", True)
+
+
+def test_what_one_token_adds_to_a_call_is_one_piece() -> None:
+    text = ['```json\n{"name": "add", "arguments": {"a": ', '[1, "x', '"]', "}}\n```"]
+    stream = TextStream(lambda id: text[id].encode(), reader=dialect("generic").reader({"add": {}}))
+    pieces = [[(p.name, p.arguments) for p in stream.push(id).calls] for id in range(len(text))]
+    assert pieces == [[("add", ""), ("", '{"a": ')], [("", '[1, "x')], [("", '"]')], [("", "}")]]
+    both = TextStream(lambda id: "".join(text).encode(), reader=dialect("pythonic").reader({"add": {}}))
+    assert [p.arguments for p in both.push(0).calls] == ["", '{"a": [1, "x"]}']
+    apart = TextStream(lambda id: b"[add(a=1, b=2)]", reader=dialect("pythonic").reader({"add": {}}))
+    assert [p.arguments for p in apart.push(0).calls] == ["", '{"a": 1, "b": 2}']

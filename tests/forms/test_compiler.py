@@ -138,7 +138,10 @@ def test_what_is_compiled_is_kept_and_the_oldest_forgotten(
         (Form("schema", "{"), "invalid_json_schema", "not JSON"),
         (Form("schema", "[" * 100_000), "invalid_json_schema", "nested"),
         (Form("schema", '{"description": "' + "x" * MAX_SOURCE + '"}'), "invalid_json_schema", "at most"),
-        (Form("regex", "[0-9"), "invalid_regex", "regex"),
+        (Form("regex", "[0-9"), "invalid_regex", "unclosed character class"),
+        (Form("grammar", "start: /(/"), "invalid_grammar", "unclosed group"),
+        (Form("grammar", "root ::= root"), "invalid_grammar", "no text has it"),
+        (Form("grammar", "start: a\na: start"), "invalid_grammar", "no text has it"),
         (Form("choice", "[]"), "invalid_choice", "list of texts"),
         (Form("choice", '["a", 1]'), "invalid_choice", "list of texts"),
         (Form("grammar", 'start: "a" b'), "invalid_grammar", "unknown name"),
@@ -308,3 +311,14 @@ def test_names_and_texts_of_any_characters_can_be_said(tiny: tuple[Chat, Compile
             Form("schema", json.dumps({"type": "string", "pattern": name.translate({92: r"\\"})})),
             json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f"),
         ), repr(name)
+
+
+def test_a_schema_is_nested_as_deep_as_we_say_and_no_deeper(tiny: tuple[Chat, Compiler]) -> None:
+    """docs/api.md says 120, brackets and schemas alike."""
+
+    def arrays(levels: int) -> Form:
+        return Form("schema", '{"type":"array","items":' * (levels - 1) + "{}" + "}" * (levels - 1))
+
+    tiny[1].compile(arrays(120))
+    with pytest.raises(RequestError, match="nested more than 120 deep"):
+        tiny[1].compile(arrays(121))

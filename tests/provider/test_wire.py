@@ -79,7 +79,7 @@ def over_the_wire(writer: ChatWriter | CompletionWriter, deltas: list[Delta]) ->
     return [delta for row in rows for delta in reader.read(orjson.loads(orjson.dumps(row)))]
 
 
-@given(st.lists(chat_deltas), st.lists(pieces, max_size=3), usages)
+@given(st.lists(chat_deltas), st.lists(pieces, max_size=3, unique_by=lambda piece: piece.index), usages)
 def test_chat_deltas_survive_the_wire(deltas: list[Delta], made: list[CallPiece], usage: Usage) -> None:
     end = Delta(1, tool_calls=tuple(made), finish_reason="tool_calls")
     sent = [*deltas, end, Delta(usage=usage)]
@@ -458,3 +458,18 @@ USE = {"type": "tool_use", "id": "c", "name": "now", "input": {}, "caller": {}}
 )  # fmt: skip
 def test_what_nobody_knows_is_named_however_deep_it_is(read: Any, body: Any, ignored: list[str]) -> None:
     assert sorted(read(orjson.dumps(body)).ignored) == sorted(ignored)
+
+
+def test_a_chunk_has_at_most_one_piece_of_a_call() -> None:
+    pieces = (CallPiece(0, "a", "f"), CallPiece(0, arguments="{"), CallPiece(1, "b", "g"), CallPiece(1, arguments="{}"))
+    delta = Delta(0, "so", tool_calls=pieces, finish_reason="tool_calls", flaw="x")
+    chunks = [*ChatWriter(Ask((HI,), Sampling()), "m").chunks(delta)]
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert [[(p["index"], p["function"]) for p in c["delta"].get("tool_calls", [])] for c in choices] == [
+        [(0, {"name": "f", "arguments": ""})],
+        [(0, {"arguments": "{"}), (1, {"name": "g", "arguments": ""})],
+        [(1, {"arguments": "{}"})],
+    ]
+    assert [c["delta"].get("content") for c in choices] == ["so", None, None]
+    assert [(c["finish_reason"], c.get("flaw")) for c in choices] == [(None, None), (None, None), ("tool_calls", "x")]
+    assert fold([read for chunk in chunks for read in ChunkReader().read(chunk)]) == fold([delta])

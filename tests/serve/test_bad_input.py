@@ -20,6 +20,7 @@ HI = [{"role": "user", "content": "Hi"}]
 CHAT = {"model": "replay", "messages": HI}
 CALL = {"id": "x", "type": "function", "function": {"name": "a", "arguments": "{}"}}
 TOOL = {"type": "function", "function": {"name": "a"}}
+TEXT_TOOL = {"type": "function", "function": {"name": "a", "parameters": {"type": "string"}}}
 UNIQUE = {"type": "array", "uniqueItems": True}
 
 
@@ -90,6 +91,9 @@ ROWS: list[tuple[tuple[str, Any], int, str, str | None]] = [
     (chat(guided_json=UNIQUE), 400, "invalid_json_schema", "guided_json"),
     (chat(guided_regex="("), 400, "invalid_regex", "guided_regex"),
     (chat(grammar="start: ("), 400, "invalid_grammar", "grammar"),
+    (chat(structured_outputs={"grammar": "root ::= root"}), 400, "invalid_grammar", "structured_outputs.grammar"),
+    (chat(structured_outputs={"grammar": "root ::= root"}, stream=True), 400, "invalid_grammar", "structured_outputs.grammar"),
+    (chat(tools=[TEXT_TOOL]), 400, "invalid_function_parameters", "tools.0.function.parameters"),
     (chat(guided_choice=[]), 400, "invalid_type", "guided_choice"),
     (chat(structured_outputs={"regex": "("}), 400, "invalid_regex", "structured_outputs.regex"),
     (chat(guided_regex="a", guided_choice=["b"]), 400, "invalid_value", "guided_choice"),

@@ -7,7 +7,7 @@ stage holds back is the shortest tail that a later character could still turn in
 import codecs
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from myna.chat.scan import THINK, Begun, Ended, Reader, Said, Scanner, Steps, Thought, Wrote, overlap
 from myna.records import CallPiece
@@ -157,7 +157,10 @@ class TextStream:
                 case Thought():
                     reasoning += self._thought.push(event.text)
                 case Begun() | Wrote():
-                    pieces.append(self._calls.piece(event))
+                    piece = self._calls.piece(event)
+                    if isinstance(event, Wrote) and pieces and not pieces[-1].name:
+                        piece = replace(piece, arguments=pieces.pop().arguments + piece.arguments)
+                    pieces.append(piece)
                 case Ended():
                     self._calls.whole &= event.whole
                     self.stopped = not self._parallel

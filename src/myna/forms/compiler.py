@@ -178,7 +178,7 @@ class Compiler:
             raise _refusal(form, tried["error"])
         grammar = deeply(lambda: LLMatcher(self._words(), whole, log_level=0, limits=LIMITS), STACK)
         if grammar.is_error():
-            raise _refusal(form, grammar.get_error().splitlines()[0])
+            raise _refusal(form, _reason(grammar.get_error()))
         compiled = Compiled(form, read, grammar, self._tokenizer.vocab_size)
         self._begin(compiled)
         return compiled, len(form.source) + len(whole)
@@ -320,6 +320,13 @@ def _read_json(form: Form) -> object:
         return json.loads(form.source)
     except (ValueError, RecursionError) as e:
         raise _refusal(form, f"it is not JSON: {e}") from None
+
+
+def _reason(error: str) -> str:
+    """llguidance's message: its first line, and where that is about an expression, what its reader found wrong."""
+    first, *more = error.splitlines()
+    found = [line.removeprefix("error: ") for line in more if line.startswith("error: ")]
+    return " ".join([first, *found])[:300]
 
 
 def _refusal(form: Form, why: str) -> RequestError:

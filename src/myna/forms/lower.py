@@ -23,7 +23,7 @@ from myna.forms.pattern import ANY, UnsupportedPattern, Writer, characters, lite
 from myna.forms.rules import Rules, quoted, written
 
 WHITESPACE = r" |\n[ \t]{0,24}"  # between JSON's tokens: nothing, a blank, or a line end and indentation
-DEEPEST = 100  # schemas inside schemas
+DEEPEST = 120  # brackets, and schemas, inside one another: readers of JSON recurse, and so do we
 EXACT_INTEGER = 2**53  # llguidance counts in float64
 
 

@@ -10,11 +10,10 @@ import jsonschema_rs
 from jsonschema_rs import CanonicalSchema, FancyRegexOptions, ValidationError
 
 from myna.forms.formats import NOT_ENFORCED
-from myna.forms.lower import CannotEnforce, Lowering
+from myna.forms.lower import DEEPEST, CannotEnforce, Lowering
 from myna.forms.rules import Rules, TooLarge
 
 PATTERNS = FancyRegexOptions(backtrack_limit=100_000, size_limit=1 << 20)
-DEEPEST = 120  # brackets inside brackets; readers of JSON recurse
 MOST_PARTS = 20_000  # objects and lists
 LONGEST_EXPONENT = 5  # digits
 LOOKED_AT = 64  # declarations of a name, where its order is looked for

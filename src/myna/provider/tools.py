@@ -14,9 +14,15 @@ from myna.records import Conversation, Document, Form, RequestError, Sampling, T
 
 
 def offered(what: Conversation | Document, sampling: Sampling) -> Conversation | Document:
-    """The conversation with the tools that its answer may call. RequestError where there is no such tool."""
+    """The conversation with the tools that its answer may call. RequestError where there is no such tool, or where the
+    arguments of one are to be no object."""
     if isinstance(what, Document):
         return what
+    for i, schema in enumerate(schemas(what.tools).values()):
+        if (kind := schema.get("type", "object")) != "object":
+            path = f"tools.{i}.function.parameters"
+            said = f"{path}: its type is {json.dumps(kind)[:80]}; the arguments of a function are an object."
+            raise RequestError(said, param=path, code="invalid_function_parameters")
     choice = (sampling.tool_choice or ToolChoice()).check(frozenset(schemas(what.tools)))
     return replace(what, tools=()) if choice.mode == "none" else what
 

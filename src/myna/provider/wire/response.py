@@ -7,7 +7,7 @@ so that between two Mynas the evidence of what was sampled survives the wire.
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from myna.provider.wire.logprobs import Offsets, read_tokens, write_legacy_tokens, write_tokens
@@ -71,17 +71,22 @@ class ChatWriter(_Ended):
         ]
 
     def chunks(self, delta: Delta) -> Iterator[Json]:
-        """Nothing, when the delta holds nothing that a client would see. The usage has a chunk of its own."""
+        """Nothing, when the delta holds nothing that a client would see. The usage has a chunk of its own, and so has each
+        further piece of one call."""
         said: Json = {"content": delta.text} if delta.text else {}
         if delta.reasoning:
             said |= {"reasoning_content": delta.reasoning, "reasoning": delta.reasoning}
-        if delta.tool_calls:
-            said["tool_calls"] = [_write_piece(piece) for piece in delta.tool_calls]
+        some, *others = _apart(delta.tool_calls)
         logprobs = self._logprobs(delta.tokens)
-        if said or logprobs or delta.finish_reason:
-            finish = delta.finish_reason
-            choice = {"index": delta.candidate, "delta": said, "logprobs": logprobs, "finish_reason": finish}
-            yield self._chunk(choice | _write_flaw(delta.flaw))
+        for pieces in (some, *others):
+            if pieces:
+                said["tool_calls"] = [_write_piece(piece) for piece in pieces]
+            last = not others or pieces is others[-1]
+            if said or logprobs or delta.finish_reason:
+                finish = delta.finish_reason if last else None
+                choice = {"index": delta.candidate, "delta": said, "logprobs": logprobs, "finish_reason": finish}
+                yield self._chunk(choice | _write_flaw(delta.flaw if last else None))
+            said, logprobs = {}, None
         if delta.usage and self._ask.include_usage:
             yield self._envelope.write([], kind="chat.completion.chunk", usage=delta.usage)
 
@@ -206,6 +211,16 @@ class ChunkReader:
 def _write_flaw(flaw: str | None) -> Json:
     """Beside a choice's finish_reason; OpenAI says nothing where a schema that is not strict was not kept."""
     return {"flaw": flaw} if flaw else {}
+
+
+def _apart(pieces: Iterable[CallPiece]) -> list[list[CallPiece]]:
+    """Pieces in groups, each with at most one piece of a call: some clients keep but one of a chunk."""
+    groups: list[list[CallPiece]] = [[]]
+    for piece in pieces:
+        if any(piece.index == other.index for other in groups[-1]):
+            groups.append([])
+        groups[-1].append(piece)
+    return groups
 
 
 def _write_piece(piece: CallPiece) -> Json:
