@@ -41,13 +41,17 @@ SCHEMAS: dict[str, Json] = {
                    o={"type": "object", "properties": {"on": {"type": "boolean"}, "x": {}}, "required": ["on"]}),
     "referred": {"$defs": {"unit": {"enum": ["c", "f"]}}} | tool("u", u={"$ref": "#/$defs/unit"}, v={}),
     "free": {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "boolean"}},
+    "taken for": tool(n={"anyOf": [{"type": "string"}, {"type": "integer", "maximum": 9}]}, b={"anyOf": [{"type": "string"}, {"const": True}]},
+                      l={"anyOf": [{"type": "string"}, {"type": "array", "maxItems": 1}]}, o={"anyOf": [{"type": "string"}, {"type": "object", "maxProperties": 0}]},
+                      z={"anyOf": [{"type": "string", "maxLength": 3}, {"type": "null"}]}),
+    "all but": tool(a={"type": "string", "not": {"enum": ["x", "it's"]}}),
     "any": {"type": "object"},
     "either": {"anyOf": [tool("a", a={"type": "string"}), tool("b", b={"const": True})]},
 }  # fmt: skip
 VALUES: dict[str, list[Any]] = {
     "plain": [{"city": "Ulm"}, {"city": " a\nb ", "days": -3, "exact": False, "note": ""}, {"city": "5"}, {"city": "null"},
               {"city": "say \"it's\" <b>你好</b>", "note": "[1"}, {}, {"city": 5}, {"city": "a", "days": "1"}, {"x": 1}],
-    "mixed": [{"a": None}, {"a": "b c"}, {"a": "x", "b": 5}, {"a": "x", "b": "five"}, {"a": 5}, {"a": [], "b": None}],
+    "mixed": [{"a": None}, {"a": "b c"}, {"a": "x", "b": 5}, {"a": "x", "b": "five"}, {"a": 5}, {"a": "5"}, {"a": [], "b": None}],
     "bounds": [{"a": "你好"}, {"a": "abcd", "n": 9}, {"a": "a"}, {"a": "abcde"}, {"a": "ab", "n": 10}],
     "pattern": [{"a": "abc</x"}, {"a": "a<y>", "d": "2024-02-29"}, {"a": "d<x"}, {"a": "a<x", "d": "2023-02-29"}],
     "enum": [{"a": "x"}, {"a": None}, {"a": 5}, {"a": "it's"}, {"a": "北京"}, {"a": "y"}, {"a": 6}],
@@ -55,6 +59,9 @@ VALUES: dict[str, list[Any]] = {
                {"a": [1]}, {"a": ["x"], "o": {"x": 1}}],
     "referred": [{"u": "c"}, {"u": "f", "v": [1, {"k": False}]}, {"u": "k"}, {"v": 1}],
     "free": [{}, {"a": 1}, {"a": 1, "yes": True, "no_": False}, {"b": 1}],
+    "taken for": [{"n": 9}, {"n": "ten"}, {"n": "10"}, {"n": 10}, {"b": True}, {"b": "false"}, {"b": "so"}, {"l": [1]}, {"l": "[1, 2]"}, {"l": "1]"},
+                  {"o": {}}, {"o": '{"a": 1}'}, {"o": "}"}, {"z": None}, {"z": "null"}, {"z": "nul"}, {"z": "null!"}],
+    "all but": [{"a": "x"}, {"a": "it's"}, {"a": "xx"}, {"a": "its"}, {"a": ""}],
     "any": [{}, {"a": 1}, {"a": {"b": ["c"]}, "d": None}],
     "either": [{"b": True}, {"a": "x", "b": True}, {}],
 }  # fmt: skip
