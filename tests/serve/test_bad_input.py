@@ -6,6 +6,7 @@ draining in test_ops.py and test_absence.py, streams and clients that leave in t
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import openai
 import pytest
 from live_server import Live
 
+from myna.forms import worker
 from myna.provider.replay import replay
 from myna.serve import Limits, create_app
 
@@ -92,7 +94,6 @@ ROWS: list[tuple[tuple[str, Any], int, str, str | None]] = [
     (chat(guided_regex="("), 400, "invalid_regex", "guided_regex"),
     (chat(grammar="start: ("), 400, "invalid_grammar", "grammar"),
     (chat(structured_outputs={"grammar": "root ::= root"}), 400, "invalid_grammar", "structured_outputs.grammar"),
-    (chat(structured_outputs={"grammar": "root ::= root"}, stream=True), 400, "invalid_grammar", "structured_outputs.grammar"),
     (chat(tools=[TEXT_TOOL]), 400, "invalid_function_parameters", "tools.0.function.parameters"),
     (chat(guided_choice=[]), 400, "invalid_type", "guided_choice"),
     (chat(structured_outputs={"regex": "("}), 400, "invalid_regex", "structured_outputs.regex"),
@@ -170,6 +171,35 @@ def test_every_row_is_the_official_clients_own_exception(server: Live, row: Any)
         client.post(path, body=body, cast_to=object)
     if path != "/v1/messages":  # whose errors have Anthropic's shape
         assert (raised.value.status_code, raised.value.code, raised.value.param) == (status, code, param)
+
+
+SLOW = {"allOf": [{"anyOf": [{"required": [f"a{i}"]}, {"required": [f"b{i}"]}]} for i in range(24)]}
+HOSTILE = [
+    chat(**schema(SLOW)),
+    chat(guided_json={"enum": [f"value {i}" for i in range(30_000)]}),
+    chat(grammar="root ::= " + '"a"{1,1000} ' * 300),
+    chat(tools=[TOOL | {"function": {"name": "a", "strict": True, "parameters": SLOW | {"type": "object"}}}]),
+]
+
+
+def test_others_are_answered_while_hostile_forms_are_refused(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "SECONDS", 1.0)
+
+    def post(asked: tuple[str, Any]) -> httpx.Response:
+        return httpx.post(server.url + asked[0], json=asked[1], timeout=60)
+
+    with ThreadPoolExecutor(24) as threads:
+        hostile = [threads.submit(post, asked) for asked in HOSTILE]
+        plain = [threads.submit(post, asked) for asked in [chat(), chat(stream=True), chat(guided_choice=["ok"])] * 4]
+        refused, answered = [one.result() for one in hostile], [one.result() for one in plain]
+    assert {reply.status_code for reply in refused} <= {400, 429}
+    assert all(said("", reply.json())[0] for reply in refused)
+    assert [reply.status_code for reply in answered] == [200] * 12
+    for reply in answered:
+        pieces = [row.removeprefix("data: ") for row in reply.text.splitlines() if row.startswith("data: {")]
+        choices = [json.loads(row)["choices"][0] for row in pieces or [reply.text]]
+        assert "".join((one.get("delta") or one.get("message") or {}).get("content") or "" for one in choices) == "ok"
+    assert post(chat()).json()["choices"][0]["finish_reason"] == "stop"
 
 
 def test_unknown_fields_are_named_or_refused_if_the_server_is_strict(server: Live) -> None:
