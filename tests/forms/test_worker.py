@@ -10,7 +10,6 @@ import pytest
 
 from myna.forms import worker
 
-
 QUESTION = {"do": "lower", "kind": "schema", "source": "{}", "strict": True, "special": {}}
 
 
