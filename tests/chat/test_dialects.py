@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from myna.chat.dialects import Dialect, dialect, dialects
 from myna.chat.grammar import call_starts
 from myna.chat.scan import Begun, Ended, Event, Said, Thought, Wrote
+from myna.chat.values import decode
 from myna.records import ChatError, Json, ToolCall
 
 SCHEMA: Json = {
@@ -308,3 +309,12 @@ def test_deep_nesting_is_read_to_its_end(d: Dialect) -> None:
 def test_a_python_value_too_deep_to_look_into_is_kept_as_it_is_written(value: str) -> None:
     _, _, [(name, arguments, whole)] = hear(dialect("pythonic"), [f"[add(a={value})]"])
     assert (name, json.loads(arguments), whole) == ("add", {"a": value}, True)
+
+
+def test_blanks_between_a_call_and_what_is_said_after_it_are_not_shown() -> None:
+    assert hear(dialect("hermes"), list(wrote(dialect("hermes"), WEATHER) + " \n\n Done. \n"))[0] == "Done. \n"
+
+
+def test_half_a_character_is_no_json() -> None:
+    assert decode('"\\ud83d"') is None
+    assert decode('"\\ud83d\\ude42"') == "🙂"
