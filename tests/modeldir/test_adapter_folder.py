@@ -44,7 +44,8 @@ def test_rslora_divides_by_the_root(tmp_path: Path) -> None:
     ("config", "said"),
     [
         ({"peft_type": "IA3"}, "peft_type is 'IA3'"),
-        ({"use_dora": True}, "use_dora"),
+        ({"use_dora": True}, "has no lora_magnitude_vector"),
+        ({"use_dora": 1}, "use_dora is 1"),
         ({"bias": "all"}, "bias is 'all'"),
         ({"lora_bias": True}, "lora_bias"),
         ({"modules_to_save": ["lm_head"]}, "whole modules"),
@@ -79,7 +80,7 @@ def test_what_changes_nothing_is_no_reason_to_refuse(config: dict[str, Any], tmp
     ("name", "said"),
     [
         ("base_model.model.model.embed_tokens.lora_embedding_A", "adapted embeddings"),
-        (f"base_model.model.{Q}.lora_magnitude_vector", "DoRA"),
+        (f"base_model.model.{Q}.lora_magnitude_vector", "a vector of F32"),
         (f"base_model.model.{Q}.lora_B.bias", "biases"),
         (f"{Q}.lora_A.weight", "is none of"),
         ("base_model.model.x.lora_A.weight", "has no lora_B"),

@@ -145,13 +145,14 @@ def test_kl_to_the_start_is_never_negative_and_zero_at_the_start() -> None:
 
 def test_the_reference_of_adapters_is_the_model_without_them() -> None:
     of = adapt(trainee(), Lora(rank=2), seed=0)
+    reference = Reference(of)
     for p in of.trained().values():
         torch.nn.init.normal_(p, std=0.3)
     batch = Tensors.of(collate([[e] for e in some_answers([1.0, 0.0], True)], CONTEXT), CPU)
     with torch.no_grad():
         plain = Reference(trainee()).log_probs(batch)
         with_adapters = of.decoder(batch.ids, batch.positions, batch.memory)
-        torch.testing.assert_close(Reference(of).log_probs(batch), plain)
+        torch.testing.assert_close(reference.log_probs(batch), plain)
         assert torch.equal(of.decoder(batch.ids, batch.positions, batch.memory), with_adapters)
 
 

@@ -51,6 +51,10 @@ class Linear(nn.Module):
         y = y if torch.is_autocast_enabled(x.device.type) else y.float()
         return y if self.bias is None else y + self.bias
 
+    def decoded(self) -> Tensor:
+        """The weight, float32 [N, K]."""
+        return self.weight.float()
+
     def rows(self, ids: Tensor) -> Tensor:
         """Long [...] -> float32 [..., K]: the embedding."""
         return F.embedding(ids, self.weight).float()
@@ -97,6 +101,10 @@ class Int8Linear(nn.Module):
             stop = start + len(block)
             torch.mul(F.linear(flat, block), self.scale[start:stop].float(), out=out[:, start:stop])
         return out
+
+    def decoded(self) -> Tensor:
+        """The weight, float32 [N, K]."""
+        return self.weight.float() * self.scale.float().unsqueeze(1)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Long [...] -> float32 [..., K]: the embedding."""

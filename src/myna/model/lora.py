@@ -1,12 +1,17 @@
-"""Low-rank adaptation (LoRA, Hu et al. 2021): y = W x + scale * B A x, the readable truth. Training trains A and B.
+"""Low-rank adaptation, the readable truth. Training trains A and B, and m.
 
+    LoRA (Hu et al. 2021)                       y = (W + scale * B A) x
+    DoRA (Liu et al. 2024, arXiv:2402.09353)    y = m / n * (W + scale * B A) x, with n = the norm of each row of W + scale * B A
+
+n is a constant to gradients (section 4.3 of the paper, and PEFT). m begins as the norms of W's rows, B as zero: nothing changes.
 Our linears fuse q, k, v and gate, up, which adapters name apart: `places` says where each of their modules lies in ours.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +23,7 @@ from myna.model.load import parts_of
 from myna.model.names import Part
 from myna.model.read import read_rows
 from myna.model.spec import Spec
-from myna.modeldir import AdapterDir, LowRank
+from myna.modeldir import AdapterDir, LowRank, Stored
 from myna.modeldir.adapter import Written
 from myna.records import ModelDirError
 
@@ -27,13 +32,24 @@ class Lora(nn.Module):
     """x -> scale * B A x, of the module `name` on disk: rows `start` to `stop` of one of our linears.
 
     A [rank, K] begins random and B [N, rank] zero, so an adapter that was not trained changes nothing. Both are float32, or
-    bfloat16 where both were stored so. `dropout` is of the input, and of training alone.
+    bfloat16 where both were stored so. `dropout` is of the input, and of training alone. `magnitude` float32 [N] is DoRA's m;
+    None is LoRA.
     """
 
-    def __init__(self, name: str, start: int, a: Tensor, b: Tensor, scale: float, dropout: float = 0.0):
+    def __init__(
+        self,
+        name: str,
+        start: int,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
+        dropout: float = 0.0,
+        magnitude: Tensor | None = None,
+    ):
         super().__init__()
         self.name, self.start, self.stop = name, start, start + len(b)
         self.a, self.b = nn.Parameter(a), nn.Parameter(b)
+        self.magnitude = None if magnitude is None else nn.Parameter(magnitude)
         self.scale, self.dropout = scale, dropout
 
     @classmethod
@@ -49,7 +65,7 @@ class Lora(nn.Module):
 
     @property
     def nbytes(self) -> int:
-        return self.a.nbytes + self.b.nbytes
+        return self.a.nbytes + self.b.nbytes + (0 if self.magnitude is None else self.magnitude.nbytes)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> float32 [..., N]"""
@@ -59,6 +75,12 @@ class Lora(nn.Module):
     def product(self) -> Tensor:
         """scale * B A, float32 [N, K]: what it adds to the weight."""
         return self.scale * (self.b.float() @ self.a.float())
+
+    @torch.no_grad()
+    def norms(self, weight: Tensor) -> Tensor:
+        """DoRA's n, float32 [N], where the linear's weight is float32 `weight`. Computed anew each time, from B A as it is."""
+        with torch.autocast(self.a.device.type, enabled=False):
+            return (weight[self.start : self.stop] + self.product()).norm(dim=1)
 
 
 class Adapted(nn.Module):
@@ -71,15 +93,24 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., K] -> float32 [..., N]"""
-        return add(self.base(x), x, self.loras)
+        y: Tensor = self.base(x)
+        factors = dora_factors(self.base, [lora for lora in self.loras if isinstance(lora, Lora)])
+        for lora, factor in zip(self.loras, factors, strict=True):
+            rows = slice(lora.start, lora.stop)
+            if factor is None:
+                y[..., rows] += lora(x)
+            else:  # this sum, and not the product alone, is exactly y where the factor is 1 and B is 0
+                plain = y[..., rows] - (0 if self.base.bias is None else self.base.bias[rows])
+                y[..., rows] += (factor - 1) * plain + factor * lora(x)
+        return y
 
 
-def add(y: Tensor, x: Tensor, loras: nn.ModuleList | tuple[Lora, ...]) -> Tensor:
-    """y [..., N] plus what each adds to its rows of it; y is overwritten."""
-    for lora in loras:
-        assert isinstance(lora, Lora)
-        y[..., lora.start : lora.stop] += lora(x)
-    return y
+def dora_factors(base: AnyLinear, loras: Sequence[Lora]) -> list[Tensor | None]:
+    """DoRA's m / n of each, float32 [N]; None of LoRA."""
+    if all(lora.magnitude is None for lora in loras):
+        return [None] * len(loras)
+    weight = base.decoded().detach()
+    return [None if lora.magnitude is None else lora.magnitude / lora.norms(weight) for lora in loras]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +175,20 @@ def _read(folder: AdapterDir, module: str, low: LowRank, part: Part) -> Lora:
             f"{folder.path}: {module} has numbers that are infinite or none at all. Was training cut off?"
         )
     dtype = torch.bfloat16 if low.a.kind == low.b.kind == "BF16" else torch.float32
-    return Lora(part.name.removesuffix(".weight"), part.start, a.to(dtype), b.to(dtype), low.scale)
+    magnitude = None if low.magnitude is None else _magnitude(folder, module, low.magnitude, rows)
+    return Lora(part.name.removesuffix(".weight"), part.start, a.to(dtype), b.to(dtype), low.scale, magnitude=magnitude)
+
+
+def _magnitude(folder: AdapterDir, module: str, stored: Stored, rows: int) -> Tensor:
+    if stored.shape != (rows,):
+        raise ModelDirError(
+            f"{folder.path}: {module} has {stored.shape[0]} magnitudes, and in this model it makes {rows} numbers. The adapter "
+            "is of another model."
+        )
+    values = read_rows(stored, slice(None))
+    if not torch.isfinite(values).all():
+        raise ModelDirError(f"{folder.path}: magnitudes of {module} are infinite or none at all. Was training cut off?")
+    return values
 
 
 def written(adapter: Adapter, *, rslora: bool = False) -> dict[str, Written]:
@@ -152,16 +196,22 @@ def written(adapter: Adapter, *, rslora: bool = False) -> dict[str, Written]:
     alpha = math.sqrt if rslora else float
     return {
         lora.name: Written(
-            lora.a.detach().float().numpy(), lora.b.detach().float().numpy(), lora.scale * alpha(lora.rank)
+            _numbers(lora.a), _numbers(lora.b), lora.scale * alpha(lora.rank),
+            None if lora.magnitude is None else _numbers(lora.magnitude),
         )
         for lora in adapter
-    }
+    }  # fmt: skip
+
+
+def _numbers(tensor: Tensor) -> np.ndarray:
+    found: np.ndarray = tensor.detach().float().cpu().numpy()
+    return found
 
 
 def attach(decoder: Decoder, adapter: Adapter) -> None:
     """Make the decoder compute with the adapter: its linears at these paths become Adapted, of any precision."""
     for path, loras in adapter.loras.items():
-        _set(decoder, path, Adapted(_linear(decoder, path), loras))
+        _set(decoder, path, Adapted(linear_at(decoder, path), loras))
 
 
 def detach(decoder: Decoder) -> None:
@@ -172,23 +222,36 @@ def detach(decoder: Decoder) -> None:
 
 
 @torch.no_grad()
-def merge(decoder: Decoder, adapter: Adapter, sign: int = 1) -> None:
-    """Add scale * B A to the dense weights in place. ModelDirError where they are quantized."""
+def merge(decoder: Decoder, adapter: Adapter) -> None:
+    """Make the adapter part of the dense weights, in place. ModelDirError where they are quantized."""
     for path, loras in adapter.loras.items():
-        linear = _linear(decoder, path)
-        if not isinstance(linear, Linear):
-            raise ModelDirError(f"{path} is {linear.precision}; merge into float32 or bfloat16 weights.")
-        for lora in loras:
+        linear = _dense(decoder, path)
+        for lora, factor in zip(loras, dora_factors(linear, loras), strict=True):
             rows = linear.weight[lora.start : lora.stop]
-            rows.copy_(rows.float() + sign * lora.product())
+            rows.copy_((rows.float() + lora.product()) * (1 if factor is None else factor.unsqueeze(1)))
 
 
-def unmerge(decoder: Decoder, adapter: Adapter) -> None:
-    """Take a merged adapter out again: exact up to the rounding of the weights."""
-    merge(decoder, adapter, sign=-1)
+def kept_copy(decoder: Decoder, adapter: Adapter) -> dict[str, Tensor]:
+    """The weights that `merge` will change, by path: for `unmerge`."""
+    return {path: _dense(decoder, path).weight.detach().clone() for path in adapter.loras}
 
 
-def _linear(decoder: Decoder, path: str) -> AnyLinear:
+@torch.no_grad()
+def unmerge(decoder: Decoder, kept: Mapping[str, Tensor]) -> None:
+    """The weights as they were, to the byte. To subtract what was added would leave the rounding of both."""
+    for path, weight in kept.items():
+        _dense(decoder, path).weight.copy_(weight)
+
+
+def _dense(decoder: Decoder, path: str) -> Linear:
+    linear = linear_at(decoder, path)
+    if not isinstance(linear, Linear):
+        raise ModelDirError(f"{path} is {linear.precision}; merge into float32 or bfloat16 weights.")
+    return linear
+
+
+def linear_at(decoder: Decoder, path: str) -> AnyLinear:
+    """The linear of a path, which nothing adapts yet."""
     module = decoder.get_submodule(path)
     assert isinstance(module, AnyLinear), f"{path} is adapted already"
     return module

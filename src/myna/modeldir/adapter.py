@@ -1,4 +1,5 @@
-"""An adapter's folder in PEFT's layout: adapter_config.json and adapter_model.safetensors (LoRA, Hu et al. 2021).
+"""An adapter's folder in PEFT's layout: adapter_config.json and adapter_model.safetensors (LoRA, Hu et al. 2021; DoRA, Liu et al.
+2024).
 
 Format: https://huggingface.co/docs/peft/developer_guides/checkpoint. A folder is a stranger's: what it says is checked
 against itself here, and against the model it adapts in model/lora.py. What would change the adapter's meaning and is not
@@ -25,13 +26,13 @@ MAX_CONFIG = 1 << 20
 MAX_RANK = 512  # vLLM's bound as well; the largest in use are 256
 KINDS = ("F32", "BF16", "F16")
 ROOT = "base_model.model."
-_TENSOR = re.compile(r"(?P<module>[\w.]{1,200})\.lora_(?P<side>[AB])\.weight")
+MAGNITUDE = "magnitude_vector"
+_TENSOR = re.compile(r"(?P<module>[\w.]{1,200})\.(lora_(?P<side>[AB])\.weight|(?P<magnitude>lora_magnitude_vector))")
 # PEFT matches a pattern's keys as regular expressions, which a stranger could make run for ever.
 _PLAIN_KEY = re.compile(r"\^?[\w.]{1,200}")
 # Fields that change what the adapter computes, and the values that change nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
-    "use_dora": (False,),
     "bias": ("none",),
     "lora_bias": (False,),
     "use_qalora": (False,),
@@ -46,16 +47,19 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """What an adapter adds to one linear module: x -> scale * B A x, with A [rank, columns] and B [rows, rank]."""
+    """What an adapter adds to one linear module: x -> scale * B A x, with A [rank, columns] and B [rows, rank]. With DoRA's
+    magnitude [rows] the rows of the sum have these norms."""
 
     a: Stored
     b: Stored
     scale: float
+    magnitude: Stored | None = None
 
     @property
     def nbytes(self) -> int:
         """In memory: bfloat16 where both are, else float32."""
-        return (2 if self.a.kind == self.b.kind == "BF16" else 4) * (self.a.count + self.b.count)
+        size = 2 if self.a.kind == self.b.kind == "BF16" else 4
+        return size * (self.a.count + self.b.count) + (4 * self.magnitude.count if self.magnitude else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,10 @@ class AdapterDir:
         """The model that it says it was trained beside; "" if it says nothing."""
         named = self.config.get("base_model_name_or_path")
         return named if isinstance(named, str) else ""
+
+    @property
+    def dora(self) -> bool:
+        return any(one.magnitude is not None for one in self.modules.values())
 
     @property
     def nbytes(self) -> int:
@@ -136,22 +144,29 @@ def _pair(path: Path, config: dict[str, Any], tensors: dict[str, Stored]) -> dic
         found = _TENSOR.fullmatch(name.removeprefix(ROOT)) if name.startswith(ROOT) else None
         if found is None:
             raise ModelDirError(
-                f"{path / TENSORS}: tensor {name[:200]!r} is none of {ROOT}MODULE.lora_A.weight and .lora_B.weight; "
-                "adapted embeddings, biases and magnitudes (DoRA) are not supported."
+                f"{path / TENSORS}: tensor {name[:200]!r} is none of {ROOT}MODULE.lora_A.weight, .lora_B.weight and "
+                ".lora_magnitude_vector; adapted embeddings and biases are not supported."
             )
-        if stored.kind not in KINDS or len(stored.shape) != 2:
+        wanted, form = (1, "vector") if found["magnitude"] else (2, "matrix")
+        if stored.kind not in KINDS or len(stored.shape) != wanted:
             raise ModelDirError(
-                f"{path / TENSORS}: {name} is {stored.kind} of shape {stored.shape}; a matrix of {', '.join(KINDS)} is needed."
+                f"{path / TENSORS}: {name} is {stored.kind} of shape {stored.shape}; a {form} of {', '.join(KINDS)} is needed."
             )
-        sides.setdefault(found["module"], {})[found["side"]] = stored
+        sides.setdefault(found["module"], {})[found["side"] or MAGNITUDE] = stored
     if not sides:
         raise ModelDirError(f"{path / TENSORS} holds no tensor: the adapter adapts nothing.")
     return {module: _low_rank(path, config, module, pair) for module, pair in sorted(sides.items())}
 
 
 def _low_rank(path: Path, config: dict[str, Any], module: str, pair: dict[str, Stored]) -> LowRank:
-    if missing := {"A", "B"} - set(pair):
-        raise ModelDirError(f"{path / TENSORS}: {module} has no lora_{missing.pop()}.")
+    dora = config.get("use_dora") or False
+    if not isinstance(dora, bool):
+        raise ModelDirError(f"{path / CONFIG}: use_dora is {str(dora)[:80]}; it is true or false.")
+    wanted = {"A", "B", MAGNITUDE} if dora else {"A", "B"}
+    if missing := sorted(wanted - set(pair)):
+        raise ModelDirError(f"{path / TENSORS}: {module} has no lora_{missing[0]}.")
+    if MAGNITUDE in pair and not dora:
+        raise ModelDirError(f"{path / TENSORS}: {module} has magnitudes (DoRA), and {CONFIG} does not say use_dora.")
     a, b, rank = pair["A"], pair["B"], _of_module(path, config, "rank_pattern", "r", module)
     if type(rank) is not int or not 1 <= rank <= MAX_RANK:
         raise ModelDirError(f"{path / CONFIG}: the rank of {module} is {rank!r}; it goes from 1 to {MAX_RANK}.")
@@ -165,7 +180,7 @@ def _low_rank(path: Path, config: dict[str, Any], module: str, pair: dict[str, S
         raise ModelDirError(f"{path / CONFIG}: the alpha of {module} is {str(alpha)[:80]}; it is a number.")
     if not isinstance(root, bool):
         raise ModelDirError(f"{path / CONFIG}: use_rslora is {str(root)[:80]}; it is true or false.")
-    return LowRank(a, b, alpha / (math.sqrt(rank) if root else rank))
+    return LowRank(a, b, alpha / (math.sqrt(rank) if root else rank), pair.get(MAGNITUDE))
 
 
 def _of_module(path: Path, config: dict[str, Any], patterns: str, field: str, module: str) -> Any:
@@ -191,11 +206,12 @@ def _by(shape: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What is written of one module: A [rank, columns] and B [rows, rank] in float32, and alpha."""
+    """What is written of one module: A [rank, columns] and B [rows, rank] in float32, and alpha; of DoRA magnitudes [rows]."""
 
     a: np.ndarray
     b: np.ndarray
     alpha: float
+    magnitude: np.ndarray | None = None
 
 
 def publish_adapter(
@@ -220,7 +236,7 @@ def publish_adapter(
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
         "r": r, "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": turned,
-        "use_rslora": rslora, "use_dora": False, "init_lora_weights": True, "modules_to_save": None,
+        "use_rslora": rslora, "use_dora": any(one.magnitude is not None for one in modules.values()), "init_lora_weights": True, "modules_to_save": None,
         "target_modules": sorted(modules),
         "rank_pattern": {f"^{name}": rank for name, rank in ranks.items() if rank != r},
         "alpha_pattern": {f"^{name}": one for name, one in alphas.items() if one != alpha},
@@ -229,6 +245,8 @@ def publish_adapter(
     for name, one in sorted(modules.items()):
         for side, matrix in (("A", one.a), ("B", one.b)):
             tensors[f"{ROOT}{name}.lora_{side}.weight"] = np.ascontiguousarray(matrix, np.float32)
+        if one.magnitude is not None:
+            tensors[f"{ROOT}{name}.lora_{MAGNITUDE}"] = np.ascontiguousarray(one.magnitude, np.float32)
 
     def build(partial: Path) -> None:
         write_json(partial / CONFIG, config)

@@ -104,6 +104,11 @@ class Local:
         if self._spec is None or self._adapter:
             raise RequestError(f"{self.name} takes no adapters.", param="base_model")
         opened, engine = AdapterDir.open(folder), self.loop.engine
+        if opened.dora:
+            raise ModelDirError(
+                f"{opened.path}: a DoRA adapter changes the whole weight, so it is served merged: "
+                f"myna merge {opened.path} --out FOLDER"
+            )
         prepared = engine.runner.prepare(read_adapter(self._spec, opened))
         other = copy(self)
         other._adapter = self.loop.ask(lambda: engine.add_adapter(prepared))

@@ -81,20 +81,27 @@ class Lora:
     """Train small matrices beside frozen ones (Hu et al. 2021) instead of all weights.
 
     rank     of the small matrices; 0 trains all weights
+    start    an adapter's folder to go on from, instead of new small matrices: rank, alpha, kind and targets are its own
     alpha    they count alpha / rank
     kind     lora; rslora, which counts alpha / sqrt(rank) (Kalajdzievski 2023); or dora (Liu et al. 2024)
-    targets  which linear layers, by Hugging Face's names; all is every one but embedding and head
+    targets  which linear layers: Hugging Face's names or their ends, or patterns of whole names, "model.layers.1?.mlp.*";
+             all, or all-linear, is every one but embedding, head, routers and experts
     dropout  the share of a layer's input that its small matrices do not see
     base     what the frozen weights are kept as: float32; stored, in the few bits of a quantized file; or nf4, which makes
              QLoRA of it (Dettmers et al. 2023)
     """
 
     rank: int = 0
+    start: str = ""
     alpha: float = 16.0
     kind: Literal["lora", "rslora", "dora"] = "lora"
     targets: tuple[str, ...] = ("all",)
     dropout: float = 0.0
     base: Literal["float32", "stored", "nf4"] = "float32"
+
+    @property
+    def adapts(self) -> bool:
+        return bool(self.rank or self.start)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

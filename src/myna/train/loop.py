@@ -32,6 +32,9 @@ from myna.train.report import refresh
 from myna.train.rundir import RunDir
 from myna.train.trainee import Trainee
 
+# Steps by which a gradient has reached everything that is trained: new weights that begin as zero hold back what is before
+# them for one step, and a head of zeros before an adapter for another. LoRA's A waits for B.
+REACHED = 3
 MOST_SKIPPED = 5  # steps in a row whose gradient is not finite, after which there is nothing left to save
 
 
@@ -69,6 +72,7 @@ class Loop:
         self.bad = 0
         self.flops: tuple[float, float] | None = None  # of the machine a second, and of a token
         self.sinks: Callable[[dict[str, Any]], None] = lambda line: None
+        self.unreached, self.watched = trainee.trained(), 0
 
     def train(self) -> bool:
         """Every step that is left. False if Ctrl-C or patience ended it before the last; all is saved then too."""
@@ -146,6 +150,8 @@ class Loop:
         norm = math.sqrt(self.world.sum([mine * mine])[0])
         if math.isfinite(norm) and units:
             self.bad = 0
+            if norm and self.watched < REACHED:
+                self._watch()
             clip = self.config.optim.clip
             if clip and norm > clip:
                 torch._foreach_mul_(grads, clip / norm)
@@ -158,6 +164,20 @@ class Loop:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         return {"lr": lr, "grad_norm": norm}
+
+    def _watch(self) -> None:
+        """MynaError if something is trained that no gradient reaches: it would stay as it is, and nothing else would say so.
+        An expert that no token chose yet, waits."""
+        self.watched += 1
+        self.unreached = {n: p for n, p in self.unreached.items() if p.grad is None or not bool(p.grad.any())}
+        missing = [
+            n for n, p in self.unreached.items() if ".experts." not in n and (p.grad is None or self.watched == REACHED)
+        ]
+        if missing:
+            raise MynaError(
+                f"no gradient reaches {missing[0]}, nor {len(missing) - 1} others of the {len(self.trained)} tensors that are "
+                "trained: training would not change them. Is part of the model computed without gradients, or not used?"
+            )
 
     def _skip(self, number: int, norm: float) -> None:
         self.bad += 1

@@ -1,39 +1,94 @@
 """Training a few small matrices beside frozen weights: LoRA and its kin, over any of our linears."""
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from myna.model.lora import Adapter, Lora, attach, places, written
-from myna.modeldir import publish_adapter
+from myna.model import Decoder, Spec
+from myna.model.load import parts_of
+from myna.model.lora import Adapter, Lora, attach, linear_at, places, read_adapter, written
+from myna.model.names import Part
+from myna.modeldir import AdapterDir, publish_adapter
 from myna.records import DataError
 from myna.train.config import Lora as Config
 from myna.train.trainee import Trainee
 
+EVERY = {"all", "all-linear"}  # the second is PEFT's word
+# What an adapter that training goes on from says itself.
+ITS_OWN = ("rank", "alpha", "kind", "targets")
+
 
 def adapt(trainee: Trainee, config: Config, seed: int) -> Trainee:
-    """The trainee with its weights frozen and low-rank matrices beside those that config.targets names; what it publishes is
-    then an adapter, in PEFT's layout. Raises DataError naming a target that there is not."""
-    decoder, known = trainee.decoder, places(trainee.decoder.spec)
-    leaves = {name.rpartition(".")[2] for name in known}
-    if wrong := [target for target in config.targets if target not in {"all", *leaves}]:
-        raise DataError(f"lora.targets: {wrong[0]!r} is none of all, {', '.join(sorted(leaves))}")
-    chosen = [part for name, part in known.items() if {"all", name.rpartition(".")[2]} & {*config.targets}]
-    scale = config.alpha / (config.rank**0.5 if config.kind == "rslora" else config.rank)
-    torch.manual_seed(seed)
-    loras: dict[str, tuple[Lora, ...]] = {}
-    for part in chosen:
-        path = part.path.removesuffix(".weight")
-        loras[path] = (*loras.get(path, ()), Lora.fresh(part, config.rank, scale, config.dropout))
-    adapter = Adapter(loras)
+    """The trainee with its weights frozen and low-rank matrices beside them, new ones or those of config.start; what it
+    publishes is then an adapter, in PEFT's layout. Raises DataError naming a target that there is not, ModelDirError for an
+    adapter that is of another model."""
+    decoder = trainee.decoder
+    adapter, rslora = (
+        _begun(decoder, config) if config.start else (_fresh(decoder, config, seed), config.kind == "rslora")
+    )
     decoder.requires_grad_(False)
     attach(decoder, adapter)
+    for lora in adapter:
+        lora.requires_grad_(True).train()
+    turned = any(part.turned for part in places(decoder.spec).values())
 
     def publish(place: Path, lineage: dict[str, Any]) -> Path:
-        rslora = config.kind == "rslora"
         modules = written(adapter, rslora=rslora)
-        return publish_adapter(place, modules, lineage, base=trainee.name, rslora=rslora, replace=True)
+        return publish_adapter(place, modules, lineage, base=trainee.name, rslora=rslora, turned=turned, replace=True)
 
     return replace(trainee, publish=publish)
+
+
+def _fresh(decoder: Decoder, config: Config, seed: int) -> Adapter:
+    torch.manual_seed(seed)
+    scale = config.alpha / (config.rank**0.5 if config.kind == "rslora" else config.rank)
+    loras: dict[str, tuple[Lora, ...]] = {}
+    for part in choose(decoder.spec, config.targets):
+        path, lora = part.path.removesuffix(".weight"), Lora.fresh(part, config.rank, scale, config.dropout)
+        if config.kind == "dora":
+            lora.magnitude = nn.Parameter(lora.norms(linear_at(decoder, path).decoded()))
+        loras[path] = (*loras.get(path, ()), lora)
+    return Adapter(loras)
+
+
+def _begun(decoder: Decoder, config: Config) -> tuple[Adapter, bool]:
+    """The adapter to go on from, and whether it is rsLoRA's."""
+    usual = {field.name: field.default for field in fields(Config)}
+    if told := [name for name in ITS_OWN if getattr(config, name) != usual[name]]:
+        raise DataError(f"lora.{told[0]}: lora.start goes on from an adapter, which has its own; leave it out")
+    folder = AdapterDir.open(config.start)
+    adapter = read_adapter(decoder.spec, folder)
+    for lora in adapter:
+        lora.float().dropout = config.dropout
+    return adapter, folder.config.get("use_rslora") is True
+
+
+def choose(spec: Spec, targets: Iterable[str]) -> list[Part]:
+    """The linears that these names and patterns mean. DataError naming one that means nothing, or an expert."""
+    known = places(spec)
+    parts = ((part.name.removesuffix(".weight"), part) for part in parts_of(spec) if ".mlp." in part.path)
+    experts = [name for name, part in parts if len(part.shape) > 1 and name not in known]
+    for target in targets:
+        if target in EVERY:
+            continue
+        if expert := next((name for name in experts if _means(target, name)), None):
+            raise DataError(
+                f"lora.targets: {target!r} means {expert} too, which is of a mixture of experts; there, attention alone can "
+                "be adapted: write patterns of whole names, as model.layers.*.self_attn.*"
+            )
+        if not any(_means(target, name) for name in known):
+            leaves = sorted({name.rpartition(".")[2] for name in known})
+            raise DataError(
+                f"lora.targets: {target!r} means nothing that can be adapted here. It is all, {', '.join(leaves)}, or a pattern "
+                f"of whole names with * and ?, as {next(iter(known)).replace('.0.', '.*.')}"
+            )
+    return [part for name, part in known.items() if any(_means(target, name) for target in targets)]
+
+
+def _means(target: str, name: str) -> bool:
+    return target in EVERY or f".{name}".endswith(f".{target}") or fnmatchcase(name, target)

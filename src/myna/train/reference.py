@@ -1,5 +1,5 @@
-"""The model as it was before the first step, which DPO and GRPO compare with: with adapters, the same model without them;
-else a frozen copy."""
+"""The model as it was before the first step, which DPO and GRPO compare with: with new adapters, the same model without them;
+with adapters that training goes on from, the same model with copies of them; else a frozen copy."""
 
 import copy
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from myna.model import Decoder
-from myna.model.lora import Adapted
+from myna.model.lora import Adapted, Lora
 from myna.train.loss import log_probs
 from myna.train.method import Tensors
 from myna.train.trainee import Trainee
@@ -20,13 +20,13 @@ class Reference:
 
     def __init__(self, trainee: Trainee):
         self.trainee = trainee
-        adapted = any(isinstance(module, Adapted) for module in trainee.decoder.modules())
-        self.frozen: Decoder | None = None if adapted else copy.deepcopy(trainee.decoder).requires_grad_(False).eval()
+        self.begun = [(m, _at_start(m.loras)) for m in trainee.decoder.modules() if isinstance(m, Adapted)]
+        self.frozen = None if self.begun else copy.deepcopy(trainee.decoder).requires_grad_(False).eval()
 
     @torch.no_grad()
     def log_probs(self, batch: Tensors, temperature: float = 1.0) -> Tensor:
         """log p(target) [B, T] by the model of the start."""
-        with _without_adapters(self.trainee.decoder) if self.frozen is None else _as_it_is(self.frozen) as decoder:
+        with _as_begun(self.trainee.decoder, self.begun) if self.frozen is None else _as_it_is(self.frozen) as decoder:
             return log_probs(decoder, decoder(batch.ids, batch.positions, batch.memory), batch.targets, temperature)
 
 
@@ -35,17 +35,21 @@ def _as_it_is(decoder: Decoder) -> Iterator[Decoder]:
     yield decoder
 
 
+def _at_start(loras: nn.ModuleList) -> nn.ModuleList:
+    """Nothing, if they are new: then they change nothing."""
+    new = all(isinstance(lora, Lora) and lora.magnitude is None and not lora.b.any() for lora in loras)
+    return nn.ModuleList() if new else copy.deepcopy(loras).requires_grad_(False)
+
+
 @contextmanager
-def _without_adapters(decoder: Decoder) -> Iterator[Decoder]:
-    adapted = [module for module in decoder.modules() if isinstance(module, Adapted)]
-    kept = [module.loras for module in adapted]
-    training = decoder.training
-    for module in adapted:
-        module.loras = nn.ModuleList()
+def _as_begun(decoder: Decoder, begun: list[tuple[Adapted, nn.ModuleList]]) -> Iterator[Decoder]:
+    kept, training = [module.loras for module, _ in begun], decoder.training
+    for module, loras in begun:
+        module.loras = loras
     decoder.eval()
     try:
         yield decoder
     finally:
-        decoder.train(training)
-        for module, loras in zip(adapted, kept, strict=True):
+        for (module, _), loras in zip(begun, kept, strict=True):
             module.loras = loras
+        decoder.train(training)

@@ -101,13 +101,13 @@ def _read(path: Path, flags: Sequence[str]) -> Config:
 
 def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
     with world.first():
-        if config.lora.base != "float32" and not config.lora.rank:
+        if config.lora.base != "float32" and not config.lora.adapts:
             raise DataError(
                 f"weights kept as {config.lora.base} are not trained: give --lora.rank, or --lora.base float32"
             )
         check_sinks(config.run.sinks)
         trainee = make_trainee(config.model, config.data.context, config.run.seed, config.lora.base)
-        if config.lora.rank:
+        if config.lora.adapts:
             trainee = adapt(trainee, config.lora, config.run.seed)
         if torch.cuda.is_available():
             trainee.module.cuda()

@@ -93,14 +93,26 @@ def recompute(model: Decoder | Encoder) -> None:
 
 def _load(config: Model, context: int, base: str) -> Trainee:
     place = find(config.start)
-    directory = ModelDir.open(place)
-    if describe(directory)[0].encoder:
+    directory, chat = ModelDir.open(place), Chat.load(place)
+    spec = describe(directory)[0]
+    check_vocabulary(chat.tokenizer.vocab_size, spec.vocab, directory.name)
+    if spec.encoder:
         model: Decoder | Encoder = load_encoder(directory, "float32")
     else:
         model = load_model(directory, "auto" if base == "stored" else base)
     if context > model.max_len:
         raise DataError(f"data.context is {context}, and {directory.name} reaches to {model.max_len} tokens.")
-    return _trainee(model, Chat.load(place), directory.name, config.save, place, directory.config)
+    return _trainee(model, chat, directory.name, config.save, place, directory.config)
+
+
+def check_vocabulary(tokens: int, rows: int, name: str) -> None:
+    """DataError if the tokenizer has tokens that the embedding has no rows for. Rows to spare are common: padding."""
+    if tokens > rows:
+        raise DataError(
+            f"{name}: its tokenizer knows {tokens:,} tokens, and its embedding has {rows:,} rows: the last {tokens - rows:,} have no "
+            "numbers. Were tokens added to the tokenizer alone? Take the tokenizer that belongs to the model, or give the "
+            "embedding their rows (transformers: model.resize_token_embeddings) before training."
+        )
 
 
 def _new(config: Model, context: int, seed: int) -> Trainee:
