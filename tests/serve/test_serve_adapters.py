@@ -24,7 +24,7 @@ from myna.model import load_model
 from myna.modeldir import ModelDir
 from myna.provider import complete
 from myna.provider.local import Local
-from myna.records import Document, Sampling
+from myna.records import Document, ModelDirError, Sampling
 from myna.serve import App, Guard, Loadable, create_app, open_desk
 from myna.serve.adapters import add_adapter
 
@@ -159,6 +159,14 @@ def test_answers_in_reference_precision_are_pefts(tmp_path: Path) -> None:
             ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], dim=1)
     assert mine == ids[0, -24:].tolist()
     assert mine != plain
+    local.close()
+
+
+def test_dora_is_refused_with_the_way_to_serve_it(tmp_path: Path) -> None:
+    peft_adapter(make_base(tmp_path / "base"), tmp_path / "adapter", ["q_proj"], use_dora=True)
+    local = make_local(tmp_path, "reference")
+    with pytest.raises(ModelDirError, match=r"served merged: myna merge .*adapter --out"):
+        local.load_adapter(tmp_path / "adapter")
     local.close()
 
 

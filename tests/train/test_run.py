@@ -138,14 +138,19 @@ def test_chats_are_learned_from_a_base_model(base: Path, files: dict[str, str], 
     assert found[-1] < found[0]  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("base_kept", ["float32", "stored", "nf4"])
+@pytest.mark.parametrize(
+    ("base_kept", "kind"),
+    [("float32", "lora"), ("stored", "lora"), ("nf4", "lora"), ("float32", "dora"), ("nf4", "dora")],
+)
 def test_adapters_are_trained_beside_weights_in_few_bits_and_merged(
-    base_kept: str, base: Path, files: dict[str, str], tmp_path: Path
+    base_kept: str, kind: str, base: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
     flags = (
         f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.out {tmp_path / 'run'}"
     )
-    more = f"--lora.rank 4 --lora.base {base_kept} --run.rows 1 --run.epochs 10 --optim.lr 1e-2".split()
+    more = (
+        f"--lora.rank 4 --lora.kind {kind} --lora.base {base_kept} --run.rows 1 --run.epochs 10 --optim.lr 1e-2".split()
+    )
     ended = begin(configure("sft", None, [*flags.split(), *more]))
     assert ended.model
     found = [line["loss"] for line in lines(ended.run) if "loss" in line]
@@ -154,6 +159,32 @@ def test_adapters_are_trained_beside_weights_in_few_bits_and_merged(
     assert merged.exact < 1e-4 < 1e-2 < merged.moved
     assert merged.saved == pytest.approx(merged.exact, abs=1e-6)
     assert ModelDir.open(merged.place).lineage["adapter"] == ended.model.name
+
+
+def test_a_run_goes_on_from_an_adapter(base: Path, files: dict[str, str], tmp_path: Path) -> None:
+    flags = (
+        f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.rows 1 --optim.lr 1e-2"
+    )
+    found = []
+    for name, more in (("one", "--lora.rank 4"), ("two", f"--lora.start {tmp_path / 'one/model'}")):
+        ended = begin(configure("sft", None, [*f"{flags} {more} --run.epochs 10 --run.out {tmp_path / name}".split()]))
+        assert ended.model
+        found.append([line["loss"] for line in lines(ended.run) if "loss" in line])
+    assert found[1][0] < 0.9 * found[0][0]  # type: ignore[operator]
+
+
+def test_a_tokenizer_that_grew_is_refused_before_anything_is_computed(
+    base: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(base / "model", tmp_path / "grown")
+    (tmp_path / "grown/lineage.json").unlink()  # it knows the file that was
+    told = json.loads((tmp_path / "grown/tokenizer.json").read_text())
+    most = max(token["id"] for token in told["added_tokens"]) + len(told["model"]["vocab"]) + 1000
+    told["added_tokens"].append({**told["added_tokens"][0], "id": most, "content": "<|sql|>"})
+    (tmp_path / "grown/tokenizer.json").write_text(json.dumps(told))
+    flags = f"--model.start {tmp_path / 'grown'} --data.train {files['chats']} --run.out {tmp_path / 'run'}".split()
+    with pytest.raises(DataError, match=r"grown: its tokenizer knows .* tokens, and its embedding has .* rows"):
+        begin(configure("sft", None, flags))
 
 
 def test_weights_in_few_bits_are_not_trained_themselves(base: Path, files: dict[str, str], tmp_path: Path) -> None:
