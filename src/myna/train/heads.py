@@ -50,7 +50,9 @@ def give_head(setup: Setup, labels: Sequence[str]) -> None:
     """The setup's trainee becomes one with a new head of an output for each of `labels`, or of one output if there are none.
     Raises DataError for LoRA, whose files hold no head."""
     if setup.config.lora.adapts:
-        raise DataError("lora: a head is trained with all weights, and PEFT's files would not hold it; leave it out")
+        raise DataError(
+            f"lora.{'rank' if setup.config.lora.rank else 'start'}: a head is trained with all weights, and PEFT's files would not hold it; leave it out"
+        )
     trainee, precision = setup.trainee, setup.config.model.save
     torch.manual_seed(setup.config.run.seed)
     if isinstance(trainee.model, Decoder):
