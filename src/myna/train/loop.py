@@ -169,10 +169,14 @@ class Loop:
         """MynaError if something is trained that no gradient reaches: it would stay as it is, and nothing else would say so.
         An expert that no token chose yet, waits."""
         self.watched += 1
-        self.unreached = {n: p for n, p in self.unreached.items() if p.grad is None or not bool(p.grad.any())}
-        missing = [
-            n for n, p in self.unreached.items() if ".experts." not in n and (p.grad is None or self.watched == REACHED)
-        ]
+        grads = {name: p.grad for name, p in self.unreached.items()}
+        some = [float(g is not None) for g in grads.values()]
+        moves = [float(g is not None and bool(share(g).any())) for g in grads.values()]
+        found = self.world.sum(some + moves)  # every rank stops, or none
+        there = dict(zip(grads, zip(found[: len(grads)], found[len(grads) :], strict=True), strict=True))
+        self.unreached = {name: p for name, p in self.unreached.items() if not there[name][1]}
+        last = self.watched == REACHED
+        missing = [n for n in self.unreached if ".experts." not in n and (last or not there[n][0])]
         if missing:
             raise MynaError(
                 f"no gradient reaches {missing[0]}, nor {len(missing) - 1} others of the {len(self.trained)} tensors that are "
