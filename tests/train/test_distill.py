@@ -195,7 +195,7 @@ def run(path: Path, options: Options, teacher: Trainee | None, steps: int = 6, o
     setup.__dict__["token_bytes"] = SIZES
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distill, "find_teacher", lambda setup, name: teacher_of(teacher))
-        patch.setattr(distill, "_kind", lambda setup: "documents")
+        patch.setattr(setup, "kind", lambda: "documents")
         return Loop(of, distill.prepare(setup), setup.config, RunDir(path), World())
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 
 from myna.engine.adapters import PackedAdapter
+from myna.engine.ahead import Heads
 from myna.engine.blocks import BLOCK, Blocks, blocks_for
 from myna.engine.constrain import Constrainer, Matcher, faults
 from myna.engine.draft import DraftModel
@@ -26,6 +27,7 @@ from myna.engine.sample import BrokenLogits, Choice
 from myna.engine.schedule import Scheduler
 from myna.engine.speculate import Drafter, Speculator
 from myna.model import Adapter, Decoder
+from myna.model.ahead import Ahead
 from myna.records import DEFAULTS, MynaError, RequestError, Sampling
 
 log = logging.getLogger(__name__)
@@ -274,12 +276,14 @@ def engine_for(
     prefix_cache: bool = True,
     draft_rows: int = 0,
     draft: Decoder | None = None,
+    heads: Ahead | None = None,
     runner: Callable[[Decoder, int], Runner] = PagedRunner,
 ) -> Engine:
     """An engine over a loaded model, with room for the keys and values of `kv_tokens` tokens.
 
     draft_rows: rows that decodes and their guesses may have together; 0 is no guessing. draft: a smaller model that guesses
-    too, of the same tokens; its keys and values take as many blocks again, of its own size.
+    too, of the same tokens; its keys and values take as many blocks again, of its own size. heads: the model's own, which
+    guess too where torch computes.
     budget 512: one step of prefill is then short enough that running answers do not stall.
     Raises MynaError when `kv_tokens` or `max_running` leave nothing to run with.
     """
@@ -297,9 +301,23 @@ def engine_for(
         vocab, reach = min(model.spec.vocab, draft.spec.vocab), draft.max_len
         guesser = PagedRunner(draft, blocks.count)
         drafters.append(DraftModel(guesser, vocab=vocab, max_len=reach, most=draft_rows, clock=time.perf_counter))
+    computes = runner(model, blocks.count)
+    if draft_rows and heads is not None and isinstance(computes, PagedRunner):
+        drafters += _heads(model, heads, computes)
     speculator = Speculator(drafters, rows=draft_rows, vocab=model.spec.vocab) if drafters else None
     scheduler = Scheduler(
         blocks, budget=budget, max_running=max_running, prefix_cache=prefix_cache, speculator=speculator
     )
     limit = min(max_len or model.max_len, model.max_len, blocks.count * BLOCK)
-    return Engine(runner(model, blocks.count), scheduler, max_len=limit, vocab=model.spec.vocab)
+    return Engine(computes, scheduler, max_len=limit, vocab=model.spec.vocab)
+
+
+def _heads(model: Decoder, heads: Ahead, runner: PagedRunner) -> list[Drafter]:
+    if runner.native is not None:
+        log.warning(
+            "the model's heads guess nothing: native kernels keep hidden states to themselves; float32 has them"
+        )
+        return []
+    guesser = Heads(model, heads, time.perf_counter)
+    runner.hear = guesser.hear
+    return [guesser]

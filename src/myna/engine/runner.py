@@ -49,6 +49,7 @@ class PagedRunner:
         self.pages = Pages(model.spec, blocks, model.kv_format)
         self.adapters: dict[int, Any] = {}
         self.native = NativeStep(model, self.pages, self.adapters) if why_not(model) is None else None
+        self.hear: Callable[[Iterable[Slice], Tensor], None] | None = None  # hears hidden states, where torch computes
         self._by_row = ByRow(model, self.adapters)
         if self.native is None and "int" in model.precision:
             log.warning("%s runs through the decoder, slower: %s", model.spec.family, why_not(model))
@@ -75,7 +76,10 @@ class PagedRunner:
         for piece in slices:
             row += piece.stop - piece.start
             rows[piece] = range(row - piece.answers, row)
-        return self.model.logits(hidden[[row for piece in plan.sampling for row in rows[piece]]])
+        hidden = hidden[[row for piece in plan.sampling for row in rows[piece]]]
+        if self.hear is not None:
+            self.hear(plan.sampling, hidden)
+        return self.model.logits(hidden)
 
 
 class ReferenceRunner:

@@ -301,6 +301,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
     from myna.engine.native import why_not
     from myna.engine.runner import runner_for
     from myna.model import REFERENCE, load_model
+    from myna.model.ahead import read_ahead
     from myna.modeldir import ModelDir, find
     from myna.provider.local_embed import embedder_of
 
@@ -325,6 +326,7 @@ def load(model: str, how: Loading = Loading(), *, name: str | None = None) -> Lo
         prefix_cache=how.prefix_cache,
         draft_rows=how.draft_rows if how.precision != REFERENCE else 0,
         draft=load_model(draft, kv=how.kv) if draft else None,
+        heads=read_ahead(directory, decoder.spec.width),
         runner=runner_for(how.precision),
     )
     details = {"family": directory.config.get("model_type"), "kv_tokens": kv_tokens}

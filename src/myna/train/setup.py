@@ -22,6 +22,7 @@ from myna.data import (
     Recipe,
     Source,
     Sourced,
+    kind_of,
     labels_of,
     load,
     of_labelled,
@@ -75,6 +76,13 @@ class Setup:
     def matched(self, prefixes: tuple[str, str]) -> tuple[Examples, Examples | None]:
         """(query, what it should find, what it should not...), with these words before queries and before the others."""
         return self._texts(lambda source, reader, cuts: of_matched(source.conversations(), prefixes, reader, cuts))
+
+    def kind(self) -> Kind:
+        """What data.train is for a method that learns both: texts are learned whole, of conversations what the assistant says."""
+        paths = [weighted(path)[0] for path in self.config.data.train]
+        if not paths:
+            raise DataError("data.train: names no file or folder to learn from")
+        return "documents" if kind_of(Source.of(*paths)) == "documents" else "conversations"
 
     def prompts(self) -> tuple[list[Conversation], list[Conversation]]:
         """Conversations that are to be answered, for training and evaluation; an answer that one has already is left out."""

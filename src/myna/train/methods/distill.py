@@ -24,8 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from myna.checks import Verdict
-from myna.data import IGNORED, Source, kind_of
-from myna.data.prepare import weighted
+from myna.data import IGNORED
 from myna.records import Candidate, Conversation, DataError
 from myna.train.loss import bits_per_byte, counted, summed
 from myna.train.method import Method, Outcome, Tensors
@@ -69,7 +68,7 @@ def prepare(setup: Setup) -> Method:
     teacher = find_teacher(setup, options.teacher)
     if options.on_policy:
         return on_policy(setup, teacher, options)
-    train, evals = setup.examples(_kind(setup))
+    train, evals = setup.examples(setup.kind())
     setup.known["files"] |= teacher.files
     if options.alpha and options.top_k:
         parts = {"train": train} | ({"eval": evals} if evals is not None else {})
@@ -180,11 +179,3 @@ def on_policy(setup: Setup, teacher: Teacher, options: Options) -> Method:
 
 def _unjudged(conversation: Conversation, candidate: Candidate) -> Verdict:
     return Verdict.of(True)
-
-
-def _kind(setup: Setup) -> Any:
-    """Texts are learned whole, of conversations what the assistant says."""
-    paths = [weighted(path)[0] for path in setup.config.data.train]
-    if not paths:
-        raise DataError("data.train: names no file or folder to learn from")
-    return "documents" if kind_of(Source.of(*paths)) == "documents" else "conversations"
