@@ -92,6 +92,19 @@ def test_a_guess_is_made_of_the_state_that_its_last_token_was_drawn_from() -> No
     assert engine.stats()["steps"] <= 8
 
 
+def test_after_a_wrong_guess_the_next_is_made_of_the_last_right_state() -> None:
+    """The third guess is always wrong, the first two never."""
+    model = random_decoder(spec_of("full"))
+    knowing = Knowing(model, PROMPTS)
+    knowing.after = [(state, [*t[:2], *((token + 1) % VOCAB for token in t[2:])]) for state, t in knowing.after]
+    engine = engine_with(model, knowing)
+    found = answers(engine, Sampling(temperature=0.0, max_tokens=24))
+    assert found == [[naive(model, prompt, 24)] for prompt in PROMPTS]
+    assert engine.scheduler.speculator
+    tally = engine.scheduler.speculator.tally["heads"]
+    assert tally.right >= 0.6 * tally.drafted > 30
+
+
 def test_heads_that_are_always_wrong_are_asked_less() -> None:
     model = random_decoder(spec_of("full"))
     wrong = Knowing(model, PROMPTS)
