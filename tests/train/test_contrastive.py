@@ -87,6 +87,7 @@ def test_micro_batches_change_neither_loss_nor_gradient() -> None:
     for total, units, gradients in found[1:]:
         assert total == pytest.approx(found[0][0], rel=1e-5)
         assert units == 7
+        assert gradients.keys() == found[0][2].keys()
         for name, gradient in gradients.items():
             torch.testing.assert_close(gradient, found[0][2][name], atol=1e-4, rtol=1e-3)
 

@@ -238,11 +238,9 @@ def test_a_reward_model_ranks_and_best_of_n_rises_as_order_statistics_say() -> N
     assert table[:, 1].mean() > 0.8
     assert 0.3 < table[:, 2].mean() < 0.7
     by_n = [table[table[:, 3] == n].mean(0) for n in (1, 2, 4, 8)]
-    found, predicted, liked, random = (np.array([row[at] for row in by_n]) for at in (4, 5, 6, 7))
+    found, predicted = (np.array([row[at] for row in by_n]) for at in (4, 5))
     assert (np.diff(found) > 0).all()
     np.testing.assert_allclose(found, predicted, atol=0.15 * (found[-1] - found[0]))
-    assert liked[-1] > liked[0] + 0.2
-    assert abs(random[-1] - random[0]) < 0.1
 
 
 @torch.no_grad()
@@ -261,7 +259,7 @@ def _scores(judge: Trainee, pairs: Sequence[Conversation], said: list[list[Rolle
         turns = [
             replace(
                 pair,
-                messages=(*pair.messages, Message("assistant", judge.chat.tokenizer.decode(one.ids))),
+                messages=(*pair.messages, Message("assistant", judge.chat.tokenizer.decode(one.ids).strip() or "-")),
                 candidates=(),
             )
             for one in group
