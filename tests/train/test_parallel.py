@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 import torch
 from given import given, pairs, singles
+from made import tokenizer
 from several import Several, several
 from tiny import config, loop, trainee
 from torch.distributed.fsdp import fully_shard
 
-from myna.model import MoE
+from myna.model import MoE, load_model
+from myna.modeldir import ModelDir
+from myna.records import DataError
 from myna.train import checkpoint
 from myna.train.config import Config, Lora, Model, Optim, Run
 from myna.train.loop import Loop
@@ -23,6 +26,7 @@ from myna.train.method import Tensors, find
 from myna.train.optim import Muon
 from myna.train.parallel import ALONE, World, share_like, whole
 from myna.train.peft import adapt
+from myna.train.run import Ended, begin, configure
 from myna.train.rundir import RunDir
 from myna.train.trainee import Trainee
 
@@ -239,3 +243,34 @@ def interrupted(world: World, path: Path) -> int:
 def test_an_interrupt_of_one_ends_and_saves_all(two: Several, tmp_path: Path) -> None:
     assert two(interrupted, tmp_path / "run") == [3, 3]
     assert checkpoint.steps(tmp_path / "run")[-1].name == "step-000003"
+
+
+def whole_run(world: World, flags: list[str]) -> Any:
+    try:
+        return begin(configure(flags[0], None, flags[1:]), world)
+    except (DataError, SystemExit) as e:
+        return str(e)
+
+
+def test_a_run_of_two_leaves_what_a_run_of_one_does(two: Several, tmp_path: Path) -> None:
+    """From files to a model directory, with samples; and what cannot be is told by one of them alone."""
+    tokenizer(tmp_path / "words")
+    for name, letters in (("train", "abcdef"), ("held", "xyz")):
+        rows = [{"text": f"The {a} of {b} is {a}{b}."} for a in letters for b in "ijkl"]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held = tmp_path / "held.jsonl"
+    flags = (
+        f"pretrain --model.depth 1 --model.tokenizer {tmp_path / 'words'} --data.train {tmp_path / 'train.jsonl'} --data.eval {held} "
+        f"--run.prompts {held} --data.context 48 --run.rows 3 --run.steps 4 --optim.lr 1e-3 --optim.ema 0.5 --run.out"
+    ).split()
+    one = whole_run(ALONE, [*flags, str(tmp_path / "one")])
+    both = two(whole_run, [*flags, str(tmp_path / "two")])
+    assert one.whole
+    assert both[0] == both[1] == Ended(tmp_path / "two", True, tmp_path / "two/model")
+    mine, theirs = (load_model(ModelDir.open(tmp_path / name / "model")).state_dict() for name in ("one", "two"))
+    assert_alike(mine, theirs)
+    assert_same_log(tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "two/samples/step-4.md").exists()
+    told, silent = two(whole_run, ["grpo", *flags[1:], str(tmp_path / "refused")])
+    assert "in one process so far" in told
+    assert silent == "2"
