@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_run import base, files, words  # noqa: F401  (fixtures)
 
 from myna.checks import Verdict, check
 from myna.data.sources import Place, Sourced
 from myna.provider import Scripted
+from myna.provider.local import Loading, load
 from myna.records import Candidate, Conversation, DataError, Message, jsonl
 from myna.train import reject
 from myna.train.reject import Draw, Kept, sample, verify
@@ -133,3 +135,20 @@ def test_a_check_that_changes_its_mind_keeps_nothing(tmp_path: Path, monkeypatch
     with pytest.raises(DataError, match="passed 5 answers when they were drawn"):
         gather(answering(7), tmp_path / "out", n=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_our_own_engine_gives_the_tokens_and_a_row_carries_them(
+    base: Path,  # noqa: F811
+) -> None:
+    provider = load(str(base / "model"), Loading(kv_gb=0.1))
+    draw, prompt = Draw(check="contains", n=3, max_tokens=5, seed=1), Conversation.ask("a", target="e")
+    first, again = (asyncio.run(reject._draw(provider, draw, prompt, 4)) for _ in range(2))
+    provider.close()
+    assert [c.tokens for c in first] == [c.tokens for c in again]
+    judged = reject._judged(prompt, draw, first)
+    for candidate in judged.candidates:
+        row = reject._row(judged, candidate, {})
+        tokens = row.messages[-1].tokens
+        assert tokens
+        assert len(tokens.ids) == len(tokens.logprobs or ()) == 5
+        assert Conversation.from_json(row.to_json()) == row
