@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from myna.train.method import find, known
-from myna.train.options import SECTIONS, meanings, plain, read_config
+from myna.train.options import SECTIONS, meanings, read_config
 from myna.train.run import configure
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,6 @@ def test_recipes_have_keys_that_are_there(file: Path) -> None:
     module = find(method)
     config = configure(method, str(file), ())
     assert config != read_config(method, module.Options, module.DEFAULTS)
-    assert plain(config)["run"]["out"] == ""  # where, says whoever runs it
 
 
 @pytest.mark.parametrize("folder", sorted({file.parent for file in CONFIGS}), ids=lambda folder: folder.name)
