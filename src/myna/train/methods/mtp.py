@@ -85,6 +85,7 @@ def with_heads(trainee: Trainee, options: Options, save: str) -> Trainee:
     decoder = trainee.decoder
     heads = Ahead(decoder.spec.width, options.heads).to(trainee.device)
     decoder.requires_grad_(not options.frozen)
+    heads.requires_grad_(options.weight > 0)
 
     def writes(folder: Path) -> None:
         write_directory(decoder, trainee.fields, trainee.source, save, folder)
