@@ -29,7 +29,7 @@ with shown, interruptible(shown.stopping) as asked:
         line = dict(step=n, loss=2.5 if not bad else float("nan"), reward=0.25, accuracy=0.5, margin=1.5, tokens=100, seconds=0.25)
         shown.step(line | {"grad_norm": float("inf") if bad else 1.0}, state)
         if n == 14:
-            shown.evaluated({"bits_per_byte": 1.25, "loss": 0.625}, 15, True)
+            shown.evaluated({"bits_per_byte": 1.25, "loss": 0.625, "kl": float("inf")}, 15, True)
         if n == 20:
             os.kill(os.getpid(), signal.SIGINT)
             assert asked()
@@ -67,7 +67,7 @@ def test_a_terminal_of_any_width_shows_what_it_has_room_for(columns: int) -> Non
     assert "400 tokens/s" in last
     assert "MFU 40%" in last
     assert ("margin 1.5" in last) == (columns == 200)
-    assert "step 15 evaluated: loss 0.625  bits per byte 1.25  (best so far)" in plain
+    assert "step 15 evaluated: loss 0.625  bits per byte 1.25  kl inf  (best so far)" in plain
     assert "step 7 is skipped: the gradient's norm is inf" in plain
     assert "once more to stop at once" in plain
 
@@ -81,6 +81,7 @@ def test_elsewhere_every_line_is_json() -> None:
     assert lines[0]["mfu"] == 0.4
     assert lines[-1]["done"] == 30
     assert lines[2]["step"] == 15
+    assert lines[2]["kl"] is None
 
 
 def test_the_second_ctrl_c_stops_at_once() -> None:
