@@ -13,7 +13,7 @@ from myna.model import Decoder, Spec, estimate, load_model
 from myna.model.config import Config
 from myna.model.families import read_spec
 from myna.model.fit import weight_bytes
-from myna.model.load import MAKE
+from myna.model.load import MAKE, TABLES
 from myna.modeldir import ModelDir
 from myna.records import ModelDirError
 
@@ -40,7 +40,7 @@ def spec_of(config: dict) -> Spec:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_weight_bytes_are_exactly_the_decoders(config: str, precision: str) -> None:
     spec = spec_of(CONFIGS[config])
-    decoder = Decoder(spec, MAKE[precision], 32)
+    decoder = Decoder(spec, MAKE[precision], 32, table=TABLES.get(precision))
     held = {t.data_ptr(): t.nbytes for t in [*decoder.parameters(), *decoder.buffers()]}
     assert weight_bytes(spec, precision, 32) == sum(held.values())
 

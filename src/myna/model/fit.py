@@ -7,6 +7,8 @@ from math import prod
 from myna.kernels import FORMATS, library, row_bytes
 from myna.model.linear import BLOCK_ELEMENTS
 from myna.model.load import NATIVE, describe, formats_of, pick_kv, pick_length, pick_precision
+from myna.model.nf4 import BLOCK as NF4_BLOCK
+from myna.model.nf4 import GROUP as NF4_GROUP
 from myna.model.repack import ROUNDED, Pieces
 from myna.model.spec import Slot, Spec
 from myna.modeldir import ModelDir
@@ -90,6 +92,11 @@ def _slot_bytes(path: str, slot: Slot, precision: str, pieces: Pieces | None) ->
         return 4 * prod(slot.shape)
     if precision in ITEM_BYTES:
         return ITEM_BYTES[precision] * prod(slot.shape)
+    if precision == "nf4":
+        blocks = -(-slot.columns // NF4_BLOCK)
+        table = path in ("embed.weight", "head.weight")
+        row = blocks * (NF4_BLOCK // 2 + 1) + 8 * -(-blocks // NF4_GROUP)
+        return 2 * prod(slot.shape) if table else slot.shape[0] * row
     if library() is None:
         return prod(slot.shape) + 2 * slot.shape[0]  # Int8Linear: a bfloat16 scale a row
     pieces = pieces or ((slot.shape[0], ROUNDED.get(precision, FORMATS["q8"])),)

@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight + self.offset if self.offset else self.weight
-        return F.rms_norm(x, x.shape[-1:], weight, self.eps)
+        return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps)
 
 
 class LayerNorm(nn.Module):
@@ -31,7 +31,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        return F.layer_norm(x.float(), x.shape[-1:], self.weight, self.bias, self.eps)
 
 
 def make_norm(norm: Norm, size: int) -> nn.Module:

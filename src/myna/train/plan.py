@@ -177,17 +177,17 @@ def activations(spec: Spec, tokens: int, *, precision: str = "float32", recomput
 
 def layer_bytes(spec: Spec, precision: str = "float32") -> int:
     """Bytes that autograd keeps of a layer for each token: the inputs of products and norms, and what attention and the
-    activation need on the way back. In bfloat16 are the inputs of products and of attention; all else is float32."""
+    activation need on the way back. In bfloat16 is what products and attention take and give; all else is float32."""
     q, kv, half = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim, 4 if precision == "float32" else 2
     norms = 2 * (2 * spec.width + 1) * (2 if spec.post_norms else 1)  # the input of each, as it is and normalised
     kept, products = norms + spec.heads, spec.width + (q + kv) + q  # log-sum-exp; normed, rotated, what was seen
     if spec.qk_norm:
         kept += q + kv + spec.heads + spec.kv_heads
-    kept += q + 2 * kv if spec.qk_norm or half == 4 else 0
-    products += kv if half == 2 else 0  # the values, which float32 has in qkv
+    if spec.qk_norm and half == 2:
+        kept += q + kv  # what their norms took, in float32
+    products += q + 2 * kv  # queries, keys and values are one tensor
     for times, hidden in _mlps(spec):
-        kept += times * (3 if spec.gated else 1) * hidden
-        products += times * hidden
+        products += times * (4 if spec.gated else 2) * hidden
     products += spec.width
     if spec.moe:  # what each expert gets and gives, and the router's choice
         kept += spec.moe.top_k * (2 * spec.width + 10) + 3 * spec.moe.experts
