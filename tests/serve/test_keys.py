@@ -21,7 +21,10 @@ from myna.serve.keys import Caller, hash_key, new_key
 
 Start = Callable[..., Live]
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
-KEY, OTHER = new_key(), new_key()
+KEY, OTHER = (
+    "myna-" + 43 * "a",
+    "myna-" + 43 * "b",
+)  # of the form of new_key(), and the same in every process of a test run
 
 
 def post(live: Live, key: str | None = KEY, **more: Any) -> httpx.Response:
