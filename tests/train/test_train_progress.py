@@ -40,8 +40,10 @@ def in_terminal(columns: int) -> str:
     """What the program writes to a terminal of this width."""
     here, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    # COLUMNS, which pytest-xdist's workers have, would be believed before the terminal.
+    plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     child = subprocess.Popen(
-        [sys.executable, "-c", SHOW], stderr=there, env={**os.environ, "TERM": "xterm-256color"}, close_fds=True
+        [sys.executable, "-c", SHOW], stderr=there, env=plain | {"TERM": "xterm-256color"}, close_fds=True
     )
     os.close(there)
     said = b""
