@@ -5,9 +5,9 @@ conversations with scored candidates and their tokens, to be read; what the weig
 beside it in round-N.npz. A run that was killed between two steps of a round goes on with both.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from myna.records import Candidate, Conversation, DataError, Message, Sampling, 
 from myna.train.config import Config
 from myna.train.loss import log_probs
 from myna.train.method import Outcome, Tensors
+from myna.train.parallel import standing
 from myna.train.reference import Reference
 from myna.train.rollout import Rolled, roll_out
 from myna.train.setup import Setup
@@ -38,11 +39,7 @@ class Rollouts:
         temperature: float,
         reference: Reference | None = None,
     ):
-        if setup.world.size > 1:
-            raise DataError(
-                f"{setup.config.method} draws its answers in one process so far, and this run has {setup.world.size}: start it "
-                f"without torchrun"
-            )
+        self.world = setup.world
         self.trainee, self.config, self.reference = setup.trainee, setup.config, reference
         self.check = check
         self.prompts, self.evals = setup.prompts()
@@ -54,26 +51,33 @@ class Rollouts:
     def round(self, number: int, prompts: int) -> list[Conversation]:
         """The answers of round `number`, drawn now unless they are on disk already."""
         file = self.folder / f"round-{number:06d}.jsonl"
-        if file.exists():
+        if self._kept(file):
             return [*jsonl.read(file, Conversation)]
         chosen = [self.prompts[i] for i in self._turn(number, prompts)]
         answered = self.answer(chosen, self.sampling, seed=self.config.run.seed + number)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        jsonl.write(file, answered)
+        if self.world.is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            jsonl.write(file, answered)
         return answered
 
     def forget(self, after: int) -> None:
         """Rounds that a resumed run will draw again, with the weights it has then."""
         for file in self.folder.glob("round-*"):
-            if int(file.stem.removeprefix("round-")) > after:
+            if self.world.is_main and int(file.stem.removeprefix("round-")) > after:
                 file.unlink()
 
     def answer(self, prompts: Sequence[Conversation], sampling: Sampling, seed: int) -> list[Conversation]:
-        """The prompts with their scored candidates."""
-        chat = self.trainee.chat
-        ids = [chat.render(prompt).ids for prompt in prompts]
-        rolled = roll_out(self.trainee.decoder, ids, sampling, seed=seed, stop_ids=chat.stop_ids)
-        return [self._scored(prompt, group) for prompt, group in zip(prompts, rolled, strict=True)]
+        """The prompts with their scored candidates. Each process answers and scores some of the prompts, with all weights."""
+        trainee = self.trainee
+
+        def mine(numbered: Sequence[tuple[int, Conversation]]) -> list[Conversation]:
+            numbers, asked = zip(*numbered, strict=True)
+            ids, stops = [trainee.chat.render(prompt).ids for prompt in asked], trainee.chat.stop_ids
+            rolled = roll_out(trainee.decoder, ids, sampling, seed=seed, numbers=numbers, stop_ids=stops)
+            return [self._scored(prompt, group) for prompt, group in zip(asked, rolled, strict=True)]
+
+        with standing(trainee.module):
+            return self.world.each([*enumerate(prompts)], mine)
 
     def examples(self, answered: Sequence[Conversation], scale: bool) -> list[Example]:
         """Each answer as a sequence: learned from after its prompt, with its advantage in its group."""
@@ -94,13 +98,15 @@ class Rollouts:
         if not old and self.reference is None:
             return examples
         file = self.folder / f"round-{number:06d}.npz"
-        if not file.exists():
+        if self._kept(file):
+            with np.load(file, allow_pickle=False) as kept:
+                said = {name: kept[name] for name in kept.files}
+        else:
             said = self._log_probs(examples, old)
-            with open(file.with_suffix(".partial"), "wb") as made:
-                np.savez(made, allow_pickle=False, **said)
-            file.with_suffix(".partial").replace(file)
-        with np.load(file, allow_pickle=False) as kept:
-            said = {name: kept[name] for name in kept.files}
+            if self.world.is_main:
+                with open(file.with_suffix(".partial"), "wb") as made:
+                    np.savez(made, allow_pickle=False, **said)
+                file.with_suffix(".partial").replace(file)
         ends = np.cumsum([len(sequence) for (sequence,) in examples])
         cut = {name: np.split(values, ends[:-1]) for name, values in said.items()}
         return [
@@ -110,21 +116,29 @@ class Rollouts:
 
     @torch.no_grad()
     def _log_probs(self, examples: list[Example], old: bool) -> dict[str, np.ndarray]:
-        """Of every token of every example, one after the other."""
+        """Of every token of every example, one after the other. Each process computes some of the examples, with all weights."""
+        some = [examples[start : start + AT_ONCE] for start in range(0, len(examples), AT_ONCE)]
+        with standing(self.trainee.module):
+            parts = self.world.each(some, lambda mine: [self._log_probs_of(part, old) for part in mine])
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _log_probs_of(self, examples: list[Example], old: bool) -> dict[str, np.ndarray]:
         decoder, warmth = self.trainee.decoder, self.sampling.temperature or 1.0
-        said: dict[str, list[np.ndarray]] = defaultdict(list)
-        for start in range(0, len(examples), AT_ONCE):
-            some = examples[start : start + AT_ONCE]
-            batch = Tensors.of(collate([[one] for one in some], self.config.data.context), self.trainee.device)
-            found = {}
-            if old:
-                hidden = decoder(batch.ids, batch.positions, batch.memory)
-                found["old"] = log_probs(decoder, hidden, batch.targets, warmth)
-            if self.reference is not None:
-                found["reference"] = self.reference.log_probs(batch, warmth)
-            for name, values in found.items():
-                said[name] += [_shifted(values[n].cpu().numpy(), len(one)) for n, (one,) in enumerate(some)]
-        return {name: np.concatenate(values) for name, values in said.items()}
+        batch = Tensors.of(collate([[one] for one in examples], self.config.data.context), self.trainee.device)
+        found = {}
+        if old:
+            hidden = decoder(batch.ids, batch.positions, batch.memory)
+            found["old"] = log_probs(decoder, hidden, batch.targets, warmth)
+        if self.reference is not None:
+            found["reference"] = self.reference.log_probs(batch, warmth)
+        return {
+            name: np.concatenate([_shifted(values[n].cpu().numpy(), len(one)) for n, (one,) in enumerate(examples)])
+            for name, values in found.items()
+        }
+
+    def _kept(self, file: Path) -> bool:
+        """Whether the main process finds it; for all, who then all read it or none."""
+        return self.world.any(self.world.is_main and file.exists())
 
     def _turn(self, number: int, prompts: int) -> list[int]:
         """The prompts of a round: each once before any comes again, in an order drawn anew each time."""

@@ -6,10 +6,11 @@ loop divides once by the step's units, so how many processes there are changes n
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,8 @@ from myna.records import DataError, MynaError
 
 # One process may tokenize or write for hours while the others wait. That a process is gone is noticed at once, without this.
 PATIENCE = timedelta(hours=12)
+
+A, B = TypeVar("A"), TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,21 @@ class World:
         """Whether it is true of one; for all."""
         return self.sum([float(value)])[0] > 0
 
+    def exchange(self, value: A) -> list[A]:
+        """What each process has, by rank: numbers and records, not what is on a GPU; for all."""
+        found: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(found, value)
+        return found
+
+    def each(self, items: Sequence[A], work: Callable[[Sequence[A]], Sequence[B]]) -> list[B]:
+        """What `work` makes of every item, of which each process does its share; for all."""
+        mine = items[self.rank :: self.size]
+        found: dict[int, B] = {}
+        for rank, done in enumerate(self.exchange(work(mine) if mine else [])):
+            found |= zip(range(rank, len(items), self.size), done, strict=True)
+        return [found[number] for number in range(len(items))]
+
     @contextmanager
     def first(self) -> Iterator[None]:
         """A context that the main process goes through before the others, which then find what it made. Where it fails, it
@@ -69,7 +87,8 @@ class World:
         if self.size == 1:
             return
         mesh = init_device_mesh(next(module.parameters()).device.type, (self.size,))
-        apart = [part for part in module.children() if part is not model] if module is not model else []
+        beside = [child for child in module.children() if child is not model] if module is not model else []
+        apart = [part for child in beside for part in child.modules() if part._parameters]
         for part in (*model.layers, model, *apart):
             fully_shard(part, mesh=mesh)
         for part in _spread_parts(module):

@@ -31,9 +31,11 @@ def roll_out(
     sampling: Sampling,
     *,
     seed: int,
+    numbers: Sequence[int] = (),
     stop_ids: frozenset[int] = frozenset(),
 ) -> list[list[Rolled]]:
-    """sampling.n answers to each prompt. The same for the same weights, prompts and seed, whatever runs beside.
+    """sampling.n answers to each prompt. The same for the same weights, prompt, seed and number, whatever runs beside; prompts
+    are numbered from 0 on unless `numbers` says otherwise.
 
     Raises MynaError if a prompt cannot be answered: it is too long, or the weights give no numbers.
     """
@@ -43,7 +45,7 @@ def roll_out(
     with _answering(decoder):
         engine = engine_for(decoder, kv_tokens=room, max_running=min(512, len(prompts) * n) or 1)
         answers = [[_Answer() for _ in range(n)] for _ in prompts]
-        for number, (ids, group) in enumerate(zip(prompts, answers, strict=True)):
+        for number, ids, group in zip(numbers or range(len(prompts)), prompts, answers, strict=True):
             asked = replace(sampling, seed=seed * 1_000_003 + number, logprobs=0)
             engine.submit(ids, asked, _listen(group), stop_ids=stop_ids)
         while not engine.idle:

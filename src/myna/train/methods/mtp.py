@@ -60,10 +60,6 @@ def prepare(setup: Setup) -> Method:
     if config.lora.rank:
         raise DataError("mtp trains heads, and an adapter's folder has no place for them: leave --lora.rank out")
     train, evals = setup.examples(setup.kind())
-    if setup.world.size > 1:
-        raise DataError(
-            f"mtp trains in one process so far, and this run has {setup.world.size}: start it without torchrun"
-        )
     trainee = setup.trainee = with_heads(setup.trainee, options, config.model.save)
     compute = partial(losses, trainee, options, setup.token_bytes)
     return offline(config, train, evals, compute, figures, setup.samples)
