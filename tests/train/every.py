@@ -59,7 +59,9 @@ def _kinds() -> dict[str, list[dict[str, Any]]]:
     asked = [{"role": "user", "content": "what do you think?"}]
     return {
         "texts": [{"text": text} for text in said],
-        "chats": [{"messages": [{"role": "user", "content": s[:7]}, {"role": "assistant", "content": s}]} for s in said],
+        "chats": [
+            {"messages": [{"role": "user", "content": s[:7]}, {"role": "assistant", "content": s}]} for s in said
+        ],
         "preferences": preference_rows(24),
         "judged": [{"prompt": f"{n}?", "completion": s, "label": n % 2 == 0} for n, s in enumerate(said)],
         "labelled": [*labelled_rows(6, seed=1)[:3], *labelled_rows(30)],

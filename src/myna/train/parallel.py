@@ -25,7 +25,8 @@ from myna.records import DataError, MynaError
 # One process may tokenize or write for hours while the others wait. That a process is gone is noticed at once, without this.
 PATIENCE = timedelta(hours=12)
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
