@@ -4,7 +4,8 @@
 
 One row a category: the share of answers whose calls agree with an accepted answer, as abstract syntax: names equal, every
 required argument there, every value among the accepted ones, nothing else. Strings are compared without case, blanks and
-punctuation, as the leaderboard does; calls of one answer in any order. The irrelevance categories count answers without calls.
+punctuation, as the leaderboard does; calls of one answer in any order. The irrelevance categories count answers without calls,
+as the leaderboard does; "invented" says in how many answers the text writes a call that is none, of a tool that nobody offered.
 
 unbound   the model writes as it likes (tool_choice auto)
 bound     the same, held to the schemas (every tool strict); where a call is due, tool_choice is required
@@ -108,6 +109,11 @@ def is_right(reply: Reply, accepted: list[Json]) -> bool:
     return any(all(agrees(*call, one) for call, one in zip(calls, order, strict=True)) for order in orders)
 
 
+def invents(reply: Reply) -> bool:
+    """Whether the text writes a call, which is none: it names no tool that was offered."""
+    return not reply.message.tool_calls and re.search(r'"(arguments|parameters)"\s*:', reply.text) is not None
+
+
 def fits(reply: Reply, tools: tuple[Json, ...]) -> list[bool]:
     """For each call, whether its arguments are what the schema allows."""
     schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
@@ -140,21 +146,20 @@ async def measure(provider: Provider, data: Path, category: str, limit: int, bou
     """One row of the table. All questions are asked at once: an answer does not depend on its company."""
     asked = [*rows(data, category, limit)]
     answers = await asyncio.gather(*(ask(provider, row, accepted, bound) for row, accepted in asked))
-    right = count = calls = valid = cut = 0
+    right = count = calls = valid = cut = invented = 0
     for (_, accepted), (tools, reply) in zip(asked, answers, strict=True):
         if reply is None:
             continue
         count += 1
         right += is_right(reply, accepted)
+        invented += invents(reply)
         is_cut = reply.candidates[0].finish_reason == "length"
         fit = [] if is_cut else fits(reply, tools)
         cut, calls, valid = cut + is_cut, calls + len(fit), valid + sum(fit)
     share = f"{valid}/{calls}" if calls else "-"
     how = "bound" if bound else "unbound"
-    print(
-        f"| {category} | {how} | {count} | {100 * right / max(count, 1):.1f} % | {share} | {cut} | {len(asked) - count} |",
-        flush=True,
-    )
+    figures = (count, f"{100 * right / max(count, 1):.1f} %", invented, share, cut, len(asked) - count)
+    print(f"| {category} | {how} | {' | '.join(map(str, figures))} |", flush=True)
 
 
 def main() -> None:
@@ -165,7 +170,8 @@ def main() -> None:
     flags.add_argument("--only", choices=CATEGORIES, action="append")
     args = flags.parse_args()
     provider = load(args.model, Loading(kv_gb=0.5))
-    print("| category | calls | questions | right | arguments valid | cut | refused |\n|---|---|---|---|---|---|---|")
+    print("| category | calls | questions | right | invented | arguments valid | cut | refused |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for category in args.only or CATEGORIES:
         for bound in (False, True):
             asyncio.run(measure(provider, args.data, category, args.limit, bound))

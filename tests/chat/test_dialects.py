@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -12,8 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 
 from myna.chat.dialects import Dialect, dialect, dialects
-from myna.chat.grammar import call_starts
-from myna.chat.scan import Begun, Ended, Event, Said, Thought, Wrote
+from myna.chat.scan import Begun, Bound, Ended, Event, Said, Thought, Wrote
 from myna.chat.values import decode
 from myna.records import ChatError, Json, ToolCall
 
@@ -34,9 +32,7 @@ by_dialect = pytest.mark.parametrize("d", ALL, ids=lambda d: d.name)
 Heard = tuple[str, str, list[tuple[str, str, bool]]]
 
 
-def hear(
-    d: Dialect, pieces: list[str], tools: dict[str, Json] = TOOLS, bound: Callable[[str], bool] | None = None
-) -> Heard:
+def hear(d: Dialect, pieces: list[str], tools: dict[str, Json] = TOOLS, bound: Bound = "") -> Heard:
     """(text, reasoning, calls as (name, arguments, whole)) of an answer that comes in these pieces."""
     reader = d.reader(tools, bound=bound)
     events: list[Event] = [event for piece in pieces for event in reader.push(piece)] + reader.push("", last=True)
@@ -116,23 +112,29 @@ def test_an_answer_that_is_cut_off_has_the_calls_so_far_and_says_which_is_not_wh
 
 @by_dialect
 def test_of_a_bound_call_that_is_cut_nothing_is_text(d: Dialect) -> None:
-    """Neither where a call is due, nor where the model may answer in words: those begin otherwise."""
-    starts = call_starts(d)
     for text in (wrote(d, WEATHER, NONE), *([] if d.text else [wrote(dialect("generic"), WEATHER, NONE)])):
-        for bound in (lambda text: True, lambda text: text[0] in starts):
-            for i in range(len(text)):
-                heard = hear(d, [text[:i]], bound=bound)
-                assert heard[0] == "", text[:i]
-                assert hear(d, list(text[:i]), bound=bound) == heard
-                assert heard[2] == hear(d, [text[:i]])[2]
-            assert hear(d, [text], bound=bound) == hear(d, [text])
+        for i in range(len(text)):
+            heard = hear(d, [text[:i]], bound="all")
+            assert heard[0] == "", text[:i]
+            assert hear(d, list(text[:i]), bound="all") == heard
+            assert heard[2] == hear(d, [text[:i]])[2]
+        assert hear(d, [text], bound="all") == hear(d, [text])
+
+
+@by_dialect
+def test_of_a_bound_call_that_a_marker_announced_nothing_is_text(d: Dialect) -> None:
+    text, lead = wrote(d, WEATHER, NONE), "" if d.text else "Let me see.\n"
+    marker = next((m for m in sorted(d.markers, key=len) if text.startswith(m)), None)
+    for i in range(len(marker or text), len(text)):
+        said = hear(d, [lead + text[:i]], bound="calls")[0].strip()
+        assert said == lead.strip() or not marker, text[:i]
+    assert hear(d, [lead + text], bound="calls") == hear(d, [lead + text])
 
 
 @by_dialect
 def test_words_are_said_where_the_model_may_choose_them(d: Dialect) -> None:
-    starts = call_starts(d)
     words = "No: {x}\n[1, 2]\n```python\nf(`y`)\n``` <b>"
-    assert hear(d, list(d.text + words), bound=lambda text: text[0] in starts)[0] == words
+    assert hear(d, list(d.text + words), bound="calls")[0] == words
 
 
 @by_dialect

@@ -18,7 +18,7 @@ from pathlib import Path
 from myna.chat.dialects import FALLBACK, choose, dialect
 from myna.chat.given import check, plain_rows, rows_of
 from myna.chat.infill import find_infill
-from myna.chat.scan import NOTHING
+from myna.chat.scan import NOTHING, Bound
 from myna.chat.stream import Calls, TextDelta, TextStream, plain
 from myna.chat.template import ChatTemplate
 from myna.chat.tokenized import Rendered, Segment, Tokenized, segments, weigh_others
@@ -175,14 +175,14 @@ class Chat:
         tools: Mapping[str, Json] = NOTHING,
         taken: Iterable[str] = (),
         parallel: bool = True,
-        bound: Callable[[str], bool] | None = None,
+        bound: Bound = "",
     ) -> TextStream:
         """A stream for one candidate; pass the prompt's `open_reasoning`, `continues` and `begun`, and what may be called.
 
         tools      name -> JSON Schema of the parameters; empty: what looks like a call is text
         taken      ids of earlier calls
         parallel   several calls are wanted; if not, the first one ends the answer
-        bound      whether a text that begins so can only be a call that was cut, which is not shown; None: all text is
+        bound      what is not shown, as it can only be a call that was cut
         """
         parses = bool(tools or self.dialect.always)
         shown = self._thinks | self._markers if parses else self._thinks

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from myna.chat.values import Value, decode
 from myna.records import Json
@@ -16,6 +16,8 @@ from myna.records import Json
 THINK = ("<think>", "</think>")
 NOTHING: Mapping[str, Json] = {}
 T = TypeVar("T")
+Bound = Literal["", "calls", "all"]
+"""What of an answer is a call that was cut, though none can be read: nothing; what a marker announced; all of it."""
 Steps = Generator[None, None, T]  # yields for more text; returns T
 
 
@@ -68,7 +70,7 @@ class Scanner:
     think     what opens and closes reasoning; None where the parser tells it apart by itself
     markers   control tokens, which are never shown
     inside    the text begins inside of reasoning
-    bound     whether a text that begins so can only be a call that was cut; None where any text may be said
+    bound     what is not shown, as it can only be a call that was cut
 
     What was read is taken back where it turns out to be no call. A hostile answer has that happen at every line, so there is a
     limit: what an answer costs is linear in its length.
@@ -81,7 +83,7 @@ class Scanner:
         think: tuple[str, str] | None = THINK,
         markers: Collection[str] = (),
         inside: bool = False,
-        bound: Callable[[str], bool] | None = None,
+        bound: Bound = "",
     ):
         self.tools, self.markers = tools, markers
         self.ended = False  # nothing more comes
@@ -141,18 +143,15 @@ class Scanner:
 
     def announced(self) -> None:
         """Where calls are bound, no text follows a call or a marker of one."""
-        self._cut = self._bound is not None
+        self._cut = self._bound != ""
 
     def stray(self, text: str) -> None:
         """Show text that stands where the syntax has none. Where calls are bound, it is a call that was cut."""
-        if self._bound is None:
+        if not self._bound:
             self.say(text)
 
     def _show(self, text: str) -> None:
-        if not text:
-            return
-        self._cut = self._cut or (not self._said and self._bound is not None and self._bound(text))
-        if self._cut:
+        if not text or self._cut or self._bound == "all":
             return
         self.events.append(Said(text))
         self._said, self._after_call = True, False

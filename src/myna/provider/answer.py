@@ -82,7 +82,7 @@ class Answer:
                 tools=schemas(talk.tools),
                 taken=[call.id for message in talk.messages for call in message.tool_calls],
                 parallel=self.choice.parallel,
-                bound=bound_text(chat, talk, sampling) if talk.tools else None,
+                bound=bound_text(talk, sampling),
             )
             for _ in range(n)
         ]

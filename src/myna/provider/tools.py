@@ -2,12 +2,12 @@
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from myna.chat import Chat, schemas
 from myna.chat.arguments import kinds
-from myna.chat.grammar import Arguments, call_starts, calls_form
+from myna.chat.grammar import Arguments, calls_form
+from myna.chat.scan import Bound
 from myna.forms import Compiler
 from myna.forms.worker import SECONDS
 from myna.records import Conversation, Document, Form, RequestError, Sampling, ToolChoice
@@ -31,15 +31,12 @@ def must_call(sampling: Sampling) -> bool:
     return sampling.tool_choice is not None and sampling.tool_choice.mode in ("required", "named")
 
 
-def bound_text(chat: Chat, talk: Conversation, sampling: Sampling) -> Callable[[str], bool] | None:
-    """Whether a text that begins so can only be a call that was cut, in an answer that `bound_calls` binds; None where any
-    text may be said."""
+def bound_text(talk: Conversation, sampling: Sampling) -> Bound:
+    """What can only be a call that was cut, in an answer that `bound_calls` binds."""
     if must_call(sampling):
-        return lambda text: True
-    if sampling.form or not any(_is_strict(talk, i) for i in range(len(talk.tools))):
-        return None
-    starts = call_starts(chat.dialect)
-    return lambda text: text[0] in starts
+        return "all"
+    strict = any(_is_strict(talk, i) for i in range(len(talk.tools)))
+    return "calls" if strict and not sampling.form else ""
 
 
 def bound_calls(chat: Chat, forms: Compiler, talk: Conversation, sampling: Sampling) -> Form | None:

@@ -21,7 +21,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from myna.chat.scan import NOTHING, THINK, Begun, Reader, Said, Scanner, Steps, Thought, Wrote
+from myna.chat.scan import NOTHING, THINK, Begun, Bound, Reader, Said, Scanner, Steps, Thought, Wrote
 from myna.chat.stream import new_id, only_text
 from myna.chat.values import decode
 from myna.records import ChatError, Json, Style, ToolCall
@@ -71,7 +71,7 @@ class Dialect:
         tools: Mapping[str, Json] = NOTHING,
         *,
         inside: bool = False,
-        bound: Callable[[str], bool] | None = None,
+        bound: Bound = "",
     ) -> Reader:
         """A parser for one answer. Where nothing can be called, all but reasoning is text. `inside`, `bound`: see Scanner."""
         scanner = Scanner(tools, think=self.think, markers=self.markers, inside=inside, bound=bound)
