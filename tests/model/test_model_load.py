@@ -184,7 +184,8 @@ def test_a_tied_model_that_repeats_its_head_keeps_one_copy_unless_they_differ(sa
 
 def test_llama_2_files_may_carry_rope_frequencies() -> None:
     config = CONFIG | {"model_type": "llama"}
-    describe(directory(config, **{"model__layers__0__self_attn__rotary_emb__inv_freq": torch.ones(4)}))
+    with_them = directory(config, **{"model__layers__0__self_attn__rotary_emb__inv_freq": torch.ones(4)})
+    assert describe(with_them)[0] == describe(directory(config))[0]
 
 
 def test_gpt2_files_without_a_prefix_are_read() -> None:
