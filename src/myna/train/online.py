@@ -142,11 +142,10 @@ class Rollouts:
 
     def _turn(self, number: int, prompts: int) -> list[int]:
         """The prompts of a round: each once before any comes again, in an order drawn anew each time."""
-        found, total = [], len(self.prompts)
-        for place in range(number * prompts, (number + 1) * prompts):
-            order = np.random.default_rng([self.config.run.seed, place // total]).permutation(total)
-            found.append(int(order[place % total]))
-        return found
+        total, places = len(self.prompts), range(number * prompts, (number + 1) * prompts)
+        epochs = {place // total for place in places}
+        orders = {n: np.random.default_rng([self.config.run.seed, n]).permutation(total) for n in epochs}
+        return [int(orders[place // total][place % total]) for place in places]
 
     def _scored(self, prompt: Conversation, group: Sequence[Rolled]) -> Conversation:
         candidates = []
