@@ -111,12 +111,10 @@ def load(
     `cache` is a folder for shards, used again when nothing they were made of has changed. Raises DataError, at the first bad
     row too unless the recipe skips them, and for data that would train nothing or holds an evaluation row.
     """
-    if not train:
-        raise DataError("data.train: names no file or folder to learn from")
-    named = [weighted(path) for path in train]
-    sources = [Source.of(path) for path, _ in named]
-    if not any(weight for _, weight in named):
-        sources = [Source.of(*(path for path, _ in named))]
+    given = named(train)
+    sources = [Source.of(path) for path, _ in given]
+    if not any(weight for _, weight in given):
+        sources = [Source.of(*(path for path, _ in given))]
     held_out = Source.of(*evals) if evals else None
     places = (None if cache is None else cache / name for name in ("eval", *(f"train{n}" for n in range(len(sources)))))
     eval_place, *train_places = places
@@ -129,9 +127,9 @@ def load(
         one.audit.check()
     audits = [one.audit for one in found]
     examples: Placed | Mixture = found[0].examples
-    if any(weight for _, weight in named):
+    if any(weight for _, weight in given):
         parts = [
-            Part(one.audit.name, one.examples, weight or 1.0) for one, (_, weight) in zip(found, named, strict=True)
+            Part(one.audit.name, one.examples, weight or 1.0) for one, (_, weight) in zip(found, given, strict=True)
         ]
         examples = Mixture(parts, seed=seed)
         audits = [
@@ -141,6 +139,13 @@ def load(
     return Loaded(
         examples, evaluated.examples if evaluated else None, (*audits, *([evaluated.audit] if evaluated else []))
     )
+
+
+def named(train: Sequence[str]) -> list[tuple[str, float | None]]:
+    """(path, weight or None) of each "PATH" or "PATH:WEIGHT". DataError if there is none to learn from."""
+    if not train:
+        raise DataError("data.train: names no file or folder to learn from")
+    return [weighted(path) for path in train]
 
 
 def weighted(path: str) -> tuple[str, float | None]:
@@ -233,7 +238,7 @@ def key_of(source: Source, chat: Chat, recipe: Recipe, against: Source | None = 
         "tokenizer": chat.tokenizer.fingerprint,
         "template": _template_hash(chat, recipe),
         "sources": _hashes(source),
-        "against": _hashes(against) if against else [],
+        "against": _hashes(against),
     }
 
 
@@ -248,7 +253,7 @@ def _given(folder: Path, chat: Chat, recipe: Recipe, against: Source | None, nam
         "kind": recipe.kind,
         "tokenizer": chat.tokenizer.fingerprint,
         "template": _template_hash(chat, recipe),
-        "against": _hashes(against) if against else [],
+        "against": _hashes(against),
     }
     for part, value in wanted.items():
         if shards.key.get(part) != value:
@@ -266,12 +271,9 @@ def _given(folder: Path, chat: Chat, recipe: Recipe, against: Source | None, nam
     return Prepared(shards, replace(Audit.from_json(shards.notes["audit"]), name=name))
 
 
-def _hashes(source: Source) -> list[list[str]]:
-    found = []
-    for file in source.files():
-        with open(file, "rb") as opened:
-            found.append([str(file), hashlib.file_digest(opened, "sha256").hexdigest()])
-    return found
+def _hashes(source: Source | None) -> list[list[str]]:
+    """As JSON keeps pairs."""
+    return [[file, digest] for file, digest in source.hashes().items()] if source else []
 
 
 def _cached(cache: Path, key: Json) -> Shards | None:

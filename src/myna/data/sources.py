@@ -17,6 +17,7 @@ import orjson
 
 from myna.data.convert import Format, convert, named, tell
 from myna.data.formats import Record
+from myna.modeldir.publish import sha256
 from myna.records import Conversation, DataError, Document
 from myna.records.jsonl import read_lines
 
@@ -70,6 +71,10 @@ class Source:
     def files(self) -> list[Path]:
         """Every file, in order. Raises DataError for a path without any."""
         return [file for path in self.paths for file in _files(path)]
+
+    def hashes(self) -> dict[str, str]:
+        """File -> sha256 of its bytes."""
+        return {str(file): sha256(file) for file in self.files()}
 
     def documents(self, bad: OnBad = stop) -> Iterator[Sourced[Document]]:
         return _only(self.records(bad), Document, "text is", bad)

@@ -1,6 +1,5 @@
 """What a method is prepared from: the trainee, the examples that files hold for it, and what is known of them."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -28,7 +27,7 @@ from myna.data import (
     of_labelled,
     of_matched,
 )  # fmt: skip
-from myna.data.prepare import weighted
+from myna.data.prepare import named, weighted
 from myna.data.turns import asked
 from myna.records import Conversation, DataError
 from myna.train.config import Config
@@ -61,14 +60,14 @@ class Setup:
         loaded = load(
             data.train, data.eval, self.trainee.chat, recipe, seed=self.config.run.seed, cache=self.run / TOKENS
         )
-        self.known = {"files": _files(data.train + data.eval), "audits": loaded.to_json()}
+        self.known = {"files": self._files(), "audits": loaded.to_json()}
         if self.world.is_main:
             show(loaded.audits)
         return loaded.train, loaded.eval
 
     def labelled(self) -> tuple[Examples, Examples | None, list[str]]:
         """Texts with a `label` among the facts, and what the labels are called. Raises DataError as `examples` does."""
-        labels = labels_of(Source.of(*self.config.data.train).records())
+        labels = labels_of(Source.of(*self._named()).records())
         both = self._texts(lambda source, reader, cuts: of_labelled(source.records(), labels, reader, cuts))
         self.known["labels"] = labels
         return *both, labels
@@ -79,18 +78,16 @@ class Setup:
 
     def kind(self) -> Kind:
         """What data.train is for a method that learns both: texts are learned whole, of conversations what the assistant says."""
-        paths = [weighted(path)[0] for path in self.config.data.train]
-        if not paths:
-            raise DataError("data.train: names no file or folder to learn from")
-        return "documents" if kind_of(Source.of(*paths)) == "documents" else "conversations"
+        source = Source.of(*(path for path, _ in named(self.config.data.train)))
+        return "documents" if kind_of(source) == "documents" else "conversations"
 
     def prompts(self) -> tuple[list[Conversation], list[Conversation]]:
         """Conversations that are to be answered, for training and evaluation; an answer that one has already is left out."""
-        data = self.config.data
-        found = [[asked(one.value) for one in Source.of(*paths).conversations()] for paths in (data.train, data.eval)]
+        train, evals = self._named(), self.config.data.eval
+        found = [[asked(one.value) for one in Source.of(*paths).conversations()] for paths in (train, evals)]
         if not found[0]:
-            raise DataError(f"data.train: {' '.join(data.train) or 'nothing'} holds no conversations")
-        self.known = {"files": _files(data.train + data.eval), "prompts": [len(some) for some in found]}
+            raise DataError(f"data.train: {' '.join(train)} holds no conversations")
+        self.known = {"files": self._files(), "prompts": [len(some) for some in found]}
         return found[0], found[1]
 
     @cached_property
@@ -105,15 +102,25 @@ class Setup:
         """What the trainee answers to run.prompts."""
         return Samples(self.trainee, self.config.run.prompts, self.config.run.seed)
 
+    def _named(self) -> tuple[str, ...]:
+        """The files and folders of data.train, for methods that know no weights. DataError if there are none, or weights."""
+        for path, weight in named(self.config.data.train):
+            if weight is not None:
+                raise DataError(f"data.train: {path} has a weight, and {self.config.method} learns from all rows alike")
+        return self.config.data.train
+
+    def _files(self) -> dict[str, str]:
+        """File -> hash of its bytes, of all data."""
+        data = self.config.data
+        return Source.of(*(weighted(path)[0] for path in data.train + data.eval)).hashes()
+
     def _texts(self, make: Callable[[Source, Reader, Cuts], Made]) -> tuple[Examples, Examples | None]:
         data, chat = self.config.data, self.trainee.chat
-        if not data.train:
-            raise DataError("data.train: names no file or folder to learn from")
         fit = Fit(data.context, data.overlong)
         reader = Reader(chat, Passages.load(self.trainee.source, chat.tokenizer), fit)
-        self.known = {"files": _files(data.train + data.eval)}
+        self.known = {"files": self._files()}
         found: list[list[Sourced[Example]]] = []
-        for name, paths in (("train", data.train), ("eval", data.eval)):
+        for name, paths in (("train", self._named()), ("eval", data.eval)):
             cuts = Cuts()
             found.append([*make(Source.of(*paths), reader, cuts)])
             self.known[name] = {"examples": len(found[-1]), "cuts": asdict(cuts)}
@@ -126,12 +133,3 @@ class Setup:
 
 def _key(example: Example) -> tuple[bytes, ...]:
     return tuple(sequence.ids.tobytes() for sequence in example)
-
-
-def _files(paths: tuple[str, ...]) -> dict[str, str]:
-    """File -> hash of its bytes."""
-    found = {}
-    for file in Source.of(*(weighted(path)[0] for path in paths)).files():
-        with file.open("rb") as data:
-            found[str(file)] = hashlib.file_digest(data, "blake2b").hexdigest()[:32]
-    return found

@@ -25,6 +25,7 @@ from myna.data.pack import pack
 from myna.model import Decoder, load_model
 from myna.model.load import describe
 from myna.modeldir import ModelDir, find
+from myna.modeldir.publish import sha256
 from myna.records import DataError
 from myna.train.config import Config
 from myna.train.loss import counted, rows_at_once
@@ -32,6 +33,7 @@ from myna.train.method import Tensors
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
 
+WEIGHTS = (".safetensors", ".gguf")
 FOLDER = "teacher"  # in the run directory
 IDS, SHARES = "teacher_ids", "teacher_shares"  # numbers of a token: [T, k] and [T, k + 1]
 
@@ -219,9 +221,5 @@ def _mark(teacher: Teacher, k: int, temperature: float, config: Config, parts: M
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    found = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".gguf") or file.name == "config.json":
-            with file.open("rb") as data:
-                found[str(file)] = hashlib.file_digest(data, "blake2b").hexdigest()[:32]
-    return found
+    files = (file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS or file.name == "config.json")
+    return {str(file): sha256(file) for file in files}
