@@ -16,14 +16,14 @@ from myna.data.pack import pack
 from myna.model import Causal
 from myna.records import DataError
 from myna.train import checkpoint
-from myna.train import referenced as of_reference
+from myna.train import reference as of_reference
 from myna.train.config import Lora, Run
 from myna.train.loop import Loop
 from myna.train.methods import dpo
 from myna.train.methods.dpo import LOSSES, Options
 from myna.train.parallel import World
 from myna.train.peft import adapt
-from myna.train.referenced import Referenced, log_probs_now
+from myna.train.reference import Referenced, log_probs_now
 from myna.train.rundir import RunDir
 
 KINDS = list(LOSSES)

@@ -156,13 +156,13 @@ def test_the_reference_of_adapters_is_the_model_without_them() -> None:
         assert torch.equal(of.decoder(batch.ids, batch.positions, batch.memory), with_adapters)
 
 
-def run(path: Path, steps: int = 6, of: Trainee | None = None, **options: Any) -> Loop:
+def run(path: Path, steps: int = 6, of: Trainee | None = None, precision: str = "float32", **options: Any) -> Loop:
     """Whoever answers with more of token 1 ("b") gets more."""
     of = of or replace(trainee(), chat=Letters())  # type: ignore[arg-type]
     settings = Options(**{"prompts": 3, "group": 4, "max_tokens": 8, "check": "contains"} | options)
     config = Config(
         method="grpo",
-        model=Model(),
+        model=Model(precision=precision),  # type: ignore[arg-type]
         data=Data(context=16, train=("x",)),
         optim=Optim(lr=1e-2, schedule="constant", warmup=0, weight_decay=0),
         run=Run(steps=steps, save=2, evaluate=3),
@@ -181,6 +181,26 @@ def test_sampler_and_trainer_agree_and_the_ratio_is_one(tmp_path: Path, temperat
     assert line["sampler_gap"] < 1e-5
     assert line["clipped"] == 0
     assert line["loss"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_ratio_to_the_weights_that_drew_is_one_in_the_precision_of_training(tmp_path: Path, precision: str) -> None:
+    line = run(tmp_path, updates=2, precision=precision)._step()
+    assert line["clipped"] == 0
+    assert line["loss"] == pytest.approx(0, abs=1e-5)
+
+
+def test_what_was_said_of_answers_is_without_dropout(tmp_path: Path) -> None:
+    of = adapt(replace(trainee(), chat=Letters()), Lora(rank=2, dropout=0.5), seed=0)  # type: ignore[arg-type]
+    for p in of.trained().values():
+        torch.nn.init.normal_(p, std=0.3)
+    rollouts = run(tmp_path, of=of, updates=2, beta=0.1).method.rollouts  # type: ignore[attr-defined]
+    examples = rollouts.examples(rollouts.round(0, 3), scale=True)
+    one, two = (rollouts._log_probs(examples, old=True) for _ in range(2))
+    assert sorted(one) == ["old", "reference"]
+    for name, values in one.items():
+        assert np.array_equal(values, two[name])
+    assert of.module.training
 
 
 def test_rewards_rise(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from myna.train.methods import kto
 from myna.train.methods.kto import Mixed, Options
 from myna.train.parallel import World
 from myna.train.preference import answer_log_probs
-from myna.train.referenced import log_probs_now
+from myna.train.reference import log_probs_now
 from myna.train.rundir import RunDir
 
 

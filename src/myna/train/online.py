@@ -5,26 +5,26 @@ conversations with scored candidates and their tokens, to be read; what the weig
 beside it in round-N.npz. A run that was killed between two steps of a round goes on with both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from myna.checks import Check
-from myna.data import Example, Listed, Row, Tokenized, collate
+from myna.data import Example, Listed, Row, Tokenized
 from myna.data.pack import pack
 from myna.records import Candidate, Conversation, DataError, Message, Sampling, Tokens, jsonl
 from myna.train.config import Config
 from myna.train.loss import log_probs
 from myna.train.method import Outcome, Tensors
+from myna.train.once import batch_of, groups, unchanged
 from myna.train.parallel import standing
 from myna.train.reference import Reference
 from myna.train.rollout import Rolled, roll_out
 from myna.train.setup import Setup
-
-AT_ONCE = 8  # rows whose log-probabilities are computed together
 
 
 class Rollouts:
@@ -114,27 +114,29 @@ class Rollouts:
             for n, (sequence,) in enumerate(examples)
         ]
 
-    @torch.no_grad()
     def _log_probs(self, examples: list[Example], old: bool) -> dict[str, np.ndarray]:
-        """Of every token of every example, one after the other. Each process computes some of the examples, with all weights."""
-        some = [examples[start : start + AT_ONCE] for start in range(0, len(examples), AT_ONCE)]
-        with standing(self.trainee.module):
-            parts = self.world.each(some, lambda mine: [self._log_probs_of(part, old) for part in mine])
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        """Of every token of every example, one after the other; computed as training computes them, but without dropout. Each
+        process computes some of the examples, with all weights."""
+        listed, module = Listed(examples), self.trainee.module
+        with standing(module), unchanged(module):
+            rows = groups(listed, self.config)
+            parts = self.world.each(rows, lambda mine: [self._log_probs_of(listed, some, old) for some in mine])
+        found = {number: said for part in parts for number, said in part.items()}
+        return {name: np.concatenate([found[n][name] for n in range(len(found))]) for name in found[0]}
 
-    def _log_probs_of(self, examples: list[Example], old: bool) -> dict[str, np.ndarray]:
+    def _log_probs_of(self, examples: Listed, rows: list[list[int]], old: bool) -> dict[int, dict[str, np.ndarray]]:
+        """Of the examples in these rows, by number."""
         decoder, warmth = self.trainee.decoder, self.sampling.temperature or 1.0
-        batch = Tensors.of(collate([[one] for one in examples], self.config.data.context), self.trainee.device)
+        batch = batch_of(examples, rows, self.config.data.context, self.trainee.device)
         found = {}
-        if old:
-            hidden = decoder(batch.ids, batch.positions, batch.memory)
-            found["old"] = log_probs(decoder, hidden, batch.targets, warmth)
-        if self.reference is not None:
-            found["reference"] = self.reference.log_probs(batch, warmth)
-        return {
-            name: np.concatenate([_shifted(values[n].cpu().numpy(), len(one)) for n, (one,) in enumerate(examples)])
-            for name, values in found.items()
-        }
+        with self.trainee.computing(self.config.model.precision):
+            if old:
+                hidden = decoder(batch.ids, batch.positions, batch.memory)
+                found["old"] = log_probs(decoder, hidden, batch.targets, warmth)
+            if self.reference is not None:
+                found["reference"] = self.reference.log_probs(batch, warmth)
+        cut = {name: _by_sequence(values, batch.docs) for name, values in found.items()}
+        return {number: {name: next(values) for name, values in cut.items()} for row in rows for number in row}
 
     def _kept(self, file: Path) -> bool:
         """Whether the main process finds it; for all, who then all read it or none."""
@@ -245,6 +247,9 @@ def _sequence(prompt: Sequence[int], candidate: Candidate, advantage: float) -> 
     return Tokenized(ids, weights, {"sampled": sampled}, {"advantage": advantage, "reward": candidate.score})
 
 
-def _shifted(values: np.ndarray, size: int) -> np.ndarray:
-    """What stands at the place before a token, as the token's own."""
-    return np.concatenate([np.zeros(1, np.float32), values[: size - 1]])
+def _by_sequence(values: Tensor, docs: Tensor) -> Iterator[np.ndarray]:
+    """Of values [B, T], those of each sequence: what stands at the place before a token, as the token's own."""
+    mine = docs >= 0
+    sizes = docs[mine].bincount().tolist()
+    for of_one in values[mine].float().cpu().split(sizes):
+        yield np.concatenate([np.zeros(1, np.float32), of_one[:-1].numpy()])

@@ -3,8 +3,7 @@
 So the sampler's log-probabilities are the trainer's, up to the order of float32 sums; `grpo` reports how far they are apart.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +11,7 @@ import torch
 from myna.engine.engine import Listener, Update, engine_for
 from myna.model import Decoder
 from myna.records import MynaError, Sampling
+from myna.train.once import unchanged
 
 KV_TOKENS = 1 << 16  # keys and values held at once; more prompts wait in line
 
@@ -42,7 +42,7 @@ def roll_out(
     longest = max(map(len, prompts), default=0) + (sampling.max_tokens or 0)
     n = sampling.n or 1
     room = min(max(KV_TOKENS, longest), sum(len(ids) + (sampling.max_tokens or 0) for ids in prompts) * n + 16 * n)
-    with _answering(decoder):
+    with unchanged(decoder), torch.inference_mode():
         engine = engine_for(decoder, kv_tokens=room, max_running=min(512, len(prompts) * n) or 1)
         answers = [[_Answer() for _ in range(n)] for _ in prompts]
         for number, ids, group in zip(numbers or range(len(prompts)), prompts, answers, strict=True):
@@ -80,15 +80,3 @@ def _listen(group: list[_Answer]) -> Listener:
         return False
 
     return listen
-
-
-@contextmanager
-def _answering(decoder: Decoder) -> Iterator[None]:
-    """Without dropout, and without gradients."""
-    training = decoder.training
-    decoder.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        decoder.train(training)

@@ -9,6 +9,7 @@ from itertools import islice
 
 from myna.chat import Rendered
 from myna.data import Record, Source
+from myna.data.turns import asked
 from myna.records import Conversation, DataError, Sampling
 from myna.train.rollout import Rolled, roll_out
 from myna.train.trainee import Trainee
@@ -90,13 +91,8 @@ def read(markdown: str) -> list[list[Turn]]:
 
 
 def _asked(prompt: Record) -> Record:
-    """A row of data as a question: without the answers it ends with."""
-    if isinstance(prompt, Conversation):
-        messages = prompt.messages
-        while messages and messages[-1].role == "assistant":
-            messages = messages[:-1]
-        return replace(prompt, messages=messages, candidates=())
-    return prompt
+    """A row of data as a question."""
+    return asked(prompt) if isinstance(prompt, Conversation) else prompt
 
 
 def _turns(prompt: Record) -> list[Turn]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from myna.chat import Chat
-from myna.data import Example, Examples, collate
-from myna.data.pack import pack
+from myna.data import Example, Examples
 from myna.model import Decoder, load_model
 from myna.model.load import describe
 from myna.modeldir import ModelDir, find
@@ -29,7 +28,7 @@ from myna.modeldir.publish import sha256
 from myna.records import DataError
 from myna.train.config import Config
 from myna.train.loss import counted, rows_at_once
-from myna.train.method import Tensors
+from myna.train.once import batches, mark
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
 
@@ -124,7 +123,7 @@ def taught(
     DataError if what is there is of other examples or another teacher, or if the disk has no room."""
     k, folder = min(top_k, teacher.vocab), setup.run / FOLDER
     starts = {name: _starts(examples) for name, examples in parts.items()}
-    mark = _mark(teacher, k, temperature, setup.config, parts)
+    mine = _mark(teacher, k, temperature, setup.config, parts)
     if not folder.exists() and setup.world.is_main:
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -132,9 +131,9 @@ def taught(
         _check_room(partial, sum(int(s[-1]) for s in starts.values()), k)
         for name, examples in parts.items():
             _write(partial / name, setup.trainee, teacher, (k, temperature), examples, starts[name], setup.config)
-        (partial / "mark").write_text(mark)
+        (partial / "mark").write_text(mine)
         partial.rename(folder)
-    if not (folder / "mark").is_file() or (folder / "mark").read_text() != mark:
+    if not (folder / "mark").is_file() or (folder / "mark").read_text() != mine:
         raise DataError(
             f"{folder} was computed with another teacher or other data. If they were not meant to change, put them back; "
             f"else remove it and begin a new run."
@@ -156,7 +155,7 @@ def _write(
         for file, kind, columns in files
     )
     decoder, done = teacher.decoder, 0
-    for members, batch in _batches(examples, config, student.device):
+    for members, batch in batches(examples, config, student.device):
         with student.computing(config.model.precision):
             (hidden,) = counted(batch.targets, decoder(batch.ids, batch.positions, batch.memory))
             chunks = [_likeliest(teacher, h, k, temperature) for h in hidden.split(rows_at_once(teacher.vocab))]
@@ -175,15 +174,6 @@ def _likeliest(teacher: Teacher, hidden: Tensor, k: int, temperature: float) -> 
     logits = teacher.decoder.logits(hidden)[:, : teacher.vocab] / temperature
     ids = logits.topk(k).indices
     return ids, shares(logits, ids)
-
-
-def _batches(examples: Examples, config: Config, device: torch.device) -> Iterator[tuple[list[int], Tensors]]:
-    """All examples once, packed: the numbers of a batch's, in the order in which their places come."""
-    context, size = config.data.context, config.run.micro or config.run.rows
-    rows = [row.tolist() for row in pack(examples.lengths, context, seed=0, epoch=0)]
-    for group in (rows[at : at + size] for at in range(0, len(rows), size)):
-        batch = collate([[examples[i] for i in row] for row in group], context)
-        yield [i for row in group for i in row], Tensors.of(batch, device)
 
 
 def _starts(examples: Examples) -> npt.NDArray[np.int64]:
@@ -212,12 +202,7 @@ def _check_room(folder: Path, places: int, k: int) -> None:
 def _mark(teacher: Teacher, k: int, temperature: float, config: Config, parts: Mapping[str, Examples]) -> str:
     """Of who says what, of what."""
     told = [sorted(teacher.files.values()), k, temperature, config.model.precision, sorted(parts)]
-    digest = hashlib.blake2b(json.dumps(told).encode(), digest_size=16)
-    for examples in parts.values():
-        for sequence in (sequence for i in range(len(examples.lengths)) for sequence in examples[i]):
-            digest.update(np.asarray(sequence.ids, np.int64).tobytes())
-            digest.update(np.asarray(sequence.weights, np.float32).tobytes())
-    return digest.hexdigest()
+    return mark(hashlib.blake2b(json.dumps(told).encode(), digest_size=16), parts.values())
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -28,6 +28,7 @@ from myna.train.config import Config
 from myna.train.heads import hidden_rows
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.offline import offline
+from myna.train.once import unchanged
 from myna.train.preference import Stats
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee, publish_by, write_directory
@@ -79,7 +80,6 @@ class Contrast:
     texts: Tensor = field(default_factory=lambda: torch.empty(0))
     sides: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    @torch.no_grad()
     def renew(self, rows: list[Row]) -> list[Row]:
         """The rows, each sequence with its place among the step's vectors, which are computed here."""
         count = iter(range(sum(len(example) for row in rows for example in row)))
@@ -87,14 +87,12 @@ class Contrast:
             [tuple(replace(s, facts={**s.facts, PLACE: next(count)}) for s in example) for example in row]
             for row in rows
         ]
-        training = self.trainee.module.training
-        self.trainee.module.eval()
         size = self.config.run.micro or len(rows)
         groups = [self._batch(placed[at : at + size]) for at in range(0, len(rows), size)]
-        self.vectors = torch.cat([self.embed(batch) for batch in groups])
+        with unchanged(self.trainee.module):
+            self.vectors = torch.cat([self.embed(batch) for batch in groups])
         self.texts = torch.cat([batch.facts["text"] for batch in groups])
         self.sides = torch.cat([batch.facts["side"] for batch in groups])
-        self.trainee.module.train(training)
         return placed
 
     def embed(self, batch: Tensors) -> Tensor:

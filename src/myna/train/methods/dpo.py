@@ -28,7 +28,7 @@ from myna.records import DataError
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.offline import offline
 from myna.train.preference import answer_log_probs, preferred, sides
-from myna.train.referenced import FACT, referenced
+from myna.train.reference import FACT, referenced
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
 

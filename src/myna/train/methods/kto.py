@@ -24,7 +24,7 @@ from myna.train.config import Config
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.offline import offline
 from myna.train.preference import Stats, answer_log_probs
-from myna.train.referenced import FACT, log_probs_now, referenced
+from myna.train.reference import FACT, log_probs_now, referenced
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
 
