@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from myna.model import load_model
 from myna.modeldir import ModelDir
 from myna.records import DataError, MynaError
+from myna.train.compare import read_run, warnings
 from myna.train.merge import merge_adapter
 from myna.train.run import Ended, begin, configure, resume
+from myna.train.rundir import RunDir
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -253,6 +256,40 @@ def test_a_run_goes_on_only_as_it_began(base: Path, words: Path, files: dict[str
         pretrain(words, files, out)
     with pytest.raises(DataError, match="holds no run"):
         resume(tmp_path)
+
+
+def test_a_run_that_goes_on_changed_says_what_it_was_until_when(
+    words: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    mine, out = tmp_path / "texts.jsonl", tmp_path / "run"
+    mine.write_text(Path(files["texts"]).read_text())
+    pretrain(words, files | {"texts": str(mine)}, out, "--run.keep", "9")
+    began = yaml.safe_load((out / "config.yaml").read_text())["optim"]["lr"]
+
+    def back_to(step: int) -> None:
+        for later in (p for p in (out / "checkpoints").glob("step-*") if p.name > f"step-{step:06d}"):
+            shutil.rmtree(later)
+
+    back_to(3)
+    mine.write_text(mine.read_text() + '{"text": "more"}\n')
+    assert resume(out, ["--optim.lr", "1e-4", "--optim.schedule", "constant"], changed=True).whole
+    back_to(3)  # as if it had been killed before it was saved again
+    assert resume(out).whole
+    assert [line["lr"] for line in lines(out) if "loss" in line][3:] == [1e-4] * 5
+    assert yaml.safe_load((out / "config.yaml").read_text())["optim"]["lr"] == 1e-4
+    assert yaml.safe_load((out / "config-until-step-3.yaml").read_text())["optim"]["lr"] == began
+    now, then = (json.loads((out / name).read_text())["files"] for name in ("data.json", "data-until-step-3.json"))
+    assert now[str(mine)] != then[str(mine)]
+    (event,) = (line for line in lines(out) if "event" in line)
+    assert event == {
+        "step": 3,
+        "event": f"from here on optim.lr is 0.0001, was {began}; optim.schedule is 'constant', was 'wsd'; {mine} is another file",
+    }
+    assert len((out / "command.txt").read_text().splitlines()) == 2
+    back_to(6)
+    assert resume(out, ["--run.keep", "2"]).whole
+    assert RunDir.open(out).changed == [3, 6]
+    assert warnings([read_run(out)])[0].startswith("run was changed after step 3, 6")
 
 
 @pytest.mark.parametrize(

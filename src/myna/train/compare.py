@@ -19,7 +19,8 @@ KEPT = {"run.out", "run.save", "run.keep", "run.sinks", "run.prompts", "model.sa
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A run as its directory tells it. `losses` are of each step done; `evals` (steps done, figures)."""
+    """A run as its directory tells it. `losses` are of each step done; `evals` (steps done, figures); `changed`: steps
+    from which on its keys or data were others."""
 
     name: str
     keys: dict[str, str]
@@ -31,6 +32,7 @@ class Told:
     files: dict[str, str]
     held_out: tuple[str, ...]
     finished: bool
+    changed: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -83,6 +85,7 @@ def read_run(path: str | Path, name: str = "") -> Told:
         files=data.get("files", {}),
         held_out=tuple(map(str, evals)),
         finished=(run.path / "model").is_dir(),
+        changed=tuple(run.changed),
     )
 
 
@@ -118,7 +121,11 @@ def evaluated_together(runs: Sequence[Told]) -> dict[int, list[float | None]]:
 
 def warnings(runs: Sequence[Told]) -> list[str]:
     """What may not be compared, a sentence each."""
-    found = []
+    found = [
+        f"{run.name} was changed after step {', '.join(map(str, run.changed))}: its keys here are those it has since then."
+        for run in runs
+        if run.changed
+    ]
     if not same_method(runs):
         found.append("The methods differ: each has a loss of its own, and none says anything about another's.")
     if not same_tokenizer(runs):

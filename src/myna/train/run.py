@@ -45,37 +45,28 @@ def configure(method: str, file: str | None, flags: Sequence[str]) -> Config:
 
 def begin(config: Config, world: World = ALONE) -> Ended:
     """Train from the first step. Raises DataError before anything is computed if the config or the data cannot be."""
-    if not config.run.out:
-        raise DataError("where shall the run be kept? Give --run.out runs/NAME")
-    path = Path(config.run.out)
     with world.first():
-        if (path / "config.yaml").exists():
-            raise DataError(
-                f"{path} holds a run. Go on with it: myna train --resume {path}; or give another --run.out."
-            )
-    loop, setup = _prepare(config, path, world)
+        run = RunDir.new(config.run.out)
+    loop, known = _prepare(config, run, world)
     if world.is_main:
-        RunDir.create(path, to_yaml(config), setup.known | _known(loop))
+        run.begin(to_yaml(config), known)
     return _finish(loop)
 
 
 def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False, world: World = ALONE) -> Ended:
-    """Go on with a run from its newest whole checkpoint; `changed` allows other values of keys that change what is computed.
+    """Go on with a run from its newest whole checkpoint; `changed` allows other values of keys that change what is computed, and
+    other data.
 
     Raises DataError naming what differs: a key, a data file."""
     with world.first():
         run = RunDir.open(path)
-        before = _read(run.path, ())
-        config = _read(run.path, flags)
-        differs = [name for name in differences(before, config) if name not in HARMLESS]
-        if differs and not changed:
-            raise DataError(f"this run was begun with another {', '.join(differs)}. To go on all the same: --changed")
-    loop, setup = _prepare(config, run.path, world)
+        before, config = (_read(run.path / "config.yaml", given) for given in ((), flags))
+        differs = differences(before, config)
+        _allow([name for name in differs if name not in HARMLESS], "this run was begun with another {}", changed)
+    loop, known = _prepare(config, run, world)
     with world.first():
-        files, began = setup.known.get("files", {}), run.read_json("data.json").get("files", {})
-        other = sorted(name for name in files.keys() | began.keys() if files.get(name) != began.get(name))
-        if other and not changed:
-            raise DataError(f"{', '.join(other)}: not what this run began with. To go on all the same: --changed")
+        other = _other_files(known, run.read_json("data.json"))
+        _allow(other, "{}: not what this run began with", changed)
     if found := checkpoint.latest(run.path):
         state, place, wrong = found
         for problem in wrong:
@@ -83,23 +74,50 @@ def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False
         loop.resume(state, place)
     elif world.is_main:
         run.log.cut(0)
+    if world.is_main:
+        if differs or other:
+            run.change(loop.state.step, config=to_yaml(config) if differs else None, data=known if other else None)
+        _note_changes(loop, config, known)
     return _finish(loop)
 
 
-def differences(one: Config, other: Config) -> list[str]:
-    """The keys in which they differ, "section.key"."""
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """The keys in which they differ, "section.key", with both values."""
     pairs = [(name, getattr(one, name), getattr(other, name)) for name in SECTIONS]
     pairs.append((one.method, one.options, other.options))
-    return [f"{s}.{k}" for s, a, b in pairs for k in a.__slots__ if getattr(a, k) != getattr(b, k)]
+    values = {f"{s}.{k}": (getattr(a, k), getattr(b, k)) for s, a, b in pairs for k in a.__slots__}
+    return {name: (old, new) for name, (old, new) in values.items() if old != new}
 
 
-def _read(path: Path, flags: Sequence[str]) -> Config:
-    file = path / "config.yaml"
+def _allow(names: list[str], said: str, changed: bool) -> None:
+    if names and not changed:
+        raise DataError(f"{said.format(', '.join(names))}. To go on all the same: --changed")
+
+
+def _note_changes(loop: Loop, config: Config, known: dict[str, Any]) -> None:
+    """The log says what is other from this step on: now, or when the run was last here and was killed before it was saved."""
+    step, said = loop.state.step, list[str]()
+    if (file := loop.run.until("config.yaml", step)).exists():
+        pairs = differences(_read(file, ()), config).items()
+        said += [f"{name} is {new!r}, was {old!r}" for name, (old, new) in pairs]
+    if (file := loop.run.until("data.json", step)).exists():
+        said += [f"{name} is another file" for name in _other_files(known, loop.run.read_json(file.name))]
+    if said:
+        loop.note({"step": step, "event": "from here on " + "; ".join(said)})
+
+
+def _other_files(known: dict[str, Any], began: dict[str, Any]) -> list[str]:
+    """Files that are only in one of two data.json, or other in each."""
+    return sorted({name for name, _ in known.get("files", {}).items() ^ began.get("files", {}).items()})
+
+
+def _read(file: Path, flags: Sequence[str]) -> Config:
     method = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("method: ").strip()
     return configure(method, str(file), flags)
 
 
-def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
+def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str, Any]]:
+    """The loop before its first step, and what data.json is to say."""
     with world.first():
         if config.lora.base != "float32" and not config.lora.adapts:
             raise DataError(
@@ -111,15 +129,11 @@ def _prepare(config: Config, path: Path, world: World) -> tuple[Loop, Setup]:
             trainee = adapt(trainee, config.lora, config.run.seed)
         if torch.cuda.is_available():
             trainee.module.cuda()
-        setup = Setup(config, trainee, world, path)
+        setup = Setup(config, trainee, world, run.path)
         method = find(config.method).prepare(setup)
     world.spread(setup.trainee.module, setup.trainee.model)
-    return Loop(setup.trainee, method, config, RunDir(path), world), setup
-
-
-def _known(loop: Loop) -> dict[str, Any]:
-    """What data.json says beside the files: what makes runs comparable, and how long this one is."""
-    return {"tokenizer": loop.trainee.chat.tokenizer.fingerprint, "steps": loop.method.steps}
+    comparable = {"tokenizer": trainee.chat.tokenizer.fingerprint, "steps": method.steps}
+    return Loop(setup.trainee, method, config, run, world), setup.known | comparable
 
 
 def _finish(loop: Loop) -> Ended:

@@ -1,15 +1,19 @@
 """A run on disk: everything needed to explain, resume and compare it.
 
-config.yaml     every key as it was resolved      command.txt   how it was started
+config.yaml     every key as it was resolved      command.txt   how it was started, and changed
 env.json        versions, git, machine            data.json     files with their hashes, and the audit
 log.jsonl       an object a step, see Log         samples/      what the model answered, step-N.md
 checkpoints/    see checkpoint.py                 report.html   curves; opens offline
 model/          the finished model
+
+Of a run that went on with other keys or other data, config.yaml and data.json are what it has had since then, and
+config-until-step-N.yaml and data-until-step-N.json what it had before.
 """
 
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -33,29 +37,57 @@ class RunDir:
         self.log = Log(path / "log.jsonl")
 
     @classmethod
-    def create(cls, path: str | Path, config: str, data: Json) -> "RunDir":
-        """A new run: its folder, and what is known before the first step. Raises DataError if there is one already."""
-        path = Path(path)
-        if (path / "config.yaml").exists():
+    def new(cls, path: str | Path) -> "RunDir":
+        """Where a run is to begin. Raises DataError if there is one already."""
+        if not str(path):
+            raise DataError("where shall the run be kept? Give --run.out runs/NAME")
+        if (Path(path) / "config.yaml").exists():
             raise DataError(
                 f"{path} holds a run. Go on with it: myna train --resume {path}; or give another --run.out, or remove it."
             )
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            run = cls(path)
-            run.write("command.txt", shlex.join(["myna", *sys.argv[1:]]) + "\n")
-            run.write("env.json", json.dumps(environment(), indent=1) + "\n")
-            run.write("data.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-            run.write("config.yaml", config)
-        except OSError as e:
-            raise DataError(f"{path}: cannot be a run directory: {e.strerror or e}") from None
-        return run
+        return cls(Path(path))
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":
         if not (Path(path) / "config.yaml").is_file():
             raise DataError(f"{path} holds no run: there is no config.yaml in it.")
         return cls(Path(path))
+
+    def begin(self, config: str, data: Json) -> None:
+        """The folder, and what is known before the first step. Raises DataError."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write("command.txt", _command())
+            self.write("env.json", json.dumps(environment(), indent=1) + "\n")
+            self.write("data.json", _json(data))
+            self.write("config.yaml", config)
+        except OSError as e:
+            raise DataError(f"{self.path}: cannot be a run directory: {e.strerror or e}") from None
+
+    def change(self, step: int, *, config: str | None = None, data: Json | None = None) -> None:
+        """What is true from `step` on; None is as before."""
+        told = {"config.yaml": config, "data.json": data if data is None else _json(data)}
+        for name, text in told.items():
+            if text is not None:
+                before = self.until(name, step)
+                if (
+                    not before.exists()
+                ):  # else the run was killed before it was saved again: this is what was there first
+                    self.write(before.name, (self.path / name).read_text(encoding="utf-8"))
+                self.write(name, text)
+        commands = (self.path / "command.txt").read_text(encoding="utf-8")
+        self.write("command.txt", commands + _command())
+
+    def until(self, name: str, step: int) -> Path:
+        """What this file was until `step`, if it changed there."""
+        stem, dot, suffix = name.partition(".")
+        return self.path / f"{stem}-until-step-{step}{dot}{suffix}"
+
+    @property
+    def changed(self) -> list[int]:
+        """The steps from which on keys or data were others."""
+        found = (re.fullmatch(r"(?:config|data)-until-step-(\d+)\.\w+", file.name) for file in self.path.iterdir())
+        return sorted({int(match[1]) for match in found if match})
 
     def write(self, name: str, text: str) -> None:
         """A file that is there whole or not at all."""
@@ -98,6 +130,14 @@ class Log:
     @property
     def size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
+
+
+def _command() -> str:
+    return shlex.join(["myna", *sys.argv[1:]]) + "\n"
+
+
+def _json(data: Json) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
 def environment() -> Json:
