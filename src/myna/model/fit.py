@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from myna.kernels import FORMATS, library, row_bytes
+from myna.model import nf4
 from myna.model.linear import BLOCK_ELEMENTS
 from myna.model.load import NATIVE, describe, formats_of, pick_kv, pick_length, pick_precision
-from myna.model.nf4 import BLOCK as NF4_BLOCK
-from myna.model.nf4 import GROUP as NF4_GROUP
 from myna.model.repack import ROUNDED, Pieces
 from myna.model.spec import Slot, Spec
 from myna.modeldir import ModelDir
@@ -93,10 +92,8 @@ def _slot_bytes(path: str, slot: Slot, precision: str, pieces: Pieces | None) ->
     if precision in ITEM_BYTES:
         return ITEM_BYTES[precision] * prod(slot.shape)
     if precision == "nf4":
-        blocks = -(-slot.columns // NF4_BLOCK)
         table = path in ("embed.weight", "head.weight")
-        row = blocks * (NF4_BLOCK // 2 + 1) + 8 * -(-blocks // NF4_GROUP)
-        return 2 * prod(slot.shape) if table else slot.shape[0] * row
+        return ITEM_BYTES["bfloat16"] * prod(slot.shape) if table else slot.shape[0] * nf4.row_bytes(slot.columns)
     if library() is None:
         return prod(slot.shape) + 2 * slot.shape[0]  # Int8Linear: a bfloat16 scale a row
     pieces = pieces or ((slot.shape[0], ROUNDED.get(precision, FORMATS["q8"])),)

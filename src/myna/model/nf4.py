@@ -19,6 +19,12 @@ BLOCK = 64  # numbers that share a scale: their largest magnitude
 GROUP = 256  # scales that share an origin and a step
 
 
+def row_bytes(columns: int) -> int:
+    """Bytes that an NF4Linear keeps of a row."""
+    blocks = -(-columns // BLOCK)
+    return blocks * (BLOCK // 2 + 1) + 8 * -(-blocks // GROUP)
+
+
 class NF4Linear(nn.Module):
     """W [N, K], 4 bits a number in blocks of 64 along a row; a block's scale is origin + step * 8 bits, with origin and step
     float32 for up to 256 blocks of a row. About 4.2 bits a number. Products are of the decoded weight, in float32."""
