@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -32,7 +32,6 @@ app = App(name="data", default_parameter=Parameter(negative_iterable=()))
 app.command(sample)
 app.command(synthesize)
 T = TypeVar("T")
-As = Annotated[Kind | None, Parameter(name="--as")]
 
 
 @dataclass(frozen=True)
@@ -56,19 +55,40 @@ class Reading:
         return Source(files, self.format, self.split_on)
 
 
+@dataclass(frozen=True)
+class Making:
+    """How rows become examples.
+
+    Attributes
+    ----------
+    kind
+        What rows are for: documents, conversations, preferences or judged; told from the first row if not given.
+    context
+        Tokens an example may have.
+    overlong
+        What becomes of longer rows: error, which makes them bad rows; split, drop or truncate. Texts are always cut into windows.
+    """
+
+    kind: Annotated[Kind | None, Parameter(name="--as")] = None
+    context: int = 2048
+    overlong: Overlong = "error"
+
+    def recipe(self, source: Source, *, skip_bad: bool) -> Recipe:
+        return Recipe(self.kind or kind_of(source), self.context, self.overlong, skip_bad)
+
+
 ReadingFlags = Annotated[Reading, Parameter(name="*", group="Reading")]
+MakingFlags = Annotated[Making, Parameter(name="*", group="Examples")]
 
 
 @app.command
 def check(
     *files: Path,
     model: str = "",
-    kind: As = None,
-    context: int = 2048,
-    overlong: Overlong = "error",
     eval: tuple[Path, ...] = (),
     near: float = 0.8,
     json: bool = False,
+    making: MakingFlags = Making(),
     reading: ReadingFlags = Reading(),
 ) -> None:
     """Would it train? Bad rows by file, line and field; copies; evaluation rows among them. Exit 1 if something would not.
@@ -77,12 +97,6 @@ def check(
     ----------
     model
         A model, to count tokens as it would learn them, too long rows included. Without one only rows are looked at.
-    kind
-        What rows are for: documents, conversations, preferences or judged; told from the first row if not given.
-    context
-        Tokens an example may have, where a model is given.
-    overlong
-        What becomes of longer rows: error, which makes them bad rows here; split, drop or truncate.
     eval
         Evaluation files, to be looked for in the training rows.
     near
@@ -91,7 +105,7 @@ def check(
     source = reading.source(files)
     against = Source.of(*eval) if eval else None
     if model:
-        recipe = Recipe(kind or kind_of(source), context, overlong, skip_bad=True, near=near or None)
+        recipe = replace(making.recipe(source, skip_bad=True), near=near or None)
         with _counting("tokens") as seen:
             audit = prepare(source, Chat.load(find(model)), recipe, against=against, seen=seen).audit
     else:
@@ -249,12 +263,10 @@ def tokenize(
     *files: Path,
     out: Path,
     model: str,
-    kind: As = None,
-    context: int = 2048,
-    overlong: Overlong = "error",
     skip_bad: bool = False,
     eval: tuple[Path, ...] = (),
     json: bool = False,
+    making: MakingFlags = Making(),
     reading: ReadingFlags = Reading(),
 ) -> None:
     """Tokenize once, into a folder of shards that training maps. Stopped, it goes on where it was.
@@ -265,19 +277,13 @@ def tokenize(
         The folder.
     model
         Whose tokenizer and chat template.
-    kind
-        What rows are for: documents, conversations, preferences or judged; told from the first row if not given.
-    context
-        Tokens an example may have.
-    overlong
-        What becomes of longer rows: error, split, drop or truncate. Texts are always cut into windows.
     skip_bad
         Leave bad rows out, and count them, instead of stopping at the first.
     eval
         Evaluation files, to be looked for in the training rows.
     """
     source = reading.source(files)
-    recipe = Recipe(kind or kind_of(source), context, overlong, skip_bad=skip_bad)
+    recipe = making.recipe(source, skip_bad=skip_bad)
     with _counting("tokens") as seen:
         against = Source.of(*eval) if eval else None
         audit = prepare(source, Chat.load(find(model)), recipe, cache=out, against=against, seen=seen).audit

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,17 +22,42 @@ from myna.records import Conversation
 Out = Annotated[Path, Parameter(name=("--out", "-o"))]
 
 
+@dataclass(frozen=True)
+class Asking:
+    """Who is asked, and how.
+
+    Attributes
+    ----------
+    model
+        A pulled model's name, or the path of a model directory.
+    temperature
+        How freely it draws; 0 always says what is likeliest.
+    seed
+        Of whatever is drawn.
+    eval
+        Evaluation files: what stands in them is not asked, and left out.
+    """
+
+    model: str = DEFAULT
+    temperature: float = 1.0
+    seed: int = 0
+    eval: tuple[Path, ...] = ()
+
+    def evals(self) -> list[Sourced[Conversation]]:
+        return [*Source.of(*self.eval).conversations()]
+
+
+AskingFlags = Annotated[Asking, Parameter(name="*", group="Asking")]
+
+
 def sample(
     *files: Path,
     out: Out,
     check: str,
-    model: str = DEFAULT,
     n: int = 8,
     keep: Literal["best", "all"] = "best",
-    temperature: float = 1.0,
     max_tokens: int = 256,
-    seed: int = 0,
-    eval: tuple[Path, ...] = (),
+    asking: AskingFlags = Asking(),
     loading: LoadingFlags = Loading(),
 ) -> None:
     """Answer every prompt n times and keep answers that pass a check, as a file to fine-tune on (best of n, rejection sampling).
@@ -46,21 +72,19 @@ def sample(
         Where to write what is kept.
     check
         What an answer must pass: exact, number or contains, against the row's target.
-    model
-        Who answers: a pulled model's name, or the path of a model directory.
     n
         Answers to each prompt.
     keep
         Of each prompt the best answer that passes, or all that do.
-    eval
-        Evaluation files: prompts that stand in them are not asked.
+    max_tokens
+        The longest answer; one that is cut there is not kept.
     """
     from myna.train.reject import Draw, sample
 
-    draw = Draw(check=check, n=n, keep=keep, temperature=temperature, max_tokens=max_tokens, seed=seed)
+    draw = Draw(check=check, n=n, keep=keep, temperature=asking.temperature, max_tokens=max_tokens, seed=asking.seed)
     prompts = [*Source.of(*files).conversations()]
     with _progress() as seen:
-        found = asyncio.run(sample(load(model, loading), prompts, out, draw, evals=_evals(eval), seen=seen))
+        found = asyncio.run(sample(load(asking.model, loading), prompts, out, draw, evals=asking.evals(), seen=seen))
     print(orjson.dumps({"out": str(out), **found.to_json()}).decode())
 
 
@@ -69,12 +93,9 @@ def synthesize(
     out: Out,
     rows: int,
     check: str = "",
-    model: str = DEFAULT,
-    temperature: float = 1.0,
     max_tokens: int = 512,
     near: float = 0.7,
-    seed: int = 0,
-    eval: tuple[Path, ...] = (),
+    asking: AskingFlags = Asking(),
     loading: LoadingFlags = Loading(),
 ) -> None:
     """Have a model write tasks like those in the files, and answer them (self-instruct).
@@ -91,24 +112,20 @@ def synthesize(
         How many.
     check
         Keep rows alone whose two answers agree, as exact, number or contains says.
-    model
-        Who writes: a pulled model's name, or the path of a model directory.
+    max_tokens
+        The longest answer; what is longer is left out.
     near
         How like an earlier task a new one may be, from 0 to 1.
-    eval
-        Evaluation files: tasks that stand in them are left out.
     """
     from myna.train.synthesize import Wish, synthesize
 
-    wish = Wish(rows=rows, check=check, temperature=temperature, max_tokens=max_tokens, near=near, seed=seed)
+    wish = Wish(
+        rows=rows, check=check, temperature=asking.temperature, max_tokens=max_tokens, near=near, seed=asking.seed
+    )
     seeds = [one.value for one in Source.of(*files).conversations()]
     with _progress() as seen:
-        found = asyncio.run(synthesize(load(model, loading), seeds, out, wish, evals=_evals(eval), seen=seen))
+        found = asyncio.run(synthesize(load(asking.model, loading), seeds, out, wish, evals=asking.evals(), seen=seen))
     print(orjson.dumps({"out": str(out), **found.to_json()}).decode())
-
-
-def _evals(files: tuple[Path, ...]) -> list[Sourced[Conversation]]:
-    return [*Source.of(*files).conversations()] if files else []
 
 
 @contextmanager
