@@ -79,7 +79,8 @@ def train(method: str, out: Path, *more: object) -> None:
 def myna(*words: object) -> None:
     command = ["myna", *map(str, words)]
     print(f"   $ {shlex.join(command)}", flush=True)
-    subprocess.run([sys.executable, "-m", *command], check=True)
+    if status := subprocess.run([sys.executable, "-m", *command]).returncode:
+        sys.exit(status)
 
 
 def tell(step: str) -> None:

@@ -75,7 +75,8 @@ def write(file: Path, texts: list[str] | tuple[str, ...]) -> Path:
 def myna(*words: object) -> None:
     command = ["myna", *map(str, words)]
     print(f"\n$ {shlex.join(command)}", flush=True)
-    subprocess.run([sys.executable, "-m", *command], check=True)
+    if status := subprocess.run([sys.executable, "-m", *command]).returncode:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def write(file: Path, texts: list[bytes]) -> Path:
 def myna(*words: object) -> None:
     command = ["myna", *map(str, words)]
     print(f"\n$ {shlex.join(command)}", flush=True)
-    subprocess.run([sys.executable, "-m", *command], check=True)
+    if status := subprocess.run([sys.executable, "-m", *command]).returncode:
+        sys.exit(status)
 
 
 if __name__ == "__main__":
