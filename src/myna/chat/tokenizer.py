@@ -23,6 +23,7 @@ import orjson
 from tokenizers import Encoding
 from tokenizers import Tokenizer as _Library
 
+from myna import modeldir
 from myna.chat.pieces import Decoding, _flatten, _prepends, read_decoding
 from myna.modeldir import files
 from myna.records import ChatError, ModelDirError
@@ -270,19 +271,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_template(path: Path) -> str | None:
-    """The chat template of a model directory: chat_template.jinja, or tokenizer_config.json's; None if it has none."""
-    if (path / "chat_template.jinja").is_file():
-        try:
-            return files.read_text(path, "chat_template.jinja", files.MAX_TEMPLATE)
-        except ModelDirError as e:
-            raise ChatError(str(e)) from None
-    config = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
-    template = config.get("chat_template")
-    if isinstance(template, list):  # several, by name; "default" is the one to chat with
-        template = next(
-            (t.get("template") for t in template if isinstance(t, dict) and t.get("name") == "default"), None
-        )
-    return template if isinstance(template, str) else None
+    """The chat template of a model directory (modeldir.read_template). Raises ChatError."""
+    try:
+        return modeldir.read_template(path)
+    except ModelDirError as e:
+        raise ChatError(f"{e} Fetch the model again with `myna pull`.") from None
 
 
 def _checked(spec: dict[str, Any]) -> dict[str, Any]:

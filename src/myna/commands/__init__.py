@@ -1,5 +1,6 @@
 """The command line: one thin file per verb that parses, calls and prints. A verb is imported when it is asked for."""
 
+import errno
 import os
 import sys
 
@@ -50,7 +51,10 @@ def main() -> None:
     # has the work off it: 20 tokens took 9.9 s instead of 0.5. A short spin costs 7% on an idle machine (docs/log.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where what goes wrong can be said
     except MynaError as e:
         print(f"myna: {e}", file=sys.stderr)
         sys.exit(2)
@@ -58,5 +62,16 @@ def main() -> None:
         print("myna: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `myna list | head`: nobody reads on, which is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(0)
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        print(f"myna: the disk is full: {e.filename or 'not all of the output'} could not be written", file=sys.stderr)
+        sys.exit(2)
+
+
+def _drop_output() -> None:
+    """What is still buffered for stdout goes nowhere, so that Python does not fail on it once more as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

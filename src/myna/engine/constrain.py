@@ -99,7 +99,7 @@ class Constraint:
 
     def _fail(self, error: Exception) -> None:
         log.warning("a form failed: %s", error)
-        self.fault = self.fault or f"the answer's form could not be followed: {error}"
+        self.fault = f"the answer's form could not be followed: {error}"
 
 
 class Masks(NamedTuple):

@@ -3,7 +3,7 @@
 from myna.modeldir.adapter import AdapterDir, LowRank, publish_adapter
 from myna.modeldir.cache import Listed, cache_dir, find, list_models
 from myna.modeldir.catalogue import CATALOGUE, DEFAULT
-from myna.modeldir.directory import ModelDir
+from myna.modeldir.directory import ModelDir, read_template
 from myna.modeldir.facts import Facts, facts
 from myna.modeldir.packed import Packed, packed_bytes
 from myna.modeldir.pooling import Pooling, read_pooling
@@ -32,5 +32,6 @@ __all__ = [
     "publish_adapter",
     "pull",
     "read_pooling",
+    "read_template",
     "verify",
 ]

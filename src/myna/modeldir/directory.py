@@ -70,7 +70,7 @@ class ModelDir:
             config,
             read_json(path, "generation_config.json"),
             lineage,
-            _chat_template(path),
+            read_template(path),
             weights,
             tuple(_warnings(path, config)),
         )
@@ -174,8 +174,9 @@ def _check_sizes(path: Path, lineage: Json) -> None:
             raise ModelDirError(f"{file}: {size} bytes; lineage.json says {facts['bytes']}. Pull the model again.")
 
 
-def _chat_template(path: Path) -> str | None:
-    """chat_template.jinja, or what older repositories keep in tokenizer_config.json (a text, or a list of named ones)."""
+def read_template(path: Path) -> str | None:
+    """The chat template: chat_template.jinja, or what older repositories keep in tokenizer_config.json (a text, or a list of
+    named ones, of which "default" is the one to chat with); None if there is none. Raises ModelDirError."""
     if (path / "chat_template.jinja").exists():
         return read_text(path, "chat_template.jinja", MAX_TEMPLATE)
     template = read_json(path, "tokenizer_config.json").get("chat_template")
