@@ -10,8 +10,9 @@ from test_engine import FEATURES, guessing
 from tiny_decoder import VOCAB, random_decoder, spec_of
 from toy_form import ToyForm, toy
 
-from myna.engine.constrain import Constraint, Matcher
+from myna.engine.constrain import Constrainer, Constraint, Matcher
 from myna.engine.engine import Engine, Update, engine_for
+from myna.engine.request import Plan, Request, Sequence, Slice
 from myna.engine.sample import Choice, allow, derive_seed, draw
 from myna.model import Causal, Decoder
 from myna.records import DEFAULTS, Sampling
@@ -174,6 +175,29 @@ def test_guesses_that_the_form_forbids_are_not_gone_on_from() -> None:
     assert not constraint.take(3)
     assert constraint.take(0) is False
     assert form.taken == [3, 0]
+
+
+def test_every_guess_that_the_form_allows_has_a_mask_after_it() -> None:
+    """And what a draft model asks for, guess by guess, is the last of them."""
+    form = ToyForm(VOCAB, STOP)
+    constraint = Constraint(lambda: form)
+    masks = constraint.masks([0, 3, 3], 7)
+    assert masks is not None
+    assert len(masks) == 4
+    for count in range(4):
+        after = constraint.mask_after([0, 3, 3][:count], 7)
+        assert after is not None
+        assert (after == masks[count]).all()
+    assert constraint.mask_after([0, 1], 7) is None, "the form forbids it"
+    assert form.taken == []
+    assert Constraint(toy(VOCAB, last=2)).mask_after([0, 3], 7) is None, "it completes the form"
+
+
+def test_a_step_that_only_prefills_has_no_masks() -> None:
+    sequence = Sequence(Request(0, (1, 2, 3), WARM.resolve(DEFAULTS)), 0, [1, 2, 3], form=Constraint(toy(VOCAB)))
+    constrainer = Constrainer(VOCAB)
+    assert constrainer.start(Plan((Slice(sequence, 0, 2),))).wait() == {}
+    assert [*constrainer.start(Plan((Slice(sequence, 2, 3),))).wait()] == [sequence]
 
 
 def test_what_follows_a_guess_that_completes_the_form_is_not_looked_at() -> None:

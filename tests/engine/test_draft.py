@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from scripted_costs import Scripted
+from test_constrain import STOP, Failing, Form, said, serve
 from test_native import CONFIGS as FAMILIES
 from test_native import packed_decoder
 from tiny_decoder import VOCAB, naive, random_decoder, spec_of
+from toy_form import toy
 
 from myna.engine.blocks import extend_digests
 from myna.engine.draft import CATCH_UP, DraftModel
@@ -182,6 +184,32 @@ def test_who_is_preempted_in_mid_answer_gets_guesses_from_keys_and_values_comput
     assert tally(engine).right == tally(engine).drafted > 100, "it drafts for itself"
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "sampled"])
+def test_under_a_form_guesses_change_nothing(draft: Decoder, prompts: list[list[int]], sampling: Sampling) -> None:
+    forms: list[Form] = [None if i % 3 == 2 else toy(VOCAB, STOP, last=10 if i % 3 else 6) for i in range(len(prompts))]
+    plain = serve(engine_for(SERVED, kv_tokens=4000), prompts, sampling, forms)
+    for room in ROOMS.values():
+        engine = drafting(draft, **room)
+        assert [said(one) for one in serve(engine, prompts, sampling, forms)] == [said(one) for one in plain]
+        assert tally(engine).drafted > 5
+        assert guesser(engine), "it was not dropped"
+
+
+def test_under_a_form_a_model_that_drafts_for_itself_is_always_right(prompts: list[list[int]]) -> None:
+    engine = drafting(SERVED)
+    for sampling in (GREEDY, WARM):
+        serve(engine, prompts, sampling, [toy(VOCAB, STOP, last=10)] * len(prompts))
+    assert tally(engine).right == tally(engine).drafted > 100
+
+
+def test_a_form_that_fails_on_a_guess_of_a_draft_model_ends_its_own_answer(prompts: list[list[int]]) -> None:
+    plain = serve(engine_for(SERVED, kv_tokens=4000), prompts, GREEDY, [toy(VOCAB)] * len(prompts))
+    mixed: list[Form] = [lambda: Failing("advance"), *[toy(VOCAB)] * (len(prompts) - 1)]
+    heard = serve(drafting(SERVED), prompts, GREEDY, mixed)
+    assert heard[0][-1].error
+    assert [said(one) for one in heard[1:]] == [said(one) for one in plain[1:]]
+
+
 def test_of_a_text_that_is_all_there_already_the_last_token_is_computed_again() -> None:
     """It fills its block, and the block is known: what follows is still to be said."""
     drafter, text = guesser(drafting(SERVED)), [*range(30, 46)]
@@ -236,12 +264,12 @@ def plain_distribution(prompt: list[int], sampling: Sampling) -> dict[tuple[int,
     chances: dict[tuple[int, ...], float] = {(): 1.0}
     for _ in range(3):
         longer = {}
-        for said, chance in chances.items():
-            ids = torch.tensor([[*prompt, *said]])
+        for begun, chance in chances.items():
+            ids = torch.tensor([[*prompt, *begun]])
             logits = SERVED.logits(SERVED(ids, torch.arange(ids.shape[1])[None], Causal())[0, -1]).double()
             values, tokens = (logits / sampling.temperature).topk(sampling.top_k or 0)
             for token, p in zip(tokens.tolist(), values.softmax(0).tolist(), strict=True):
-                longer[*said, token] = chance * p
+                longer[*begun, token] = chance * p
         chances = longer
     return chances
 

@@ -61,6 +61,24 @@ class Constraint:
             self._fail(e)
             return None
 
+    def mask_after(self, guesses: Sequence[int], words: int) -> Mask | None:
+        """The mask [1, words] of the token after these guesses. None where no token can follow them, or it failed."""
+        try:
+            matcher, taken = self._ready(), 0
+            row: Mask = np.zeros((1, words), np.uint32)
+            try:
+                while taken < len(guesses) and matcher.advance(guesses[taken]):
+                    taken += 1
+                if taken == len(guesses) and not matcher.complete:
+                    matcher.fill(row[0])
+            finally:
+                if taken:
+                    matcher.rollback(taken)
+            return row if row.any() else None
+        except Exception as e:
+            self._fail(e)
+            return None
+
     def take(self, token: int) -> bool:
         """Go on by what was sampled. Whether the form is complete: nothing can follow."""
         try:

@@ -4,7 +4,8 @@ Its keys and values lie in pages of its own, under the block numbers that the sc
 allocated, freed or preempted twice. A block whose keys and values it has computed is known by the digest of its prefix, and
 a sequence that shares the block, or comes back to it, finds them there.
 
-It draws as the served model would, with the same noise at the same position: the nearer the two distributions are, the
+It draws as the served model would, with the same noise at the same position, among the tokens that the answer's form allows:
+the nearer the two distributions are, the
 more often they draw the same token. Verifying by equality keeps the served model's own.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from myna.engine.blocks import BLOCK, blocks_for
+from myna.engine.constrain import Mask
 from myna.engine.costs import Costs
 from myna.engine.request import Plan, Request, Sequence, Slice
 from myna.engine.runner import Runner
@@ -119,7 +121,9 @@ class DraftModel:
             for block in piece.sequence.blocks[piece.start // BLOCK : blocks_for(piece.stop)]:
                 self._holds.pop(block, None)
         plan, started = Plan(tuple(slices)), self.clock()
-        chosen = self.runner.choose(self.runner.run(plan), plan.sampling)
+        logits = self.runner.run(plan)
+        masks = self._masks([owners[piece.sequence] for piece in plan.sampling], -(-logits.shape[1] // 32))
+        chosen = self.runner.choose(logits, plan.sampling, masks)
         self.costs.learn(rows, self.clock() - started)
         for piece in slices:
             piece.sequence.computed = piece.stop
@@ -129,10 +133,19 @@ class DraftModel:
             sequence = owners[piece.sequence]
             if isinstance(choices, Exception):
                 self._shadows[sequence].lost = True
-            elif choices[0].id < self.vocab:
+            elif choices[0].id < self.vocab and (sequence.form is None or piece.sequence in masks):
                 piece.sequence.tokens.append(choices[0].id)
                 said[sequence] = choices[0].id
         return said
+
+    def _masks(self, going: list[Sequence], words: int) -> dict[Sequence, Mask]:
+        """Of those whose answer has a form, what may follow the guesses so far; none where nothing may."""
+        masks = {}
+        for sequence in going:
+            mine, known = self._mine(sequence), self._shadows[sequence].known
+            if sequence.form and (mask := sequence.form.mask_after(mine.tokens[known:], words)) is not None:
+                masks[mine] = mask
+        return masks
 
     def _slices(self, mine: Mapping[Sequence, Sequence]) -> Iterator[Slice]:
         left = CATCH_UP
