@@ -9,13 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from myna.model import load_model
-from myna.modeldir import ModelDir
+from myna.modeldir import ModelDir, publish_adapter
+from myna.modeldir.adapter import Written
 from myna.records import DataError, MynaError
 from myna.train.compare import read_run, warnings
 from myna.train.merge import merge_adapter
@@ -158,10 +160,18 @@ def test_adapters_are_trained_beside_weights_in_few_bits_and_merged(
     assert ended.model
     found = [line["loss"] for line in lines(ended.run) if "loss" in line]
     assert found[-1] < 0.93 * found[0]  # type: ignore[operator]
-    merged = merge_adapter(ended.model, str(base / "model"), tmp_path / "merged", "float32")
+    merged = merge_adapter(ended.model, "", tmp_path / "merged", "float32")
+    assert Path(merged.base) == base / "model"
     assert merged.exact < 1e-4 < 1e-2 < merged.moved
     assert merged.saved == pytest.approx(merged.exact, abs=1e-6)
     assert ModelDir.open(merged.place).lineage["adapter"] == ended.model.name
+
+
+def test_an_adapter_whose_model_is_gone_says_which_it_was(tmp_path: Path) -> None:
+    modules = {"model.layers.0.self_attn.q_proj": Written(np.ones((1, 4)), np.ones((4, 1)), 1.0)}
+    publish_adapter(tmp_path / "adapter", modules, {}, base="/gone/model")
+    with pytest.raises(MynaError, match=r"beside /gone/model, which is not here\. Say where"):
+        merge_adapter(tmp_path / "adapter", "", tmp_path / "merged", "float32")
 
 
 def test_a_run_goes_on_from_an_adapter(base: Path, files: dict[str, str], tmp_path: Path) -> None:
@@ -299,6 +309,10 @@ def test_a_run_that_goes_on_changed_says_what_it_was_until_when(
         ("--run.out {out} --model.depth 1 --data.train {texts}", "needs a tokenizer"),
         ("--run.out {out} --model.depth 1 --model.start x --data.train {texts}", "both are given"),
         ("--run.out {out} --model.depth 1 --model.tokenizer {words}", "names no file"),
+        (
+            "--run.out {out} --model.depth 1 --model.tokenizer {words} --lora.rank 2 --data.train {texts}",
+            "beside a model",
+        ),
         ("--run.out {out} --model.depth 1 --model.tokenizer {words} --data.train nowhere.jsonl", "nowhere.jsonl"),
         ("--model.depth 1 --model.tokenizer {words} --data.train {texts}", "where shall the run be kept"),
         (

@@ -61,6 +61,12 @@ def find(name_or_path: str) -> Path:
     raise ModelDirError(f"no model {name_or_path!r}.{hint} {listed} Get one: myna pull NAME | hub:OWNER/REPO | PATH")
 
 
+def called(place: Path) -> str:
+    """What `find` finds this directory by, wherever it is called from: a pulled model's name, else the whole path."""
+    place = place.resolve()
+    return place.name if place.parent == (cache_dir() / "models").resolve() else str(place)
+
+
 def list_models() -> list[Listed]:
     """The pulled models, by name."""
     root = cache_dir() / "models"

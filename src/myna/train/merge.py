@@ -10,7 +10,7 @@ from torch import Tensor
 from myna.model import Causal, Decoder, load_model, read_adapter
 from myna.model.lora import attach, detach, merge
 from myna.modeldir import AdapterDir, ModelDir, find, publish
-from myna.records import DataError
+from myna.records import DataError, ModelDirError
 from myna.train.trainee import write_directory
 
 PROBE = 64  # tokens whose logits are compared
@@ -34,7 +34,7 @@ def merge_adapter(adapter: Path, model: str, place: Path, precision: str) -> Mer
     base = model or folder.base
     if not base:
         raise DataError(f"{adapter} does not name the model it was trained beside; give --model")
-    source = find(base)
+    source = _find(base, adapter, told=bool(model))
     directory = ModelDir.open(source)
     decoder = load_model(directory, "float32")
     loras = read_adapter(decoder.spec, folder)
@@ -48,6 +48,17 @@ def merge_adapter(adapter: Path, model: str, place: Path, precision: str) -> Mer
     publish(place, partial(write_directory, decoder, directory.config, source, precision), lineage, replace=True)
     saved = _apart(adapted, probe(load_model(ModelDir.open(place), "float32")))
     return Merged(place, base, exact, saved, _apart(plain, adapted))
+
+
+def _find(base: str, adapter: Path, *, told: bool) -> Path:
+    try:
+        return find(base)
+    except ModelDirError as e:
+        if told:
+            raise
+        raise ModelDirError(
+            f"{adapter} was trained beside {base}, which is not here. Say where it is: --model. ({e})"
+        ) from None
 
 
 @torch.no_grad()

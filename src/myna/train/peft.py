@@ -14,6 +14,7 @@ from myna.model.load import parts_of
 from myna.model.lora import Adapter, Lora, attach, linear_at, places, read_adapter, written
 from myna.model.names import Part
 from myna.modeldir import AdapterDir, publish_adapter
+from myna.modeldir.cache import called
 from myna.records import DataError
 from myna.train.config import Lora as Config
 from myna.train.trainee import Trainee
@@ -38,8 +39,8 @@ def adapt(trainee: Trainee, config: Config, seed: int) -> Trainee:
     turned = any(part.turned for part in places(decoder.spec).values())
 
     def publish(place: Path, lineage: dict[str, Any]) -> Path:
-        modules = written(adapter, rslora=rslora)
-        return publish_adapter(place, modules, lineage, base=trainee.name, rslora=rslora, turned=turned, replace=True)
+        modules, base = written(adapter, rslora=rslora), called(trainee.source)
+        return publish_adapter(place, modules, lineage, base=base, rslora=rslora, turned=turned, replace=True)
 
     return replace(trainee, publish=publish)
 

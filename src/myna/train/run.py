@@ -123,6 +123,10 @@ def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str,
             raise DataError(
                 f"weights kept as {config.lora.base} are not trained: give --lora.rank, or --lora.base float32"
             )
+        if config.lora.adapts and not config.model.start:
+            raise DataError(
+                "lora: an adapter is trained beside a model that there is: give --model.start, or no --lora.rank"
+            )
         check_sinks(config.run.sinks)
         trainee = make_trainee(config.model, config.data.context, config.run.seed, config.lora.base)
         if config.lora.adapts:
