@@ -18,10 +18,10 @@ from myna.data.pack import pack
 from myna.data.texts import whole_text
 from myna.model import load_classifier, load_encoder
 from myna.modeldir import ModelDir
-from myna.records import DataError
+from myna.records import DataError, MynaError
 from myna.train.config import Model
 from myna.train.heads import outputs
-from myna.train.methods import classify
+from myna.train.methods import classify, pretrain
 from myna.train.methods.classify import Options, label_loss, scores
 from myna.train.run import begin, resume
 from myna.train.rundir import RunDir
@@ -77,6 +77,27 @@ def test_an_encoder_learns_and_transformers_reads_it(tmp_path: Path, case: str) 
     tokenizer(tmp_path / "base", vocab=VOCAB)
     model = run(tmp_path, Model(start=str(tmp_path / "base")), steps=50, lr=1e-3)
     check_theirs(model, load_encoder(ModelDir.open(model), "float32"))
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_a_classifier_goes_on_learning_the_same_labels_and_no_others(kind: str, tmp_path: Path) -> None:
+    start = Model(depth=1, tokenizer=str(tokenizer(tmp_path / "base")))
+    if kind == "encoder":
+        encoder_oracle("bert", tmp_path / "base")
+        tokenizer(tmp_path / "base", vocab=VOCAB)
+        start = Model(start=str(tmp_path / "base"))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first = run(tmp_path / "one", start, steps=50, lr=1e-3)
+    again = run(tmp_path / "two", Model(start=str(first)), steps=1, lr=0.0, seed=1)
+    assert (again / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+    other = write_rows(tmp_path / "other.jsonl", [{"text": f"it is {n}", "label": "abc"[n % 3]} for n in range(6)])
+    config = told("classify", Options(), tmp_path, Model(start=str(first)), other, context=40)
+    with pytest.raises(DataError, match="a head for bad, good, and this run learns a, b, c"):
+        begin(config)
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": "it is"}])
+    with pytest.raises(MynaError, match="is a classifier" if kind == "decoder" else "is an encoder"):
+        begin(told("pretrain", pretrain.Options(), tmp_path, Model(start=str(first)), texts, context=40))
 
 
 def test_a_head_begins_with_the_pooler_it_was_pretrained_with(tmp_path: Path) -> None:

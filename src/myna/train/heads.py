@@ -23,6 +23,8 @@ from myna.train.method import Tensors
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee, publish_by, write_directory
 
+ONE = "LABEL_0"  # transformers' name of an output that has none
+
 
 def hidden_rows(model: Decoder | Encoder, batch: Tensors) -> tuple[Tensor, Tensor]:
     """The hidden rows [N, C] of a batch's sequences, one after the other, and the length of each [sequences]."""
@@ -47,23 +49,39 @@ def outputs(module: nn.Module, batch: Tensors) -> Tensor:
 
 
 def give_head(setup: Setup, labels: Sequence[str]) -> None:
-    """The setup's trainee becomes one with a new head of an output for each of `labels`, or of one output if there are none.
-    Raises DataError for LoRA, whose files hold no head."""
+    """The setup's trainee becomes one with a head of an output for each of `labels`, or of one output if there are none: its
+    own, if it has one, else a new one. Raises DataError for a head with other labels, and for LoRA, whose files hold no head."""
     if setup.config.lora.adapts:
         raise DataError(
             f"lora.{'rank' if setup.config.lora.rank else 'start'}: a head is trained with all weights, and PEFT's files would not hold it; leave it out"
         )
     trainee, precision = setup.trainee, setup.config.model.save
-    torch.manual_seed(setup.config.run.seed)
-    if isinstance(trainee.model, Decoder):
-        module: Classifier | Encoder = Classifier(trainee.model, len(labels) or 1)
-    else:
-        module = _with_score(trainee.model, len(labels) or 1, trainee.source)
+    module = _own_head(trainee, labels)
+    if module is None:
+        torch.manual_seed(setup.config.run.seed)
+        if isinstance(trainee.model, Decoder):
+            module = Classifier(trainee.model, len(labels) or 1)
+        else:
+            module = _with_score(trainee.model, len(labels) or 1, trainee.source)
     module.to(trainee.device).train()
     fields = trainee.fields | _described(trainee, labels)
-
     writes = partial(write_directory, module, fields, trainee.source, precision)
     setup.trainee = replace(trainee, module=module, publish=partial(publish_by, writes), fields=fields)
+
+
+def _own_head(trainee: Trainee, labels: Sequence[str]) -> Classifier | Encoder | None:
+    """The trainee with the head that it was started with; None if it has none. DataError if that says something else."""
+    module = trainee.module
+    if not isinstance(module, Classifier) and (not isinstance(module, Encoder) or module.score is None):
+        return None
+    named = trainee.fields.get("id2label") or {}
+    own, wanted = [str(named[number]) for number in sorted(named, key=int)], [*labels] or [ONE]
+    if own != wanted:
+        raise DataError(
+            f"model.start: {trainee.name} has a head for {', '.join(own[:8]) or 'nothing named'}, and this run learns "
+            f"{', '.join(wanted[:8])}. Start from the model that it was made of, or take rows with its labels."
+        )
+    return module
 
 
 def _with_score(encoder: Encoder, labels: int, source: Path) -> Encoder:
@@ -80,7 +98,7 @@ def _with_score(encoder: Encoder, labels: int, source: Path) -> Encoder:
 
 def _described(trainee: Trainee, labels: Sequence[str]) -> dict[str, Any]:
     """What config.json says of the head."""
-    names = dict(enumerate(labels or ["LABEL_0"]))
+    names = dict(enumerate(labels or [ONE]))
     kind = {"problem_type": "single_label_classification"} if labels else {}
     padding = {} if isinstance(trainee.model, Encoder) else {"pad_token_id": _padding(trainee.chat)}
     return {

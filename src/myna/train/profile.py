@@ -155,7 +155,7 @@ def machine_and_token(trainee: Trainee, config: Config) -> tuple[float, float] |
     where a frozen weight costs two thirds of a trained one. None for an encoder, which plan.py does not reckon."""
     if not isinstance(trainee.model, Decoder):
         return None
-    spec, run, context = trainee.decoder.spec, config.run, config.data.context
+    spec, run, context = trainee.model.spec, config.run, config.data.context
     rows = min((run.micro or run.rows) * context, FEW if trainee.device.type == "cpu" else MOST)
     product, size = _products(spec, config.model.precision, rows, trainee.device)
     times, until = [_timed(product, trainee.device)], time.monotonic() + TRIED

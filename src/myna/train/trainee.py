@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from myna.chat import Chat
-from myna.model import Classifier, Decoder, Encoder, describe, load_encoder, load_model, write_model
+from myna.model import Classifier, Decoder, Encoder, load_classifier, load_encoder, load_model, write_model
 from myna.model.config import Config as ModelConfig
 from myna.model.families import read_spec
 from myna.model.linear import Linear
+from myna.model.load import SCORE
 from myna.modeldir import ModelDir, find, publish
 from myna.records import DataError
 from myna.train.balance import contexts
@@ -49,7 +50,9 @@ class Trainee:
 
     @property
     def decoder(self) -> Decoder:
-        """DataError if it is an encoder."""
+        """DataError if it is an encoder, or has a head in the place of words."""
+        if isinstance(self.module, Classifier):
+            raise DataError(f"{self.name} is a classifier: classify and reward go on from it, and nothing else does.")
         if not isinstance(self.model, Decoder):
             raise DataError(
                 f"{self.name} is an encoder ({self.model.spec.family}): classify and contrastive train those."
@@ -94,15 +97,18 @@ def recompute(model: Decoder | Encoder) -> None:
 def _load(config: Model, context: int, base: str) -> Trainee:
     place = find(config.start)
     directory, chat = ModelDir.open(place), Chat.load(place)
-    spec = describe(directory)[0]
+    spec = read_spec(ModelConfig(directory.config, str(place / "config.json")))
     check_vocabulary(chat.tokenizer.vocab_size, spec.vocab, directory.name)
     if spec.encoder:
-        model: Decoder | Encoder = load_encoder(directory, "float32")
+        module: Decoder | Encoder | Classifier = load_encoder(directory, "float32")
+    elif SCORE in directory.weights:
+        module = load_classifier(directory, "float32")
     else:
-        model = load_model(directory, "auto" if base == "stored" else base)
+        module = load_model(directory, "auto" if base == "stored" else base)
+    model = module.decoder if isinstance(module, Classifier) else module
     if context > model.max_len:
         raise DataError(f"data.context is {context}, and {directory.name} reaches to {model.max_len} tokens.")
-    return _trainee(model, chat, directory.name, config.save, place, directory.config)
+    return replace(_trainee(model, chat, directory.name, config.save, place, directory.config), module=module)
 
 
 def check_vocabulary(tokens: int, rows: int, name: str) -> None:

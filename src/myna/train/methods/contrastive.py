@@ -59,6 +59,8 @@ def prepare(setup: Setup) -> Method:
         raise DataError(f"--contrastive.temperature {options.temperature}: must be positive")
     if config.lora.rank:
         raise DataError("lora.rank: an adapter's files do not say how to pool; leave it out")
+    if setup.trainee.module is not setup.trainee.model:
+        raise DataError(f"model.start: {setup.trainee.name} is a classifier; start from the model that it was made of")
     train, evals = setup.matched((options.query, options.document))
     pooling = options.pooling
     if pooling == "auto":
