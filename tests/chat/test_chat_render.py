@@ -354,6 +354,30 @@ def test_an_image_is_refused_by_its_place(chat: Chat) -> None:
     assert e.value.param == "messages.0.content.1"
 
 
+@pytest.mark.parametrize("field", ["content", "reasoning_content", "name", "tool_call_id", "tool_calls.0.id"])
+def test_half_a_character_is_refused_by_its_place(chat: Chat, field: str) -> None:
+    bad = "\ud83d"
+    messages = {
+        "content": Message("user", bad),
+        "reasoning_content": Message("assistant", "x", bad),
+        "name": Message("user", "x", name=bad),
+        "tool_call_id": Message("tool", "x", tool_call_id=bad),
+        "tool_calls.0.id": Message("assistant", "", tool_calls=(ToolCall(bad, "f", "{}"),)),
+    }
+    with pytest.raises(RequestError, match="not valid Unicode at character 0") as e:
+        chat.render(Conversation((messages[field],)))
+    assert e.value.param == f"messages.0.{field}"
+
+
+def test_a_developer_is_the_system_unless_the_template_knows_the_role(tmp_path: Path) -> None:
+    talk = Conversation.of(("developer", "Be brief."), ("user", "why"))
+    for known in ("", "{# developer #}"):
+        template = known + "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        chat = Chat.load(write_model(tmp_path / (known or "plain"), "byte_level"), template=template)
+        role = "developer" if known else "system"
+        assert chat.tokenizer.decode(chat.render(talk).ids) == f"{role}: Be brief.\nuser: why\n"
+
+
 def test_what_a_template_refuses_is_the_requests_fault(tmp_path: Path) -> None:
     chat = Chat.load(write_model(tmp_path, "metaspace_legacy", "llama2"))
     with pytest.raises(RequestError, match="must alternate"):

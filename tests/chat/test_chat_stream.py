@@ -9,7 +9,7 @@ from hypothesis import example, given
 
 from myna.chat import TextStream
 from myna.chat.dialects import dialect
-from myna.chat.stream import TextDelta, plain
+from myna.chat.stream import Calls, TextDelta, plain
 
 # Few symbols, so that markers, stop strings and their beginnings meet often.
 ATOMS = ["<", "<th", "<think>", "</think>", "</", "ink>", "a", "b", "ab", "aab", "\n", "你", "🙂", "\ufffd"]
@@ -105,6 +105,38 @@ def test_an_open_block_begins_as_reasoning() -> None:
 
 def test_the_stop_string_completed_first_wins() -> None:
     assert joined(play(b"abcd", [], ("abcd", "c"), False)) == ("ab", "", True)
+
+
+def test_what_may_be_a_stop_string_is_shown_at_the_end() -> None:
+    assert joined(play(b"xa", [1], ("ab",), False)) == ("xa", "", False)
+    assert joined(play(b"xa", [1], ("ab",), True)) == ("", "xa", False)
+
+
+def test_where_one_call_is_wanted_the_answer_is_over_after_it() -> None:
+    text = [
+        '```json\n{"name": "add", "arguments": {}}',
+        "\n```",
+        '\n```json\n{"name": "add", "arguments": {}}\n```',
+        "so",
+    ]
+    reader = dialect("generic").reader({"add": {}})
+    stream = TextStream(lambda id: text[id].encode(), reader=reader, parallel=False)
+    deltas = [stream.push(id) for id in range(len(text))]
+    assert [[piece.index for piece in delta.calls] for delta in deltas] == [[0, 0], [], [], []]
+    assert [delta.text for delta in deltas] == [""] * 4
+    assert deltas[0].stopped
+    assert stream.called
+
+
+def test_calls_have_ids_of_their_own_whatever_the_model_says() -> None:
+    call = '{"id": "%s", "name": "add", "arguments": {}}'
+    text = "\n".join(call % id for id in ("mine", "theirs", "mine"))
+    stream = TextStream(
+        lambda _: text.encode(), reader=dialect("hermes").reader({"add": {}}), calls=Calls(taken=["theirs"])
+    )
+    ids = [piece.id for piece in (*stream.push(0).calls, *stream.finish().calls) if piece.name]
+    assert ids[0] == "mine"
+    assert len({*ids, "theirs"}) == 4
 
 
 def test_what_one_token_adds_to_a_call_is_one_piece() -> None:

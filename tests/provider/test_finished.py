@@ -52,6 +52,7 @@ def test_cut_answers_and_calls_are_not_looked_at() -> None:
     follow(form, Delta(0, "no", finish_reason="length"))
     follow(form, Delta(0, "no", finish_reason="stop"), cut=True)
     follow(form, Delta(0, tool_calls=(CallPiece(0, "a", "b", "{}"),)), Delta(0, finish_reason="stop"))
+    follow(form, Delta(1, "no", tool_calls=(CallPiece(0, "a", "b", "{}"),)), Delta(1, finish_reason="stop"))
     follow(None, Delta(0, "no", finish_reason="stop"))
     assert form.checked == []
 

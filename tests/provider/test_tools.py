@@ -117,6 +117,10 @@ def test_a_bound_call_is_written_as_the_model_writes_it_and_fits_its_schema(
     assert allows(chat, compiled, wrote(PARIS))
     assert allows(chat, compiled, wrote(PARIS, PARIS)) == (mode != "named")
     assert not allows(chat, compiled, wrote(TOWN))
+    if mode == "required":
+        form = bound_calls(chat, forms, talk, Sampling(tool_choice=ToolChoice(mode, parallel=False)))
+        assert form
+        assert not allows(chat, forms.compile(form), wrote(PARIS, PARIS))
     unknown = wrote(replace(PARIS, name="unknown"))
     assert allows(chat, compiled, unknown) == (mode == "auto" and not called(speaks, unknown))
     words = f"{speaks.text}Hello there."
@@ -155,6 +159,28 @@ def test_where_a_control_token_announces_calls_the_model_may_say_something_first
 
 ATOMS = ["```json\n", "```", "{", "}", "[", "]", "(", ")", '"name"', '"arguments"', '"parameters"', '"function"', ":", ",", " ", "\n", '"get_weather"',
          "get_weather", '{"city": "Paris", "unit": "c"}', '{"town": 1}', "city='Rome', unit='c'", "<tool_call>", "<function=", ">", "Yes.", '"', "\\"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["pythonic", "gemma"])
+def test_a_call_in_llamas_old_spelling_is_no_text(
+    chat: Chat, forms: Compiler, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(chat, "dialect", dialect(name))
+    strict = {"type": "function", "function": WEATHER["function"] | {"strict": True}}
+    form = bound_calls(chat, forms, Conversation.ask("x", tools=(strict,)), Sampling())
+    assert form
+    text = "".join(dialect(name).write([TOWN])).replace("get_weather(", "get_weather.call(")
+    assert called(dialect(name), text) == ["get_weather"]
+    assert not allows(chat, forms.compile(form), text)
+
+
+def test_calls_that_a_stop_token_ends_come_one_at_a_time() -> None:
+    """gpt-oss ends every call with <|call|>, and with it its turn."""
+    harmony, found = dialect("harmony"), {"f": Arguments("start: /x/")}
+    control = {marker: id for id, marker in enumerate(sorted(harmony.markers), start=5)}
+    for stops, repeats in (({control["<|call|>"]}, False), ({control["<|return|>"]}, True)):
+        form = calls_form(harmony, found, ToolChoice("required"), control, stops)
+        assert ("call_0)*" in form.source) == repeats
 
 
 @pytest.mark.parametrize("name", [name for name in dialects() if not dialect(name).text])

@@ -66,7 +66,7 @@ class Rules:
             options = [" ".join(option) or '""' for option in self._rules[name] if self._ends(option, productive)]
             lines.append(f"{name}: " + " | ".join(dict.fromkeys(options)))
         lines += [f"{name}: {expression}" for expression, name in self._terminals.items()]
-        return "\n".join(lines).replace("\x7f", "\\u007f")  # which Lark's lexer does not take, and JSON need not escape
+        return "\n".join(lines)
 
     def _ends(self, option: tuple[str, ...], productive: set[str]) -> bool:
         return all(rule not in self._rules or rule in productive for rule in map(_rule, option))
