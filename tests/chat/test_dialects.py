@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given, settings
 
-from myna.chat.dialects import Dialect, dialect, dialects
+from myna.chat.dialects import Dialect, choose, dialect, dialects
 from myna.chat.scan import Begun, Bound, Ended, Event, Said, Thought, Wrote
 from myna.chat.values import decode
 from myna.records import ChatError, Json, ToolCall
@@ -152,6 +152,30 @@ def test_text_around_a_call_is_text_and_reasoning_is_reasoning(d: Dialect) -> No
     assert said == "Let me see."
     assert thought.strip().startswith("hm")
     assert [name for name, _, _ in calls] == ["get_weather"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("function_gemma", "<start_function_call>call:f{a:<escape>x, {y}<escape>,b:[1,<escape>2<escape>],c:{d:true}}<end_function_call>"),
+        ("gemma4", '<|tool_call>call:f{a:<|"|>x, {y}<|"|>,b:[1,<|"|>2<|"|>],c:{d:true}}<tool_call|><|tool_response>response:f{}<tool_response|>'),
+        ("gemma4", '<|channel>thought\nhm<channel|><|tool_call>call:f{ <|"|>a<|"|>: "x, {y}", b: [1, \'2\'], c: {d: True} }<tool_call|>'),
+    ],
+)  # fmt: skip
+def test_gemmas_braces_as_its_makers_show_them(name: str, text: str) -> None:
+    want = {"a": "x, {y}", "b": [1, "2"], "c": {"d": True}}
+    said, thought, calls = hear(dialect(name), list(text), {"f": {}})
+    assert (said, thought in ("", "hm")) == ("", True)
+    assert [(called, json.loads(arguments), whole) for called, arguments, whole in calls] == [("f", want, True)]
+    example = wrote(dialect(name), ToolCall("", "f", json.dumps(want)))
+    template = "<start_of_turn> " + " ".join(dialect(name).signs)
+    assert choose(template, example, ToolCall("", "f", json.dumps(want))).name == name
+
+
+def test_what_nests_too_deeply_in_braces_is_a_call_that_broke_off() -> None:
+    for value in ("[" * 1000, "{a:" * 1000):
+        (called,) = hear(dialect("function_gemma"), [f"<start_function_call>call:f{{a:{value}"], {"f": {}})[2]
+        assert called == ("f", "", False)
 
 
 ATOMS = ["<", ">", "{", "}", "[", "]", "(", ")", "=", ",", ":", '"', "'", "\\", "`", "\n", " ", "a", "你", "🙂", "function",

@@ -171,8 +171,33 @@ def written(style: Style, call: ToolCall) -> Iterator[str]:
         yield style.before
         yield Own(key)
         yield style.between
-        yield Own(repr(value) if style.values == "python" else _plain(value))
+        yield from _pieces(style, value)
         yield style.after
+
+
+def _pieces(style: Style, value: object) -> Iterator[str]:
+    if style.values == "python":
+        yield Own(repr(value))
+    elif style.values == "text":
+        yield Own(_plain(value))
+    elif isinstance(value, str):
+        yield style.quote
+        yield Own(value)
+        yield style.quote
+    elif isinstance(value, list):
+        yield Own("[")
+        for i, item in enumerate(value):
+            yield Own("," if i else "")
+            yield from _pieces(style, item)
+        yield Own("]")
+    elif isinstance(value, dict):
+        yield Own("{")
+        for i, (key, item) in enumerate(value.items()):
+            yield Own(f"{',' if i else ''}{key}:")
+            yield from _pieces(style, item)
+        yield Own("}")
+    else:
+        yield Own(json.dumps(value))
 
 
 def _plain(value: object) -> str:

@@ -47,7 +47,11 @@ def arguments(
     kinds     the types that the reader takes an argument to have, where they are known: it decides by them what a text is
     special   control tokens, which no text can spell
     """
-    value = _python(low) if style.values == "python" else _Text(low, schema, style, kinds, special).value
+    if style.values == "python":
+        value = _python(low)
+    else:
+        text = _Text(low, schema, style, kinds, special)
+        value = text.value if style.values == "text" else text.quoted
     one_by_one = _OneByOne(low, style, value, special)
     rule = low.rules.new("arguments")
     for view in _objects(low, schema.canonical):
@@ -120,7 +124,9 @@ class _Text:
     ):
         self._low, self._whole, self._kinds = low, whole, kinds
         self._after = spelled(style.after, special)
-        self._never = f"~/{ANYTHING}{re.escape(style.after.strip()).replace('/', chr(92) + '/')}{ANYTHING}/"
+        self._quote = spelled(style.quote, special)
+        closes = style.quote or style.after.strip()
+        self._never = f"~/{ANYTHING}{re.escape(closes).replace('/', chr(92) + '/')}{ANYTHING}/"
 
     def value(self, name: str, schema: CanonicalSchema | None) -> Symbols:
         kinds = self._kinds.get(name)
@@ -129,19 +135,31 @@ class _Text:
         rules, others = self._low.rules, [kind for kind in TAKEN_FOR if kind in kinds]
         rule = rules.new("value")
         for text in self._strings(schema):
-            rules.add(rule, *self._closed(" & ".join([text, *(TAKEN_FOR[kind] for kind in others)])))
+            rules.add(rule, *self._closed(" & ".join([text, *(TAKEN_FOR[kind] for kind in others)]), self._after))
         for kind in others:
             part = self._part(schema, kind)
             if kind in ("null", "boolean"):
                 for word in _words(part):
-                    rules.add(rule, *self._closed(quoted(word)))
+                    rules.add(rule, *self._closed(quoted(word), self._after))
             else:
                 rules.add(rule, self._low.value(part), *self._after)
         return (rule,)
 
-    def _closed(self, text: str) -> Symbols:
+    def quoted(self, name: str, schema: CanonicalSchema | None) -> Symbols:
+        """A value whose strings stand between quotes that they cannot hold; lists and objects are left to JSON in a fence."""
+        kinds = self._kinds.get(name)
+        if schema is None or not kinds or {"array", "object"} & {*kinds}:
+            raise CannotEnforce(("properties",), "lists and objects are not enforced in this syntax")
+        rules, rule = self._low.rules, self._low.rules.new("value")
+        for text in self._strings(schema) if "string" in kinds else ():
+            rules.add(rule, *self._quote, *self._closed(text, self._quote))
+        for kind in [kind for kind in TAKEN_FOR if kind in kinds]:
+            rules.add(rule, self._low.value(self._part(schema, kind)))
+        return (rule,)
+
+    def _closed(self, text: str, closes: Symbols) -> Symbols:
         """A text and what closes it: one terminal where that is no control token, which ends where it first can."""
-        inner, (first, *rest) = self._low.rules.terminal(f"{text} & {self._never}"), self._after
+        inner, (first, *rest) = self._low.rules.terminal(f"{text} & {self._never}"), closes
         if first.startswith('"'):
             return (self._low.rules.terminal(f"{inner} {first}"), *rest)
         return (inner, first, *rest)

@@ -156,7 +156,7 @@ class Compiler:
 
         kinds    the types that whoever reads it takes an argument to have, where they are known
         """
-        texts = (style.before, style.between, style.after, style.comma)
+        texts = (style.before, style.between, style.after, style.comma, style.quote)
         special = {token: id for token, id in self._tokenizer.special.items() if any(token in text for text in texts)}
         asked = {"do": "arguments", "kind": "schema", "source": schema, "style": asdict(style), "special": special}
         asked |= {"kinds": {name: sorted(found) for name, found in kinds.items()}}

@@ -56,11 +56,13 @@ class Style:
     """How a model writes a call's arguments where it does not as one JSON object: `before` a name, `between` name and value,
     `after` a value, `comma` between two arguments.
 
-    values    text: strings as they stand, and all else as JSON; python: literals
+    values    text: strings as they stand, and all else as JSON; python: literals; quoted: strings between two `quote`, lists and
+              objects of such values with bare names, all else as JSON
     """
 
-    values: Literal["text", "python"]
+    values: Literal["text", "python", "quoted"]
     before: str = ""
     between: str = "="
     after: str = ""
     comma: str = ""
+    quote: str = ""
