@@ -159,7 +159,7 @@ def test_what_is_compiled_is_kept_and_the_oldest_forgotten(
                 "schema", json.dumps({"type": "object", "properties": {f"p{i}": {"type": "null"} for i in range(1000)}})
             ),
             "invalid_json_schema",
-            "items",
+            "600 optional",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from myna.chat.byte_chat import byte_chat, ids_of
 from myna.engine.request import Request
 from myna.provider import complete
-from myna.provider.answer import HIGH
+from myna.provider.answer import HIGH, Inbox
 from myna.provider.local import Local
 from myna.provider.replay import replay
-from myna.records import Conversation, Document, Form, Sampling, Tokens
+from myna.records import Conversation, Delta, Document, Form, Sampling, Tokens
 
 HI = Conversation.ask("Hi")
 LONG = "All work and no play makes Jack a dull boy. " * 120
@@ -102,6 +103,59 @@ def test_a_reader_that_takes_nothing_stops_the_engine_and_misses_nothing_when_it
     finally:
         provider.close()
     assert [LONG.endswith(text) and len(text) > len(LONG) - 4 for text in texts] == [True] * n
+
+
+def test_a_slow_reader_is_held_as_often_as_it_falls_behind() -> None:
+    orders: list[str] = []
+
+    class Ticket:
+        def hold(self) -> None:
+            orders.append("hold")
+
+        def resume(self) -> None:
+            orders.append("resume")
+
+    async def read() -> None:
+        inbox = Inbox()
+        inbox.ticket = Ticket()  # type: ignore[assignment]
+        for _ in range(2):
+            for _ in range(HIGH + 3):
+                inbox.put(Delta(text="x"))
+            for _ in range(HIGH + 3):
+                await inbox.get()
+
+    asyncio.run(read())
+    assert orders == ["hold", "resume"] * 2
+
+
+def test_who_leaves_before_the_first_token_waits_no_more() -> None:
+    provider = replay(["ab"], seconds=0.2)
+
+    async def read() -> None:
+        async with aclosing(provider.stream(HI)) as deltas:
+            await anext(deltas)
+            assert provider.queued_tokens > 0
+        assert provider.queued_tokens == 0
+
+    asyncio.run(read())
+    provider.close()
+
+
+def test_an_answer_that_a_stop_string_ends_after_its_call_was_cut() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    call = '```json\n{"name": "f", "arguments": {}}\n```'
+    for said, finish in ((call, "tool_calls"), (f"{call} so END", "stop")):
+        (candidate,) = say(replay([said]), replace(HI, tools=(tool,)), stop=("END",)).candidates
+        assert (len(candidate.messages[0].tool_calls), candidate.finish_reason) == (1, finish)
+
+
+def test_what_candidates_share_with_each_other_was_not_cached() -> None:
+    provider = replay(["ab", "ab"])
+    prompt = Conversation.ask("x" * 100)
+    shares = [asyncio.run(complete(provider, prompt, Sampling(n=3))).usage.cached_tokens for _ in range(2)]  # type: ignore[union-attr]
+    provider.close()
+    assert shares[0] == 0
+    assert shares[1] > 90
 
 
 def test_a_held_reader_that_leaves_leaves_nothing() -> None:

@@ -330,6 +330,8 @@ def _reason(error: str) -> str:
 
 
 def _refusal(form: Form, why: str) -> RequestError:
+    if "items; max is" in why:  # of the rows of its parser, in llguidance's words
+        why = "too much of it is possible at one place, as where an object has more than some 600 optional properties"
     name = {"json": "JSON", "schema": "schema", "choice": "list of choices", "tags": "structural tag"}
     code = "invalid_json_schema" if form.kind in ("schema", "tags") else f"invalid_{form.kind}"
     return RequestError(f"The {name.get(form.kind, form.kind)} cannot be enforced: {why}.", param=form.param, code=code)
