@@ -17,7 +17,8 @@ from several import Several, several
 from tiny import config, loop, trainee
 from torch.distributed.fsdp import fully_shard
 
-from myna.model import MoE, load_model
+from myna.model import MoE, Norm, load_model
+from myna.model.spec import Biases
 from myna.modeldir import ModelDir
 from myna.records import Candidate, Conversation, DataError, jsonl
 from myna.train import checkpoint
@@ -38,6 +39,12 @@ USUAL = config(optim=OPTIM, run=RUN)
 
 
 @pytest.fixture(scope="module")
+def four() -> Iterator[Several]:
+    with several(4) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
 def two() -> Iterator[Several]:
     with several(2) as found:
         yield found
@@ -55,6 +62,7 @@ def made(of: Config, **spec: Any) -> Trainee:
 def train(world: World, path: Path, of: Config, spec: dict[str, Any], resume: bool = False, stop: int = 0) -> Any:
     """Weights, running means and moments after a run, or after `stop` steps of it."""
     path.mkdir(exist_ok=True)
+    world = world.sharing(of.run.tensor)
     running = loop(path, of, made(of, **spec), world)
     if resume:
         found = checkpoint.latest(path)
@@ -173,6 +181,42 @@ def test_a_run_goes_on_in_another_number_of_processes(two: Several, tmp_path: Pa
     again = run(begin, True)
     assert_alike(whole, again)
     assert_same_log(tmp_path / "whole", tmp_path / "cut")
+
+
+SPLIT: dict[str, tuple[Config, dict[str, Any]]] = {
+    "usual": (USUAL, {"kv_heads": 2, "heads": 4, "qk_norm": True}),
+    "biases": (USUAL, {"kv_heads": 2, "heads": 2, "biases": Biases(qkv=True, out=True, mlp=True), "gated": False}),
+    "own head, layer norms": (USUAL, {"kv_heads": 2, "heads": 2, "tied": False, "norm": Norm("layer"), "post_norms": True}),
+    "recomputed": (USUAL, {"kv_heads": 2, "heads": 4, "recompute": True, "qk_norm": True}),
+    "muon": (config(optim=replace(OPTIM, kind="muon"), run=RUN), {"kv_heads": 2, "heads": 4}),
+}
+
+
+def in_layers(of: Config, tensor: int) -> Config:
+    return replace(of, run=replace(of.run, tensor=tensor))
+
+
+@pytest.mark.parametrize("case", SPLIT)
+def test_two_that_compute_each_layer_together_are_one(two: Several, tmp_path: Path, case: str) -> None:
+    of, spec = SPLIT[case]
+    within = 1e-4 if case == "muon" else EXACT
+    alone = train(ALONE, tmp_path / "one", of, spec)
+    main, other = two(train, tmp_path / "two", in_layers(of, 2), spec)
+    assert_alike(alone, main, within)
+    assert other == {}
+    assert_same_log(tmp_path / "one", tmp_path / "two", within)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SPLIT)
+def test_two_pairs_are_one(four: Several, tmp_path: Path, case: str) -> None:
+    """Rows over pairs, layers over the two of each: and a run goes on from one to the other."""
+    of, spec = SPLIT[case]
+    within = 1e-4 if case == "muon" else EXACT
+    alone = train(ALONE, tmp_path / "one", of, spec)
+    main, *_ = four(train, tmp_path / "four", in_layers(of, 2), spec)
+    assert_alike(alone, main, within)
+    assert_same_log(tmp_path / "one", tmp_path / "four", within)
 
 
 def orthogonal(world: World, spread: bool) -> torch.Tensor:

@@ -16,7 +16,7 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.rule = spec.rules[layer]
-        self.heads = (spec.heads, spec.kv_heads, spec.kv_heads)
+        self.groups = spec.heads // spec.kv_heads
         self.head_dim = spec.head_dim
         q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
         self.qkv = linear(spec.width, q + 2 * kv, spec.biases.qkv)
@@ -26,8 +26,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, angles: Angles | None, memory: Memory) -> Tensor:
         """[..., C] -> float32 [..., C]"""
-        heads = self.qkv(x).unflatten(-1, (sum(self.heads), self.head_dim))
-        q, k, v = heads.split(self.heads, dim=-2)
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))
+        kv = heads.shape[-2] // (self.groups + 2)  # where processes share a layer, each has some of its heads
+        q, k, v = heads.split((self.groups * kv, kv, kv), dim=-2)
         q, k = self.q_norm(q), self.k_norm(k)
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)

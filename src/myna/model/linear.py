@@ -33,13 +33,18 @@ PACKED_COLUMNS = 16
 BLOCK_ELEMENTS = 8 << 20
 
 
-class Linear(nn.Module):
-    """y = x W^T + b with W float32 or bfloat16; the bias, where there is one, stays float32."""
+class Linear(nn.Linear):
+    """y = x W^T + b with W float32 or bfloat16; the bias, where there is one, stays float32. torch's, so that torch's plans for
+    tensor parallel know it."""
+
+    bias: nn.Parameter | None
 
     def __init__(self, columns: int, rows: int, bias: bool = False, dtype: torch.dtype = torch.float32):
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(rows, columns, dtype=dtype).normal_(std=0.02))
+        super().__init__(columns, rows, bias=False, dtype=dtype)
         self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=0.02)
 
     @property
     def precision(self) -> str:

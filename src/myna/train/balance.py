@@ -47,7 +47,7 @@ class Balance:
         the mean, of the worst layer; and how large biases are."""
         if not self.layers:
             return {}
-        summed = self.world.sum(self.counts.flatten().tolist())
+        summed = self.world.sum_rows(self.counts.flatten().tolist())
         counts = torch.tensor(summed, dtype=torch.float64, device=self.biases.device).view_as(self.biases)
         self.counts.zero_()
         mean = counts.mean(1, keepdim=True)

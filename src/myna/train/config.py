@@ -114,6 +114,7 @@ class Run:
     steps     how many steps, if not told in epochs
     rows      rows a step learns from
     micro     rows computed at once, over all ranks together; 0 is all of a step's. Changes memory and speed alone
+    tensor    of several processes, how many compute each layer together, each some of its heads and channels (docs/scale.md)
     evaluate  steps between evaluations; 0 evaluates at the end alone
     save      steps between checkpoints; 0 saves at the end alone
     keep      checkpoints kept, beside the best
@@ -128,6 +129,7 @@ class Run:
     steps: int = 0
     rows: int = 16
     micro: int = 0
+    tensor: int = 1
     evaluate: int = 0
     save: int = 0
     keep: int = 2

@@ -53,7 +53,7 @@ class Means:
 
     def over(self, world: World) -> dict[str, float]:
         names = sorted(self.sums)
-        totals = world.sum([float(self.sums[n]) for n in names] + [float(self.counts[n]) for n in names])
+        totals = world.sum_rows([float(self.sums[n]) for n in names] + [float(self.counts[n]) for n in names])
         return {n: t / c for n, t, c in zip(names, totals, totals[len(names) :], strict=False) if c}
 
 
@@ -116,7 +116,7 @@ class Loop:
             units += outcome.units
             if counts:
                 tokens, supervised = tokens + int((batch.docs >= 0).sum()), supervised + batch.supervised
-        tokens, supervised, units = self.world.sum([tokens, supervised, units])
+        tokens, supervised, units = self.world.sum_rows([tokens, supervised, units])
         line = self._update(number, units) | means.over(self.world)
         line |= self.balance.step(number + 1, self.method.steps, learned=not self.bad)
         self.state.step += 1
@@ -132,7 +132,7 @@ class Loop:
         size = self.config.run.micro or max(len(rows), 1)
         for start in range(0, len(rows), size):
             group = rows[start : start + size]
-            mine = group[self.world.rank :: self.world.size]
+            mine = group[self.world.part :: self.world.parts]
             yield mine or group[:1], bool(mine)
 
     def _outcome(self, batch: Batch, counts: bool) -> Outcome:
@@ -144,10 +144,10 @@ class Loop:
     def _update(self, number: int, units: float) -> dict[str, float]:
         """Divide, clip, change. A step whose gradient is not finite changes nothing, and is said and counted."""
         lr = lr_at(self.config.optim, number, self.method.steps)
-        grads = [share(p.grad) for p in self.trained.values() if p.grad is not None]
+        spread = [p.grad for p in self.trained.values() if p.grad is not None]
+        grads = [share(grad) for grad in spread]
         torch._foreach_div_(grads, max(units, 1e-12))
-        mine = float(torch.nn.utils.get_total_norm(grads)) if grads else 0.0
-        norm = math.sqrt(self.world.sum([mine * mine])[0])
+        norm = self.world.norm(spread)
         if math.isfinite(norm) and units:
             self.bad = 0
             if norm and self.watched < REACHED:
@@ -251,12 +251,13 @@ class Loop:
 
     def resume(self, state: State, place: Path) -> None:
         """Go on from a checkpoint. What was logged after it will be done, and logged, again."""
-        weights = checkpoint.read_weights(place)
+        weights = self.world.dealt(checkpoint.read_weights(place))
         if missing := self.trained.keys() - weights.keys():
             raise DataError(f"{place} has no {min(missing)}, which this run trains")
         self.average = {name: share_like(weights[EMA + name], self.trained[name]) for name in self.average}
         self._set({name: share_like(weights[name], p) for name, p in self.trained.items()})
-        checkpoint.set_moments(self.model, self.optimizers, checkpoint.read_moments(place))
+        moments = self.world.dealt(checkpoint.read_moments(place))
+        checkpoint.set_moments(self.model, self.optimizers, moments)
         self.state = state
         self.balance.restore(state.extra, state.step, self.method.steps)
         if self.world.is_main:

@@ -5,22 +5,26 @@ whole a block at a time, for as long as the block computes; gradients are summed
 loop divides once by the step's units, so how many processes there are changes nothing but rounding.
 """
 
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.utils import get_total_norm
 
 from myna.model import Decoder, Encoder
 from myna.records import DataError, MynaError
+from myna.train.tensor_parallel import split
 
 # One process may tokenize or write for hours while the others wait. That a process is gone is noticed at once, without this.
 PATIENCE = timedelta(hours=12)
@@ -35,6 +39,21 @@ class World:
 
     rank: int = 0
     size: int = 1
+    tensor: int = 1  # neighbours that compute each layer together, and so the same rows; see tensor_parallel.py
+    orders: dict[str, Tensor] = field(default_factory=dict)  # in which rows of a weight were dealt out to them
+
+    @property
+    def part(self) -> int:
+        """Which of `parts` shares of the rows this process computes."""
+        return self.rank // self.tensor
+
+    @property
+    def parts(self) -> int:
+        return self.size // self.tensor
+
+    def sharing(self, tensor: int) -> "World":
+        """The same with so many neighbours that compute each layer together."""
+        return World(self.rank, self.size, tensor)
 
     @property
     def is_main(self) -> bool:
@@ -49,6 +68,25 @@ class World:
         dist.all_reduce(total)
         found: list[float] = total.tolist()
         return found
+
+    def sum_rows(self, values: Sequence[float]) -> list[float]:
+        """Each value, which belongs to the rows that a process computes, summed over all rows; for all."""
+        return self.sum(values if self.rank % self.tensor == 0 else [0.0] * len(values))
+
+    def norm(self, tensors: Iterable[Tensor]) -> float:
+        """The norm of all numbers of tensors of which each process holds a share; for all."""
+        by_copies = defaultdict(list)
+        for tensor in tensors:
+            by_copies[self._copies(tensor)].append(share(tensor))
+        squares = [float(get_total_norm(shares)) ** 2 / copies for copies, shares in by_copies.items()]
+        return math.sqrt(self.sum([sum(squares)])[0])
+
+    def _copies(self, tensor: Tensor) -> int:
+        """How many processes hold the same share."""
+        if not isinstance(tensor, DTensor):
+            return self.size
+        sizes = zip(tensor.device_mesh.shape, tensor.placements, strict=True)
+        return self.size // math.prod(size for size, placement in sizes if not placement.is_replicate())
 
     def any(self, value: bool) -> bool:
         """Whether it is true of one; for all."""
@@ -87,14 +125,19 @@ class World:
         """Leave of a module's weights, those of the model in it among them, this process's share, in place; for all."""
         if self.size == 1:
             return
-        mesh = init_device_mesh(next(module.parameters()).device.type, (self.size,))
+        device = next(module.parameters()).device.type
+        everyone = over_rows = init_device_mesh(device, (self.size,))
+        if self.tensor > 1:
+            grid = init_device_mesh(device, (self.parts, self.tensor), mesh_dim_names=("rows", "tensor"))
+            over_rows, prefix = grid["rows"], next(name for name, part in module.named_modules() if part is model)
+            orders = split(model, grid["tensor"])
+            self.orders.update({f"{prefix}.{path}".lstrip("."): order for path, order in orders.items()})
         beside = [child for child in module.children() if child is not model] if module is not model else []
         apart = [part for child in beside for part in child.modules() if part._parameters]
-        for part in (*model.layers, model, *apart):
-            fully_shard(part, mesh=mesh)
-        for part in _spread_parts(module):
-            part.set_gradient_divide_factor(1)  # a sum, not a mean
-            part.set_force_sum_reduction_for_comms(True)
+        for part in model.layers:
+            _spread(part, over_rows, 1)
+        for part in (model, *apart):  # computed alike by all that share a layer, so their gradients come several times
+            _spread(part, everyone, self.tensor)
         if whole := [name for name, p in module.named_parameters() if not isinstance(p, DTensor)]:
             raise MynaError(
                 f"{whole[0]} cannot be spread over {self.size} processes; train it in one, without torchrun"
@@ -104,7 +147,7 @@ class World:
         """The tensors whole, on the CPU, where is_main; nothing elsewhere. One is gathered at a time; for all."""
         found = {}
         for name, tensor in tensors.items():
-            one = whole(tensor.detach())
+            one = self._undealt(name, whole(tensor.detach()))
             if self.is_main:
                 found[name] = one if self.size == 1 else one.cpu()
         return found
@@ -112,18 +155,31 @@ class World:
     @contextmanager
     def gathered(self, module: nn.Module) -> Iterator[None]:
         """The module's weights whole, on the CPU, where is_main: to be written, not to compute with; for all."""
-        kept: list[tuple[nn.Module, str, nn.Parameter]] = []
-        for part in module.modules():
-            kept += [(part, name, p) for name, p in part._parameters.items() if p is not None]
-        for part, name, p in kept:
-            one = whole(p.detach())
+        kept: list[tuple[nn.Module, str, nn.Parameter, str]] = []
+        for path, part in module.named_modules():
+            for name, p in part._parameters.items():
+                kept += [(part, name, p, f"{path}.{name}")] if p is not None else []
+        for part, name, p, path in kept:
+            one = self._undealt(path, whole(p.detach()))
             if self.is_main and self.size > 1:
                 part._parameters[name] = nn.Parameter(one.cpu(), requires_grad=p.requires_grad)
         try:
             yield
         finally:
-            for part, name, p in kept:
+            for part, name, p, _ in kept:
                 part._parameters[name] = p
+
+    def dealt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole tensors as they are on disk, with their rows in the order in which they are spread."""
+        return {name: t if (order := self._order(name, t)) is None else t[order] for name, t in tensors.items()}
+
+    def _undealt(self, name: str, tensor: Tensor) -> Tensor:
+        order = self._order(name, tensor)
+        return tensor if order is None else tensor[order.argsort().to(tensor.device)]
+
+    def _order(self, name: str, tensor: Tensor) -> Tensor | None:
+        """Of a parameter, its running mean "ema:NAME" or a moment "NAME:moment"; numbers that stand alone have none."""
+        return next((self.orders[part] for part in name.split(":") if tensor.ndim and part in self.orders), None)
 
 
 ALONE = World()
@@ -199,6 +255,14 @@ def standing(module: nn.Module) -> Iterator[None]:
         for part in parts:
             part.set_reshard_after_forward(part is not parts[0], recurse=False)
             part.reshard()
+
+
+def _spread(part: nn.Module, mesh: DeviceMesh, times: int) -> None:
+    """Over the processes of a mesh. Its gradient is their sum, not their mean, over how many times each row is among them."""
+    fully_shard(part, mesh=mesh)
+    assert isinstance(part, FSDPModule)
+    part.set_gradient_divide_factor(times)
+    part.set_force_sum_reduction_for_comms(True)
 
 
 def _spread_parts(module: nn.Module) -> Iterator[FSDPModule]:

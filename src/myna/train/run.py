@@ -22,10 +22,11 @@ from myna.train.rundir import RunDir
 from myna.train.setup import Setup
 from myna.train.sinks import Sinks
 from myna.train.sinks import check as check_sinks
+from myna.train.tensor_parallel import check as check_layers
 from myna.train.trainee import make_trainee
 
 # Keys that change what is written, not what is computed.
-HARMLESS = {"run.out", "run.save", "run.keep", "run.micro", "run.sinks", "model.save"}
+HARMLESS = {"run.out", "run.save", "run.keep", "run.micro", "run.tensor", "run.sinks", "model.save"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ def _read(file: Path, flags: Sequence[str]) -> Config:
 
 def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str, Any]]:
     """The loop before its first step, and what data.json is to say."""
+    world = world.sharing(config.run.tensor)
     with world.first():
         if config.lora.base != "float32" and not config.lora.adapts:
             raise DataError(
@@ -131,6 +133,7 @@ def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str,
         trainee = make_trainee(config.model, config.data.context, config.run.seed, config.lora.base)
         if config.lora.adapts:
             trainee = adapt(trainee, config.lora, config.run.seed)
+        check_layers(config, trainee.model, world.size)
         if torch.cuda.is_available():
             trainee.module.cuda()
         setup = Setup(config, trainee, world, run.path)
