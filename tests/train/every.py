@@ -48,8 +48,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, rows in _kinds().items():
         write_rows(at / f"{kind}.jsonl", rows[3:])
         write_rows(at / f"{kind}-held.jsonl", rows[:3])
-    for name, seed in (("base", 1), ("teacher", 2)):
-        flags = f"--model.depth 1 --model.tokenizer {at / 'words'} --data.train {at / 'texts.jsonl'} --run.seed {seed} --run.steps 2"
+    for name, depth in (("base", 2), ("teacher", 1)):  # of two layers, with two heads
+        flags = (
+            f"--model.depth {depth} --model.tokenizer {at / 'words'} --data.train {at / 'texts.jsonl'} --run.steps 2"
+        )
         begin(configure("pretrain", None, [*flags.split(), "--data.context", "64", "--run.out", str(at / name)]))
     return at
 

@@ -37,7 +37,7 @@ class Linear(nn.Linear):
     """y = x W^T + b with W float32 or bfloat16; the bias, where there is one, stays float32. torch's, so that torch's plans for
     tensor parallel know it."""
 
-    bias: nn.Parameter | None
+    bias: nn.Parameter | None  # type: ignore[assignment]
 
     def __init__(self, columns: int, rows: int, bias: bool = False, dtype: torch.dtype = torch.float32):
         super().__init__(columns, rows, bias=False, dtype=dtype)

@@ -47,7 +47,10 @@ def split(model: Decoder | Encoder, mesh: DeviceMesh) -> dict[str, Tensor]:
         weight = model.get_parameter(path)
         weight.copy_(weight[order.to(weight.device)])
     for block in model.layers:
+        trained = {name: p.requires_grad for name, p in block.named_parameters()}
         parallelize_module(block, mesh, plan(block), src_data_rank=None)
+        for name, p in block.named_parameters():
+            p.requires_grad_(trained[name])  # SequenceParallel would train what is frozen
     return orders
 
 
@@ -64,13 +67,21 @@ def check(config: Config, model: Decoder | Encoder, processes: int) -> None:
         return
     said = f"--run.tensor {size}: "
     if size < 1 or processes % size:
-        raise DataError(f"{said}this run has {processes} processes, which are not {size} or a multiple of it")
+        raise DataError(f"{said}of {processes} process{'es' * (processes > 1)}, whose number it must divide")
     counts = {"heads": spec.heads, "heads of keys and values": spec.kv_heads, "channels in its MLP": spec.hidden}
     if odd := [f"{count} {name}" for name, count in counts.items() if count % size]:
-        raise DataError(f"{said}the model has {odd[0]}, which cannot be shared out evenly. What divides it can be given")
+        raise DataError(
+            f"{said}the model has {odd[0]}, which cannot be shared out evenly. What divides it can be given"
+        )
     if spec.moe:
-        raise DataError(f"{said}layers with experts are not split; leave it out, and they are spread over all processes")
+        raise DataError(
+            f"{said}layers with experts are not split; leave it out, and they are spread over all processes"
+        )
     if config.lora.adapts:
-        raise DataError(f"{said}adapters are not split; leave it out, and the frozen weights are spread over all processes")
+        raise DataError(
+            f"{said}adapters are not split; leave it out, and the frozen weights are spread over all processes"
+        )
     if config.run.prompts or config.method == "grpo" or getattr(config.options, "on_policy", False):
-        raise DataError(f"{said}answers are drawn with whole layers, for run.prompts and methods alike; leave either out")
+        raise DataError(
+            f"{said}answers are drawn with whole layers, for run.prompts and methods alike; leave either out"
+        )
