@@ -7,9 +7,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+import torch.distributed as dist
 from every import CASES as EVERY
 from every import files, flags, last, lines
 from made import tokenizer
@@ -124,6 +126,7 @@ CASES: dict[str, tuple[Config, dict[str, Any]]] = {
     ),
     "recomputed": (USUAL, {"recompute": True}),
     "muon": (config(optim=replace(OPTIM, kind="muon"), run=RUN), {}),
+    "summed each time": (config(optim=OPTIM, run=replace(RUN, sum="micro")), {}),
     "lora": (config(optim=OPTIM, run=RUN, lora=Lora(rank=2)), {}),
 }
 
@@ -260,6 +263,36 @@ def test_every_method_learns_the_same_in_split_layers(two: Several, files: Path,
 def test_what_cannot_be_split_is_refused(processes: int, told: Config, spec: dict[str, Any], says: str) -> None:
     with pytest.raises(DataError, match=says):
         check(in_layers(told, 2), trainee(**spec).model, processes)
+
+
+def traffic(world: World, path: Path, of: Config) -> Any:
+    """How often gradients were summed in a step, as what the weights of a layer stood while it computed, what a share is."""
+    path.mkdir(exist_ok=True)
+    running = loop(path, of, None, world)
+    seen = set()
+    layer = running.trainee.model.layers[0]
+    layer.register_forward_pre_hook(lambda *_: seen.add(next(layer.parameters()).dtype), prepend=False)
+    sums = "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"
+    with patch.object(dist, sums, wraps=getattr(dist, sums)) as summed:
+        line = running._step()
+    return summed.call_count, seen, {p.dtype for p in running.trained.values()}, line["loss"]
+
+
+def test_gradients_are_summed_once_a_step_unless_told_otherwise(two: Several, tmp_path: Path) -> None:
+    run = replace(RUN, rows=8, micro=2)
+    once, *_ = two(traffic, tmp_path / "a", config(run=run))[0]
+    each, *_ = two(traffic, tmp_path / "b", config(run=replace(run, sum="micro")))[0]
+    assert once == 3  # two layers, and what is around them
+    assert each == 4 * once
+
+
+def test_weights_travel_in_few_bits_only_if_told(two: Several, tmp_path: Path) -> None:
+    usual = config(run=RUN, model=Model(precision="bfloat16"))
+    _, whole, kept, loss = two(traffic, tmp_path / "a", usual)[0]
+    _, short, still, near = two(traffic, tmp_path / "b", replace(usual, run=replace(RUN, send="bfloat16")))[0]
+    assert (whole, kept) == ({torch.float32}, {torch.float32})
+    assert (short, still) == ({torch.bfloat16}, {torch.float32})
+    assert near == pytest.approx(loss, rel=0.01)
 
 
 def orthogonal(world: World, spread: bool) -> torch.Tensor:

@@ -67,5 +67,5 @@ def config(**sections: Any) -> Config:
 def loop(path: Path, config: Config, of: Trainee | None = None, world: World = ALONE) -> Loop:
     of = of or trainee()
     learned = method(of, config)
-    world.spread(of.module, of.model)
+    world.spread(of.module, of.model, config.run.send)
     return Loop(of, learned, config, RunDir(path), world)

@@ -17,7 +17,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.full((size,), 1.0 - offset))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight + self.offset if self.offset else self.weight
+        weight = self.weight.float() + self.offset if self.offset else self.weight.float()
         return F.rms_norm(x.float(), x.shape[-1:], weight, self.eps)
 
 
@@ -31,7 +31,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.float(), x.shape[-1:], self.weight, self.bias, self.eps)
+        return F.layer_norm(x.float(), x.shape[-1:], self.weight.float(), self.bias.float(), self.eps)
 
 
 def make_norm(norm: Norm, size: int) -> nn.Module:

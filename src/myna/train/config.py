@@ -115,6 +115,9 @@ class Run:
     rows      rows a step learns from
     micro     rows computed at once, over all ranks together; 0 is all of a step's. Changes memory and speed alone
     tensor    of several processes, how many compute each layer together, each some of its heads and channels (docs/scale.md)
+    sum       of several processes: when their gradients are summed. step sends least; micro, with run.micro, leaves no process a
+              whole gradient to hold
+    send      of several processes: what weights travel as, float32, or with model.precision bfloat16 that
     evaluate  steps between evaluations; 0 evaluates at the end alone
     save      steps between checkpoints; 0 saves at the end alone
     keep      checkpoints kept, beside the best
@@ -130,6 +133,8 @@ class Run:
     rows: int = 16
     micro: int = 0
     tensor: int = 1
+    sum: Literal["step", "micro"] = "step"
+    send: Literal["float32", "bfloat16"] = "float32"
     evaluate: int = 0
     save: int = 0
     keep: int = 2

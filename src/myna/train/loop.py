@@ -26,7 +26,7 @@ from myna.train.checkpoint import EMA, State
 from myna.train.config import Config
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.optim import lr_at, make_optimizers, set_lr
-from myna.train.parallel import World, settle, share, share_like, standing
+from myna.train.parallel import World, settle, share, share_like, standing, summing
 from myna.train.progress import Progress, interruptible
 from myna.train.report import refresh
 from myna.train.rundir import RunDir
@@ -107,7 +107,9 @@ class Loop:
         rows = self.method.rows(number)
         means = Means()
         tokens = supervised = units = 0.0
-        for group, counts in self._groups(rows):
+        groups = [*self._groups(rows)]
+        for done, (group, counts) in enumerate(groups, 1):
+            summing(self.model, self.config.run.sum == "micro" or done == len(groups))
             batch = collate(group, self.method.context)
             outcome = self._outcome(batch, counts)
             if outcome.loss.requires_grad:

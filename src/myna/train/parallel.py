@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import get_total_norm
 
@@ -121,8 +121,9 @@ class World:
             if self.is_main:
                 self.any(failed)
 
-    def spread(self, module: nn.Module, model: Decoder | Encoder) -> None:
-        """Leave of a module's weights, those of the model in it among them, this process's share, in place; for all."""
+    def spread(self, module: nn.Module, model: Decoder | Encoder, send: str = "float32") -> None:
+        """Leave of a module's weights, those of the model in it among them, this process's share, in place; for all. Weights
+        travel as `send`, gradients in float32."""
         if self.size == 1:
             return
         device = next(module.parameters()).device.type
@@ -135,9 +136,9 @@ class World:
         beside = [child for child in module.children() if child is not model] if module is not model else []
         apart = [part for child in beside for part in child.modules() if part._parameters]
         for part in model.layers:
-            _spread(part, over_rows, 1)
+            _spread(part, over_rows, 1, send)
         for part in (model, *apart):  # computed alike by all that share a layer, so their gradients come several times
-            _spread(part, everyone, self.tensor)
+            _spread(part, everyone, self.tensor, send)
         if whole := [name for name, p in module.named_parameters() if not isinstance(p, DTensor)]:
             raise MynaError(
                 f"{whole[0]} cannot be spread over {self.size} processes; train it in one, without torchrun"
@@ -242,6 +243,12 @@ def settle(module: nn.Module) -> None:
         part.reshard()
 
 
+def summing(module: nn.Module, now: bool) -> None:
+    """Whether the next gradients are summed over processes, or kept, whole, until some are."""
+    for part in _spread_parts(module):
+        part.set_requires_gradient_sync(now, recurse=False)
+
+
 @contextmanager
 def standing(module: nn.Module) -> Iterator[None]:
     """All weights whole at once in every process, so that each may compute by itself; for all."""
@@ -257,9 +264,11 @@ def standing(module: nn.Module) -> Iterator[None]:
             part.reshard()
 
 
-def _spread(part: nn.Module, mesh: DeviceMesh, times: int) -> None:
+def _spread(part: nn.Module, mesh: DeviceMesh, times: int, send: str) -> None:
     """Over the processes of a mesh. Its gradient is their sum, not their mean, over how many times each row is among them."""
-    fully_shard(part, mesh=mesh)
+    kind = torch.bfloat16 if send == "bfloat16" else None
+    policy = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    fully_shard(part, mesh=mesh, mp_policy=policy)
     assert isinstance(part, FSDPModule)
     part.set_gradient_divide_factor(times)
     part.set_force_sum_reduction_for_comms(True)

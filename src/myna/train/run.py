@@ -26,7 +26,7 @@ from myna.train.tensor_parallel import check as check_layers
 from myna.train.trainee import make_trainee
 
 # Keys that change what is written, not what is computed.
-HARMLESS = {"run.out", "run.save", "run.keep", "run.micro", "run.tensor", "run.sinks", "model.save"}
+HARMLESS = {"run.out", "run.save", "run.keep", "run.micro", "run.tensor", "run.sum", "run.sinks", "model.save"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +117,23 @@ def _read(file: Path, flags: Sequence[str]) -> Config:
     return configure(method, str(file), flags)
 
 
+def _check(config: Config) -> None:
+    """DataError for keys that do not go together."""
+    if config.lora.base != "float32" and not config.lora.adapts:
+        raise DataError(f"weights kept as {config.lora.base} are not trained: give --lora.rank, or --lora.base float32")
+    if config.lora.adapts and not config.model.start:
+        raise DataError(
+            "lora: an adapter is trained beside a model that there is: give --model.start, or no --lora.rank"
+        )
+    if config.run.send != "float32" and config.model.precision != config.run.send:
+        raise DataError("--run.send bfloat16 rounds what is computed with: give --model.precision bfloat16 too")
+
+
 def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str, Any]]:
     """The loop before its first step, and what data.json is to say."""
     world = world.sharing(config.run.tensor)
     with world.first():
-        if config.lora.base != "float32" and not config.lora.adapts:
-            raise DataError(
-                f"weights kept as {config.lora.base} are not trained: give --lora.rank, or --lora.base float32"
-            )
-        if config.lora.adapts and not config.model.start:
-            raise DataError(
-                "lora: an adapter is trained beside a model that there is: give --model.start, or no --lora.rank"
-            )
+        _check(config)
         check_sinks(config.run.sinks)
         trainee = make_trainee(config.model, config.data.context, config.run.seed, config.lora.base)
         if config.lora.adapts:
@@ -138,7 +143,7 @@ def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str,
             trainee.module.cuda()
         setup = Setup(config, trainee, world, run.path)
         method = find(config.method).prepare(setup)
-    world.spread(setup.trainee.module, setup.trainee.model)
+    world.spread(setup.trainee.module, setup.trainee.model, config.run.send)
     comparable = {"tokenizer": trainee.chat.tokenizer.fingerprint, "steps": method.steps}
     return Loop(setup.trainee, method, config, run, world), setup.known | comparable
 
