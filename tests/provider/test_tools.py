@@ -230,6 +230,14 @@ def test_a_strict_schema_that_cannot_be_enforced_is_refused_by_the_tools_place(c
     assert e.value.param == "tools.1.function.parameters"
 
 
+def test_only_a_strict_tool_has_to_be_enforced_to_the_letter(chat: Chat, forms: Compiler) -> None:
+    loose, strict = (tool("f", strict, a={"type": "string", "format": "hostname"}) for strict in (False, True))
+    assert bound_calls(chat, forms, Conversation.ask("x", tools=(loose,)), Sampling(tool_choice=ToolChoice("required")))
+    with pytest.raises(RequestError, match="format") as e:
+        bound_calls(chat, forms, Conversation.ask("x", tools=(WEATHER, strict)), Sampling())
+    assert e.value.param == "tools.1.function.parameters"
+
+
 TEMPLATE = (
     "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>\n"
     '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}'

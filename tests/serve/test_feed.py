@@ -83,3 +83,21 @@ def test_a_slow_reader_and_a_feed_that_was_left_keep_no_clock_busy(monkeypatch: 
 
     asyncio.run(listen())
     assert looks == []
+
+
+def test_the_answers_of_several_prompts_are_one_and_so_is_what_they_used() -> None:
+    class Counted(Told):
+        async def stream(self, what: object, sampling: Sampling = Sampling()) -> AsyncGenerator[Delta, None]:
+            for k in range(2):
+                yield Delta(k, str(what), finish_reason="stop")
+            yield Delta(usage=Usage(5, 7, 3))
+
+    async def read() -> list[Delta | None]:
+        async with Feed(Counted(), ["a", "b"], Sampling(n=2)) as feed:  # type: ignore[arg-type,list-item]
+            return [delta async for delta in feed]
+
+    *said, last = asyncio.run(read())
+    assert sorted((delta.candidate, delta.text) for delta in said if delta and delta.text) == [
+        (0, "a"), (1, "a"), (2, "b"), (3, "b"),
+    ]  # fmt: skip
+    assert last == Delta(usage=Usage(10, 14, 6))

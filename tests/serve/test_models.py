@@ -1,6 +1,7 @@
 """Several models in one server: loaded when asked for, unloaded when there is no room, never under somebody's feet."""
 
 import asyncio
+import contextvars
 import math
 import threading
 import time
@@ -18,6 +19,7 @@ from myna.records import MynaError, RequestError, Unavailable
 from myna.serve import App, Guard, Loadable, open_desk
 from myna.serve.account import ACCOUNT, Account
 from myna.serve.desk import Desk
+from myna.serve.models import Slot
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 
@@ -144,6 +146,21 @@ def test_asking_for_an_unloaded_model_loads_it_once() -> None:
         assert len(house.loaded) == 2
 
     play(script)
+
+
+def test_who_uses_an_adapter_uses_its_model() -> None:
+    model = Slot("model")
+    adapter, account = Slot("adapter", parent=model), Account("r")
+
+    def ask() -> None:
+        ACCOUNT.set(account)
+        adapter.hold()
+
+    contextvars.copy_context().run(ask)
+    assert (adapter.uses, model.uses) == (1, 1)
+    assert model.used_at > 0
+    account.close()
+    assert (adapter.uses, model.uses) == (0, 0)
 
 
 def test_two_who_load_the_same_model_get_the_same_one() -> None:
