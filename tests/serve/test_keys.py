@@ -1,9 +1,11 @@
 """Who may call: keys, told apart in constant time and kept as hashes, and what each may ask for in a minute."""
 
+import asyncio
 import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from contextlib import aclosing
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from live_server import Live
 from starlette.datastructures import Headers
 
 from myna.provider import Scripted
-from myna.records import DataError, MynaError, RequestError, Unavailable
-from myna.serve import Keys, create_app, key_of, serve
+from myna.records import Conversation, DataError, MynaError, RequestError, Unavailable
+from myna.serve import Keys, create_app, key_of, open_desk, serve
+from myna.serve.account import ACCOUNT, Account
 from myna.serve.key_file import add_key, read_keys, revoke_key
 from myna.serve.keys import Caller, hash_key, new_key
 
@@ -169,6 +172,21 @@ def test_an_answer_nobody_waits_for_is_charged_all_the_same(live: Start) -> None
         for _, _ in zip(range(200), response.iter_lines(), strict=False):
             pass
     assert code_of(post(server)) == (429, "rate_limit_exceeded")
+
+
+def test_a_prompt_is_charged_by_its_length_where_its_answer_was_left_before_it_was_counted() -> None:
+    account = Account("r", Caller("a", hash_key(KEY), tokens_per_minute=50))
+
+    async def leave() -> None:
+        ACCOUNT.set(account)
+        served = open_desk().models.add(Scripted(["word " * 99])).served
+        assert served
+        async with aclosing(served.stream(Conversation.ask("x" * 400))) as deltas:
+            while not (await anext(deltas)).text:
+                pass
+
+    asyncio.run(leave())
+    assert (account.outcome, account.prompt_tokens, account.completion_tokens) == ("cancelled", 100, 1)
 
 
 # The key file as `myna keys` writes it.
