@@ -55,4 +55,4 @@ def test_an_epoch_shows_everything_once_though_steps_reach_over_its_end() -> Non
 
 def test_epochs_become_steps() -> None:
     feed = Feed(listed([64] * 30), context=64, rows=4, seed=0)
-    assert (feed.steps(1), feed.steps(2), feed.steps(0.01)) == (8, 15, 1)
+    assert (feed.steps(1), feed.steps(2), feed.steps(0.01), feed.steps(1.1)) == (8, 15, 1, 9)

@@ -42,10 +42,10 @@ def test_later_wins(tmp_path: Path) -> None:
 
 def test_flags_in_every_spelling() -> None:
     config = read(
-        "--data.train", "a.jsonl", "b/:0.5", "--mine.exact=true", "--optim.lr=1e-3", "--run.seed", "9007199254740993"
+        "--data.train", "a.jsonl", "b/:0.5", "--mine.exact=true", "--optim.lr=1e-3", "--run.steps", "9007199254740993"
     )
     assert config.data.train == ("a.jsonl", "b/:0.5")
-    assert (config.options.exact, config.optim.lr, config.run.seed) == (True, 1e-3, 9007199254740993)
+    assert (config.options.exact, config.optim.lr, config.run.steps) == (True, 1e-3, 9007199254740993)
     assert read("--optim.weight-decay", "0.2").optim.weight_decay == 0.2
 
 
@@ -80,6 +80,8 @@ def test_a_wrong_flag_is_named(flags: tuple[str, ...], says: str) -> None:
         ("optim: 3", "expected sections of keys"),
         ("- a", "expected sections of keys"),
         ("a: [", "cannot be read as YAML"),
+        ("optim: {lr: 1, clip: 2, lr: 3}", "lr is said twice"),
+        ("optim: {lr: 1}\nrun: {rows: 2}\noptim: {lr: 2}", "optim is said twice"),
         ("method: sft", "method is 'sft', and the command says 'mine'"),
         ("run: {out: !!python/object/apply:os.getcwd []}", "cannot be read as YAML"),
     ],

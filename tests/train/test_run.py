@@ -202,8 +202,54 @@ def test_a_tokenizer_that_grew_is_refused_before_anything_is_computed(
 
 def test_weights_in_few_bits_are_not_trained_themselves(base: Path, files: dict[str, str], tmp_path: Path) -> None:
     flags = f"--model.start {base / 'model'} --data.train {files['chats']} --run.out {tmp_path} --lora.base nf4".split()
-    with pytest.raises(DataError, match=r"give --lora\.rank"):
+    with pytest.raises(DataError, match=r"Give --lora\.rank"):
         begin(configure("sft", None, flags))
+
+
+def test_a_method_that_draws_its_answers_is_told_in_steps(base: Path, files: dict[str, str], tmp_path: Path) -> None:
+    flags = f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.out {tmp_path / 'run'}".split()
+    for more, says in (
+        ("--run.steps 0", r"run\.epochs|how long"),
+        ("--run.steps 0 --run.epochs 2", r"run\.steps: grpo draws"),
+        ("--run.epochs 2", r"run\.epochs: grpo draws"),
+        ("--run.rows 4", r"run\.rows: a step of grpo learns from what grpo\.prompts draws"),
+        ("--data.overlong drop", r"data\.overlong"),
+    ):
+        with pytest.raises(DataError, match=says):
+            begin(configure("grpo", None, [*flags, *more.split()]))
+
+
+def test_a_folder_that_holds_something_else_is_not_written_into(
+    words: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("notes.txt", "model"):
+        out = tmp_path / name.partition(".")[0]
+        out.mkdir()
+        (out / name).write_text("mine")
+        with pytest.raises(DataError, match=rf"{name}.* is in it"):
+            pretrain(words, files, out)
+        assert [p.name for p in out.iterdir()] == [name]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="file: is a file"):
+        pretrain(words, files, tmp_path / "file")
+
+
+def test_what_a_start_that_failed_left_behind_is_no_hindrance(
+    words: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": 1}\n')
+    with pytest.raises(DataError, match=r"bad\.jsonl:1"):
+        pretrain(words, {**files, "texts": str(tmp_path / "bad.jsonl")}, tmp_path / "run")
+    assert pretrain(words, files, tmp_path / "run").whole
+
+
+def test_weights_that_are_no_numbers_are_no_model(base: Path, files: dict[str, str], tmp_path: Path) -> None:
+    """Fewer steps are left than end a run that has come to nothing."""
+    flags = f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.rows 2 --run.steps 3"
+    more = f"--optim.lr 3e38 --optim.schedule constant --optim.warmup 0 --run.out {tmp_path / 'run'}"
+    with pytest.raises(MynaError, match=r"are no numbers after step 3.*optim\.lr"):
+        begin(configure("sft", None, [*flags.split(), *more.split()]))
+    assert not (tmp_path / "run/model").exists()
 
 
 def test_an_adapter_is_what_training_small_matrices_leaves(base: Path, files: dict[str, str], tmp_path: Path) -> None:
@@ -237,7 +283,8 @@ def test_killed_at_any_moment_and_resumed_is_never_stopped(
         start += " --grpo.prompts 2 --grpo.group 2 --grpo.max_tokens 6 --grpo.check contains --grpo.updates 2 --optim.lr 1e-3"
     if method == "distill":
         start += f" --distill.teacher {base / 'model'} --distill.top_k 9 --distill.alpha 0.5"
-    flags = f"{start} --data.train {train} --data.context 48 --run.rows 4 --run.steps 12 --run.save 2 --run.out".split()
+    start += "" if method == "grpo" else " --run.rows 4"
+    flags = f"{start} --data.train {train} --data.context 48 --run.steps 12 --run.save 2 --run.out".split()
     whole = begin(configure(method, None, [*flags, str(tmp_path / "whole")]))
     command = [sys.executable, "-m", "myna", "train", method, *flags, str(tmp_path / "cut")]
     child = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=os.environ)
@@ -300,6 +347,27 @@ def test_a_run_that_goes_on_changed_says_what_it_was_until_when(
     assert resume(out, ["--run.keep", "2"]).whole
     assert RunDir.open(out).changed == [3, 6]
     assert warnings([read_run(out)])[0].startswith("run was changed after step 3, 6")
+
+
+def test_a_run_goes_on_only_beside_the_weights_and_the_template_it_began_with(
+    base: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    """An adapter's base is not in its checkpoints."""
+    shutil.copytree(base / "model", tmp_path / "base")
+    flags = (
+        f"--model.start {tmp_path / 'base'} --data.train {files['chats']} --data.context 48 --lora.rank 2 --run.steps 2"
+    )
+    begin(configure("sft", None, [*flags.split(), "--run.out", str(tmp_path / "run")]))
+    template = tmp_path / "base/chat_template.jinja"
+    template.write_text(TEMPLATE.replace("{{ m.role }}|", "{{m.role }} |"))  # as long as before
+    with pytest.raises(DataError, match=r"the template of .*base: not what this run began with"):
+        resume(tmp_path / "run")
+    template.write_text(TEMPLATE)
+    stored = tmp_path / "base/model.safetensors"
+    stored.write_bytes(stored.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(DataError, match=r"base/model\.safetensors: not what this run began with"):
+        resume(tmp_path / "run")
+    assert resume(tmp_path / "run", changed=True).whole
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ else. So the data position of a run is one integer, and to resume is to go on co
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import ceil
 from typing import Protocol
 
 import numpy as np
@@ -60,8 +61,8 @@ class Feed:
         return len(self._epoch(epoch))
 
     def steps(self, epochs: float) -> int:
-        """How many steps see the data `epochs` times, at least 1."""
-        return max(1, round(epochs * self.epoch_rows() / self.rows))
+        """How many steps it takes to see the data `epochs` times, none of it less often."""
+        return max(1, ceil(epochs * self.epoch_rows() / self.rows))
 
     def _epoch_of(self, row: int) -> int:
         while row >= self._starts[-1]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from myna.train.ranges import Amount, Count, Part, Positive, Seed, Share, Whole
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
@@ -21,9 +23,9 @@ class Model:
 
     start: str = ""
     tokenizer: str = ""
-    depth: int = 0
-    experts: int = 0
-    balance: float = 0.001
+    depth: Whole = 0
+    experts: Whole = 0
+    balance: Amount = 0.001
     precision: Literal["float32", "bfloat16"] = "float32"
     recompute: bool = False
     compile: bool = False
@@ -42,7 +44,7 @@ class Data:
 
     train: tuple[str, ...] = ()
     eval: tuple[str, ...] = ()
-    context: int = 512
+    context: Count = 512
     overlong: Literal["error", "split", "drop", "truncate"] = "error"
 
 
@@ -64,16 +66,16 @@ class Optim:
     """
 
     kind: Literal["adamw", "muon"] = "adamw"
-    lr: float = 3e-4
+    lr: Positive = 3e-4
     schedule: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
-    warmup: float = 0.02
-    decay: float = 0.2
-    floor: float = 0.0
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
-    clip: float = 1.0
-    ema: float = 0.0
+    warmup: Amount = 0.02
+    decay: Share = 0.2
+    floor: Share = 0.0
+    weight_decay: Amount = 0.1
+    beta1: Part = 0.9
+    beta2: Part = 0.95
+    clip: Amount = 1.0
+    ema: Part = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,12 +93,12 @@ class Lora:
              QLoRA of it (Dettmers et al. 2023)
     """
 
-    rank: int = 0
+    rank: Whole = 0
     start: str = ""
-    alpha: float = 16.0
+    alpha: Positive = 16.0
     kind: Literal["lora", "rslora", "dora"] = "lora"
     targets: tuple[str, ...] = ("all",)
-    dropout: float = 0.0
+    dropout: Part = 0.0
     base: Literal["float32", "stored", "nf4"] = "float32"
 
     @property
@@ -111,7 +113,7 @@ class Run:
     out       the run directory, which must not exist
     seed      of the new weights, the order of the data and whatever is drawn
     epochs    how often the data is seen
-    steps     how many steps, if not told in epochs
+    steps     how many steps, whatever `epochs` says; 0 is as many as the epochs take
     rows      rows a step learns from
     micro     rows computed at once, over all ranks together; 0 is all of a step's. Changes memory and speed alone
     tensor    of several processes, how many compute each layer together, each some of its heads and channels (docs/scale.md)
@@ -127,18 +129,18 @@ class Run:
     """
 
     out: str = ""
-    seed: int = 0
-    epochs: float = 1.0
-    steps: int = 0
-    rows: int = 16
-    micro: int = 0
-    tensor: int = 1
+    seed: Seed = 0
+    epochs: Amount = 1.0
+    steps: Whole = 0
+    rows: Count = 16
+    micro: Whole = 0
+    tensor: Count = 1
     sum: Literal["step", "micro"] = "step"
     send: Literal["float32", "bfloat16"] = "float32"
-    evaluate: int = 0
-    save: int = 0
-    keep: int = 2
-    patience: int = 0
+    evaluate: Whole = 0
+    save: Whole = 0
+    keep: Count = 2
+    patience: Whole = 0
     prompts: str = ""
     sinks: tuple[str, ...] = ()
 

@@ -17,13 +17,14 @@ from myna.checks import Check
 from myna.data import Example, Listed, Row, Tokenized
 from myna.data.pack import pack
 from myna.records import Candidate, Conversation, DataError, Message, Sampling, Tokens, jsonl
-from myna.train.config import Config
+from myna.train.config import Config, Data, Run
 from myna.train.loss import log_probs
 from myna.train.method import Outcome, Tensors
 from myna.train.once import batch_of, groups, unchanged
 from myna.train.parallel import standing
 from myna.train.reference import Reference
 from myna.train.rollout import Rolled, roll_out
+from myna.train.rundir import ROLLOUTS
 from myna.train.setup import Setup
 
 
@@ -39,13 +40,14 @@ class Rollouts:
         temperature: float,
         reference: Reference | None = None,
     ):
+        check_counted_in_steps(setup.config)
         self.world = setup.world
         self.trainee, self.config, self.reference = setup.trainee, setup.config, reference
         self.check = check
         self.prompts, self.evals = setup.prompts()
         self.sampling = Sampling(n=group, max_tokens=max_tokens, temperature=temperature)
         self.samples = setup.samples
-        self.folder = setup.run / "rollouts"
+        self.folder = setup.run / ROLLOUTS
         self._check_lengths(max_tokens)
 
     def round(self, number: int, prompts: int) -> list[Conversation]:
@@ -205,7 +207,7 @@ class Online:
         return self._rows[1]
 
     def origins(self, step: int) -> list[str]:
-        return [f"rollouts/round-{step // self.updates:06d}.jsonl"]
+        return [f"{ROLLOUTS}/round-{step // self.updates:06d}.jsonl"]
 
     def eval_rows(self) -> list[Row]:
         """One answer to each evaluation prompt, drawn now at the training temperature."""
@@ -228,6 +230,19 @@ class Online:
         listed = Listed(examples)
         packed = pack(listed.lengths, self.context, self.config.run.seed, epoch)
         return [[examples[int(i)] for i in row] for row in packed]
+
+
+def check_counted_in_steps(config: Config) -> None:
+    """DataError for keys that say how rows of files become steps: here a step's rows are answers that are yet to be drawn."""
+    run, usual, name = config.run, Run(), config.method
+    if not run.steps:
+        raise DataError(f"run.steps: {name} draws its answers as it goes, so it is told in steps: --run.steps 100")
+    if run.epochs not in (0, usual.epochs):
+        raise DataError(f"run.epochs: {name} draws its answers as it goes; leave it out, --run.steps says how long")
+    if run.rows != usual.rows:
+        raise DataError(f"run.rows: a step of {name} learns from what {name}.prompts draws; leave it out")
+    if config.data.overlong != Data().overlong:
+        raise DataError(f"data.overlong: {name} cuts no prompts; leave it out, and prompts that are too long")
 
 
 def shortfall(batch: Tensors) -> Outcome:

@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -76,7 +76,7 @@ def _from_file(file: str | None, method: str) -> Iterator[tuple[str, str, Any]]:
     if file is None:
         return
     try:
-        tree = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+        tree = yaml.load(Path(file).read_text(encoding="utf-8"), _Once) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         raise DataError(f"{file}: cannot be read as YAML: {e}") from None
     if not isinstance(tree, dict) or not all(isinstance(keys, dict) for name, keys in tree.items() if name != "method"):
@@ -88,9 +88,19 @@ def _from_file(file: str | None, method: str) -> Iterator[tuple[str, str, Any]]:
             yield from ((str(section), str(key), value) for key, value in keys.items())
 
 
+class _Once(yaml.SafeLoader):
+    """YAML in which no key is said twice: the last would win, and nobody would be told."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [name for n, name in enumerate(names) if name in names[:n]]:
+            raise yaml.MarkedYAMLError(problem=f"{twice[0]} is said twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _from_flags(flags: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
     """--a.b value, --a.b=value, --a.b first second for a list, --a.b alone for true."""
-    at = 0
+    at, said = 0, set[tuple[str, str]]()
     while at < len(flags):
         name, equals, value = flags[at].partition("=")
         at += 1
@@ -101,9 +111,21 @@ def _from_flags(flags: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
             given.append(flags[at])
             at += 1
         section, dot, key = name[2:].partition(".")
+        key = key.replace("-", "_")
         if not dot:
-            raise DataError(f"{name} names no section; keys are given as --section.key value, such as --optim.lr 0.001")
-        yield section, key.replace("-", "_"), given or ["true"]
+            raise DataError(
+                f"{name} names no section; keys are given as --section.key value, such as {_likely(section)}"
+            )
+        if (section, key) in said:
+            raise DataError(f"{name} is given twice; several values stand behind one: {name} A B")
+        said.add((section, key))
+        yield section, key, given or ["true"]
+
+
+def _likely(key: str) -> str:
+    """The flag that was meant by a key without its section."""
+    key = key.replace("-", "_")
+    return next((f"--{name}.{key}" for name, cls in SECTIONS.items() if key in meanings(cls)), "--optim.lr 0.001")
 
 
 def _kind(sections: Mapping[str, type], section: str, key: str, source: str | None) -> Any:
@@ -114,7 +136,7 @@ def _kind(sections: Mapping[str, type], section: str, key: str, source: str | No
         near = by_key or difflib.get_close_matches(asked, known, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else " --help lists all keys."
         raise DataError(f"{_shown(section, key, source)} is not a key of this method.{hint}")
-    return get_type_hints(sections[section])[key]
+    return get_type_hints(sections[section], include_extras=True)[key]
 
 
 def _shown(section: str, key: str, source: str | None) -> str:
@@ -124,6 +146,12 @@ def _shown(section: str, key: str, source: str | None) -> str:
 def _parse(value: Any, kind: Any, where: str) -> Any:
     """A value from YAML or the words of a flag, as the key's type."""
     origin = get_origin(kind)
+    if origin is Annotated:
+        kind, within = get_args(kind)
+        found = _parse(value, kind, where)
+        if not within.holds(found):
+            raise DataError(f"{where}: {found} is not {within}")
+        return found
     if origin is tuple:
         of = get_args(kind)[0]
         items = value if isinstance(value, list) else [value]

@@ -29,11 +29,11 @@ from myna.train.loss import log_probs
 from myna.train.method import Tensors
 from myna.train.once import batches, mark, unchanged
 from myna.train.preference import answer_log_probs
+from myna.train.rundir import REFERENCE
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
 
 FACT = "reference"
-FILE = "reference.npz"
 Kept = npt.NDArray[np.float32]
 
 
@@ -90,7 +90,7 @@ def referenced(setup: Setup, **parts: Examples | None) -> dict[str, Referenced]:
     """These examples with their reference, from the run directory if it is there; None is left out. DataError if what is
     there is of other examples or another model."""
     there = {name: examples for name, examples in parts.items() if examples is not None}
-    place, mine = setup.run / FILE, _mark(setup.trainee, there.values())
+    place, mine = setup.run / REFERENCE, _mark(setup.trainee, there.values())
     kept = _read(place, mine)
     if kept is None:
         kept = {name: log_probs_now(setup.trainee, examples, setup.config) for name, examples in there.items()}

@@ -1,5 +1,6 @@
 """A run from its config to its model: begin one, or go on with one."""
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 
-from myna.records import DataError
+from myna.records import DataError, MynaError
 from myna.train import checkpoint
 from myna.train.config import Config
 from myna.train.loop import Loop
@@ -18,12 +19,13 @@ from myna.train.parallel import ALONE, World
 from myna.train.peft import adapt
 from myna.train.profile import machine_and_token
 from myna.train.report import refresh
+from myna.train.rules import check
 from myna.train.rundir import RunDir
 from myna.train.setup import Setup
 from myna.train.sinks import Sinks
 from myna.train.sinks import check as check_sinks
 from myna.train.tensor_parallel import check as check_layers
-from myna.train.trainee import make_trainee
+from myna.train.trainee import Trainee, hashes, make_trainee
 
 # Keys that change what is written, not what is computed.
 HARMLESS = {"run.out", "run.save", "run.keep", "run.micro", "run.tensor", "run.sum", "run.sinks", "model.save"}
@@ -66,7 +68,7 @@ def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False
         _allow([name for name in differs if name not in HARMLESS], "this run was begun with another {}", changed)
     loop, known = _prepare(config, run, world)
     with world.first():
-        other = _other_files(known, run.read_json("data.json"))
+        other = _others(known, run.read_json("data.json"))
         _allow(other, "{}: not what this run began with", changed)
     if found := checkpoint.latest(run.path):
         state, place, wrong = found
@@ -102,14 +104,16 @@ def _note_changes(loop: Loop, config: Config, known: dict[str, Any]) -> None:
         pairs = differences(_read(file, ()), config).items()
         said += [f"{name} is {new!r}, was {old!r}" for name, (old, new) in pairs]
     if (file := loop.run.until("data.json", step)).exists():
-        said += [f"{name} is another file" for name in _other_files(known, loop.run.read_json(file.name))]
+        said += [f"{name} is another" for name in _others(known, loop.run.read_json(file.name))]
     if said:
         loop.note({"step": step, "event": "from here on " + "; ".join(said)})
 
 
-def _other_files(known: dict[str, Any], began: dict[str, Any]) -> list[str]:
-    """Files that are only in one of two data.json, or other in each."""
-    return sorted({name for name, _ in known.get("files", {}).items() ^ began.get("files", {}).items()})
+def _others(known: dict[str, Any], began: dict[str, Any]) -> list[str]:
+    """What is other in two data.json: files that are in one alone or other in each; the tokenizer; the chat template."""
+    pairs = ((known.get(part, {}), began.get(part, known.get(part, {}))) for part in ("files", "start"))
+    names = sorted({name for one, other in pairs for name, _ in one.items() ^ other.items()})
+    return names + [f"the {part}" for part in ("tokenizer", "template") if began.get(part, known[part]) != known[part]]
 
 
 def _read(file: Path, flags: Sequence[str]) -> Config:
@@ -117,23 +121,11 @@ def _read(file: Path, flags: Sequence[str]) -> Config:
     return configure(method, str(file), flags)
 
 
-def _check(config: Config) -> None:
-    """DataError for keys that do not go together."""
-    if config.lora.base != "float32" and not config.lora.adapts:
-        raise DataError(f"weights kept as {config.lora.base} are not trained: give --lora.rank, or --lora.base float32")
-    if config.lora.adapts and not config.model.start:
-        raise DataError(
-            "lora: an adapter is trained beside a model that there is: give --model.start, or no --lora.rank"
-        )
-    if config.run.send != "float32" and config.model.precision != config.run.send:
-        raise DataError("--run.send bfloat16 rounds what is computed with: give --model.precision bfloat16 too")
-
-
 def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str, Any]]:
     """The loop before its first step, and what data.json is to say."""
     world = world.sharing(config.run.tensor)
     with world.first():
-        _check(config)
+        check(config)
         check_sinks(config.run.sinks)
         trainee = make_trainee(config.model, config.data.context, config.run.seed, config.lora.base)
         if config.lora.adapts:
@@ -144,8 +136,17 @@ def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str,
         setup = Setup(config, trainee, world, run.path)
         method = find(config.method).prepare(setup)
     world.spread(setup.trainee.module, setup.trainee.model, config.run.send)
-    comparable = {"tokenizer": trainee.chat.tokenizer.fingerprint, "steps": method.steps}
-    return Loop(setup.trainee, method, config, run, world), setup.known | comparable
+    return Loop(setup.trainee, method, config, run, world), setup.known | _known(trainee, config) | {
+        "steps": method.steps
+    }
+
+
+def _known(trainee: Trainee, config: Config) -> dict[str, Any]:
+    """What a run begins with beside its rows. `start` is what a model's numbers are in, with hashes."""
+    chat = trainee.chat
+    template = hashlib.sha256((chat.template.source if chat.template else "").encode()).hexdigest()
+    start = hashes(trainee.source) if config.model.start else {}
+    return {"tokenizer": chat.tokenizer.fingerprint, "template": template, "start": start}
 
 
 def _finish(loop: Loop) -> Ended:
@@ -164,8 +165,18 @@ def _finish(loop: Loop) -> Ended:
             {"step": loop.state.step, "event": "stopped with biases of experts, which the published model has not"}
         )
     with loop.averaged(), loop.world.gathered(loop.model):
+        _check_finite(loop)
         if loop.world.is_main:
             command = (path / "command.txt").read_text().strip()
             loop.trainee.publish(path / "model", {"command": command, "parent": loop.trainee.name, "run": path.name})
             refresh(loop.run)
     return Ended(path, whole, path / "model")
+
+
+def _check_finite(loop: Loop) -> None:
+    """MynaError for weights that are no numbers: the last steps of a run that came to nothing are too few to end it."""
+    if wrong := next((name for name, p in loop.trained.items() if not bool(torch.isfinite(p).all())), None):
+        raise MynaError(
+            f"the weights of {wrong} are no numbers after step {loop.state.step}: there is no model to write. Lower --optim.lr; "
+            f"an earlier checkpoint may be whole: {loop.run.path / checkpoint.FOLDER}"
+        )

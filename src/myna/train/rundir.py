@@ -27,6 +27,10 @@ from myna import __version__
 from myna.records import DataError
 
 Json = dict[str, Any]
+TOKENS, ROLLOUTS, TEACHER, REFERENCE = "tokens", "rollouts", "teacher", "reference.npz"
+# What a run writes into its folder before config.yaml makes it one; a start that was refused leaves it.
+PREPARED = (TOKENS, ROLLOUTS, TEACHER, REFERENCE, "command.txt", "env.json", "data.json")
+BEFORE = ("command.txt", "env.json", "data.json")  # written before config.yaml, which says that there is a run
 
 
 class RunDir:
@@ -41,11 +45,16 @@ class RunDir:
         """Where a run is to begin. Raises DataError if there is one already."""
         if not str(path):
             raise DataError("where shall the run be kept? Give --run.out runs/NAME")
-        if (Path(path) / "config.yaml").exists():
+        path = Path(path)
+        if (path / "config.yaml").exists():
             raise DataError(
                 f"{path} holds a run. Go on with it: myna train --resume {path}; or give another --run.out, or remove it."
             )
-        return cls(Path(path))
+        if path.exists() and not path.is_dir():
+            raise DataError(f"{path}: is a file; --run.out names a folder, which must not exist")
+        if found := sorted(p.name for p in path.glob("*") if p.name.removesuffix(".partial") not in PREPARED):
+            raise DataError(f"{path} is no new folder: {found[0]} is in it. Give another --run.out.")
+        return cls(path)
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":

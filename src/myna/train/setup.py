@@ -33,11 +33,11 @@ from myna.records import Conversation, DataError
 from myna.train.config import Config
 from myna.train.parallel import World
 from myna.train.progress import show
+from myna.train.rundir import TOKENS
 from myna.train.samples import Samples
 from myna.train.trainee import Trainee
 
 Made = Iterator[Sourced[Example]]
-TOKENS = "tokens"  # in the run directory: shards of what was tokenized
 
 
 @dataclass

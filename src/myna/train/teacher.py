@@ -24,16 +24,14 @@ from myna.data import Example, Examples
 from myna.model import Decoder, load_model
 from myna.model.load import describe
 from myna.modeldir import ModelDir, find
-from myna.modeldir.publish import sha256
 from myna.records import DataError
 from myna.train.config import Config
 from myna.train.loss import counted, rows_at_once
 from myna.train.once import batches, mark
+from myna.train.rundir import TEACHER
 from myna.train.setup import Setup
-from myna.train.trainee import Trainee
+from myna.train.trainee import Trainee, hashes
 
-WEIGHTS = (".safetensors", ".gguf")
-FOLDER = "teacher"  # in the run directory
 IDS, SHARES = "teacher_ids", "teacher_shares"  # numbers of a token: [T, k] and [T, k + 1]
 
 
@@ -71,7 +69,7 @@ def find_teacher(setup: Setup, name: str) -> Teacher:
             f"data.context is {setup.config.data.context}, and teacher {directory.name} reaches to {spec.max_len} tokens"
         )
     vocab = min(spec.vocab, setup.trainee.decoder.spec.vocab)
-    return Teacher(directory, vocab, setup.trainee.device, _hashes(directory.path))
+    return Teacher(directory, vocab, setup.trainee.device, hashes(directory.path))
 
 
 def shares(logits: Tensor, ids: Tensor) -> Tensor:
@@ -121,7 +119,7 @@ def taught(
     """The examples with their teacher's `top_k` tokens at this temperature, from the run directory if they are there.
 
     DataError if what is there is of other examples or another teacher, or if the disk has no room."""
-    k, folder = min(top_k, teacher.vocab), setup.run / FOLDER
+    k, folder = min(top_k, teacher.vocab), setup.run / TEACHER
     starts = {name: _starts(examples) for name, examples in parts.items()}
     mine = _mark(teacher, k, temperature, setup.config, parts)
     if not folder.exists() and setup.world.is_main:
@@ -203,8 +201,3 @@ def _mark(teacher: Teacher, k: int, temperature: float, config: Config, parts: M
     """Of who says what, of what."""
     told = [sorted(teacher.files.values()), k, temperature, config.model.precision, sorted(parts)]
     return mark(hashlib.blake2b(json.dumps(told).encode(), digest_size=16), parts.values())
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    files = (file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS or file.name == "config.json")
-    return {str(file): sha256(file) for file in files}

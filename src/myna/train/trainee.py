@@ -19,11 +19,13 @@ from myna.model.families import read_spec
 from myna.model.linear import Linear
 from myna.model.load import SCORE
 from myna.modeldir import ModelDir, find, publish
+from myna.modeldir.publish import sha256
 from myna.records import DataError
 from myna.train.balance import contexts
 from myna.train.config import Model
 from myna.train.shape import shape
 
+WEIGHTS = (".safetensors", ".gguf")  # what a model's numbers are in
 # What of a model directory goes unchanged into the one that is made of it.
 CARRIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
            "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "chat_template.jinja")  # fmt: skip
@@ -130,6 +132,12 @@ def _new(config: Model, context: int, seed: int) -> Trainee:
     decoder = Decoder(read_spec(ModelConfig(fields)))
     initialize(decoder, seed)
     return _trainee(decoder, chat, f"depth {config.depth}", config.save, place, fields)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """File -> hash, of what a model's numbers are in."""
+    files = (file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS or file.name == "config.json")
+    return {str(file): sha256(file) for file in files}
 
 
 @torch.no_grad()

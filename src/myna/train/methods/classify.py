@@ -17,6 +17,7 @@ from myna.train.heads import give_head, outputs
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.offline import offline
 from myna.train.preference import Stats
+from myna.train.ranges import Part
 from myna.train.setup import Setup
 
 DEFAULTS = {"optim": {"lr": 2e-5, "weight_decay": 0.01, "schedule": "linear", "warmup": 0.1}, "run": {"epochs": 3.0}}
@@ -29,7 +30,7 @@ class Options:
     smoothing  the share of each label that is spread over all of them (Szegedy et al. 2016)
     """
 
-    smoothing: float = 0.0
+    smoothing: Part = 0.0
 
 
 def prepare(setup: Setup) -> Method:

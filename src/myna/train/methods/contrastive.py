@@ -30,6 +30,7 @@ from myna.train.method import Method, Outcome, Tensors
 from myna.train.offline import offline
 from myna.train.once import unchanged
 from myna.train.preference import Stats
+from myna.train.ranges import Positive
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee, publish_by, write_directory
 
@@ -47,7 +48,7 @@ class Options:
     document     what is put before each text that is to be found
     """
 
-    temperature: float = 0.05
+    temperature: Positive = 0.05
     pooling: Literal["auto", "mean", "cls", "last"] = "auto"
     query: str = ""
     document: str = ""
@@ -55,9 +56,7 @@ class Options:
 
 def prepare(setup: Setup) -> Method:
     config, options = setup.config, setup.config.options
-    if options.temperature <= 0:
-        raise DataError(f"--contrastive.temperature {options.temperature}: must be positive")
-    if config.lora.rank:
+    if config.lora.adapts:
         raise DataError("lora.rank: an adapter's files do not say how to pool; leave it out")
     if setup.trainee.module is not setup.trainee.model:
         raise DataError(f"model.start: {setup.trainee.name} is a classifier; start from the model that it was made of")

@@ -31,6 +31,7 @@ from myna.train.method import Method, Outcome, Tensors
 from myna.train.next_token import bits, next_token
 from myna.train.offline import offline
 from myna.train.online import Online, Rollouts
+from myna.train.ranges import Count, Positive, Share, Whole
 from myna.train.setup import Setup
 from myna.train.teacher import IDS, SHARES, Teacher, find_teacher, shares, taught
 from myna.train.trainee import Trainee
@@ -54,13 +55,13 @@ class Options:
     """
 
     teacher: str = ""
-    alpha: float = 1.0
-    beta: float = 0.0
-    temperature: float = 1.0
-    top_k: int = 64
+    alpha: Share = 1.0
+    beta: Share = 0.0
+    temperature: Positive = 1.0
+    top_k: Whole = 64
     on_policy: bool = False
-    prompts: int = 16
-    max_tokens: int = 64
+    prompts: Count = 16
+    max_tokens: Count = 64
 
 
 def prepare(setup: Setup) -> Method:
@@ -80,11 +81,6 @@ def prepare(setup: Setup) -> Method:
 
 def check(options: Options) -> Options:
     """DataError for what cannot be."""
-    for name, value, most in (("alpha", options.alpha, 1), ("beta", options.beta, 1)):
-        if not 0 <= value <= most:
-            raise DataError(f"--distill.{name} {value}: must be from 0 to {most}")
-    if options.temperature <= 0 or options.top_k < 0:
-        raise DataError("--distill.temperature must be above 0, and --distill.top_k not below it")
     if options.on_policy and options.alpha != 1:
         raise DataError(
             "--distill.on_policy learns from the student's own answers, which are no labels: give --distill.alpha 1"

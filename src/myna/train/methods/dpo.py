@@ -28,6 +28,7 @@ from myna.records import DataError
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.offline import offline
 from myna.train.preference import answer_log_probs, preferred, sides
+from myna.train.ranges import Amount, Half, Positive
 from myna.train.reference import FACT, referenced
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
@@ -46,9 +47,9 @@ class Options:
     """
 
     kind: Literal["sigmoid", "robust", "hinge", "ipo", "simpo"] = "sigmoid"
-    beta: float = 0.1
-    smoothing: float = 0.0
-    gamma: float = 1.0
+    beta: Positive = 0.1
+    smoothing: Half = 0.0
+    gamma: Amount = 1.0
 
 
 def prepare(setup: Setup) -> Method:
@@ -63,12 +64,8 @@ def prepare(setup: Setup) -> Method:
 
 def check(options: Options) -> Options:
     """DataError for what has no loss."""
-    if not 0 <= options.smoothing < 0.5:
-        raise DataError(f"--dpo.smoothing {options.smoothing}: a share of wrong labels is from 0 to below 0.5")
     if options.smoothing and options.kind not in ("sigmoid", "robust"):
         raise DataError(f"--dpo.smoothing is of sigmoid and robust; {options.kind} has none")
-    if options.beta < 0 or (options.beta == 0 and options.kind == "ipo"):
-        raise DataError(f"--dpo.beta {options.beta}: must be positive")
     return options
 
 

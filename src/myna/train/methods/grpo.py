@@ -28,6 +28,7 @@ from myna.records import DataError
 from myna.train.loss import log_probs, sequence_sums
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.online import Online, Rollouts, shortfall
+from myna.train.ranges import Amount, Count, Part, Positive
 from myna.train.reference import Reference
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
@@ -57,16 +58,16 @@ class Options:
     """
 
     check: str = "exact"
-    prompts: int = 16
-    group: int = 8
-    max_tokens: int = 64
-    temperature: float = 1.0
-    updates: int = 1
+    prompts: Count = 16
+    group: Count = 8
+    max_tokens: Count = 64
+    temperature: Positive = 1.0
+    updates: Count = 1
     objective: Objective = "grpo"
     scale: bool = True
-    epsilon: float = 0.2
-    epsilon_high: float = 0.2
-    beta: float = 0.0
+    epsilon: Part = 0.2
+    epsilon_high: Positive = 0.2
+    beta: Amount = 0.0
 
 
 def prepare(setup: Setup) -> Method:

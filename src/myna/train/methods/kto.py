@@ -24,6 +24,7 @@ from myna.train.config import Config
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.offline import offline
 from myna.train.preference import Stats, answer_log_probs
+from myna.train.ranges import Amount, Positive
 from myna.train.reference import FACT, log_probs_now, referenced
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
@@ -42,10 +43,10 @@ class Options:
     undesirable  u, how much bad answers count
     """
 
-    beta: float = 0.1
+    beta: Positive = 0.1
     above: float = 0.0
-    desirable: float = 1.0
-    undesirable: float = 1.0
+    desirable: Amount = 1.0
+    undesirable: Amount = 1.0
 
 
 def prepare(setup: Setup) -> Method:

@@ -13,6 +13,7 @@ computes (float32, bfloat16): the native kernels of packed weights keep their hi
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from myna.train.loss import bits_per_byte, counted, cross_entropy, summed
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.next_token import next_token
 from myna.train.offline import offline
+from myna.train.ranges import Amount, Share, Within
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee, publish_by, write_directory
 
@@ -41,9 +43,9 @@ class Options:
     frozen  learn the heads alone
     """
 
-    heads: int = 2
-    weight: float = 0.2
-    decay: float = 0.8
+    heads: Annotated[int, Within(1, MOST)] = 2
+    weight: Amount = 0.2
+    decay: Share = 0.8
     frozen: bool = False
 
 
@@ -57,7 +59,7 @@ class WithHeads(nn.Module):
 
 def prepare(setup: Setup) -> Method:
     options, config = check(setup.config.options), setup.config
-    if config.lora.rank:
+    if config.lora.adapts:
         raise DataError("mtp trains heads, and an adapter's folder has no place for them: leave --lora.rank out")
     train, evals = setup.examples(setup.kind())
     trainee = setup.trainee = with_heads(setup.trainee, options, config.model.save)
@@ -67,10 +69,6 @@ def prepare(setup: Setup) -> Method:
 
 def check(options: Options) -> Options:
     """DataError for what cannot be."""
-    if not 1 <= options.heads <= MOST:
-        raise DataError(f"--mtp.heads {options.heads}: from 1 to {MOST}")
-    if options.weight < 0 or options.decay < 0:
-        raise DataError("--mtp.weight and --mtp.decay are not below 0")
     if options.frozen and not options.weight:
         raise DataError("--mtp.frozen with --mtp.weight 0 learns nothing")
     return options

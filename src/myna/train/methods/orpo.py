@@ -17,6 +17,7 @@ from torch import Tensor
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.offline import offline
 from myna.train.preference import answer_log_probs, preferred, sides
+from myna.train.ranges import Amount
 from myna.train.setup import Setup
 from myna.train.trainee import Trainee
 
@@ -31,7 +32,7 @@ class Options:
     weight  lambda, how much the odds count beside the likelihood of the chosen answers
     """
 
-    weight: float = 0.1
+    weight: Amount = 0.1
 
 
 def prepare(setup: Setup) -> Method:

@@ -17,6 +17,7 @@ from myna.train.heads import give_head, outputs
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.offline import offline
 from myna.train.preference import preferred, sides
+from myna.train.ranges import Amount
 from myna.train.setup import Setup
 
 DEFAULTS = {"optim": {"lr": 1e-5, "weight_decay": 0.0, "schedule": "linear", "warmup": 0.05}}
@@ -29,7 +30,7 @@ class Options:
     center  how much a mean reward other than 0 costs: 0.01 is usual, 0 lets it be
     """
 
-    center: float = 0.0
+    center: Amount = 0.0
 
 
 def prepare(setup: Setup) -> Method:
