@@ -360,7 +360,7 @@ def test_a_run_goes_on_only_beside_the_weights_and_the_template_it_began_with(
     begin(configure("sft", None, [*flags.split(), "--run.out", str(tmp_path / "run")]))
     template = tmp_path / "base/chat_template.jinja"
     template.write_text(TEMPLATE.replace("{{ m.role }}|", "{{m.role }} |"))  # as long as before
-    with pytest.raises(DataError, match=r"the template of .*base: not what this run began with"):
+    with pytest.raises(DataError, match=r"the template: not what this run began with"):
         resume(tmp_path / "run")
     template.write_text(TEMPLATE)
     stored = tmp_path / "base/model.safetensors"

@@ -104,7 +104,7 @@ def _note_changes(loop: Loop, config: Config, known: dict[str, Any]) -> None:
         pairs = differences(_read(file, ()), config).items()
         said += [f"{name} is {new!r}, was {old!r}" for name, (old, new) in pairs]
     if (file := loop.run.until("data.json", step)).exists():
-        said += [f"{name} is another" for name in _others(known, loop.run.read_json(file.name))]
+        said += [f"{name} is another file" for name in _others(known, loop.run.read_json(file.name))]
     if said:
         loop.note({"step": step, "event": "from here on " + "; ".join(said)})
 
