@@ -1,12 +1,25 @@
-"""Slow: a student learns more from its teacher than from the text alone, in as many steps."""
+"""Slow: a student learns more from its teacher than from the text alone, in as many steps; and to stay near its teacher where it
+goes by itself, more from being judged there than on the text.
+
+The figures of docs/experiments.md: pytest -m slow tests/train/test_distill_learns.py -s
+"""
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from given import batch_of
+from learning import SEEDS, Speaker, learn, play, tell, write
+from made import tokenizer
 from test_run import words  # noqa: F401  (a fixture)
 
+from myna.data import Listed, Tokenized
+from myna.records import Conversation
+from myna.train.preference import answer_log_probs
 from myna.train.run import begin, configure
 
 TEXT = Path(__file__).parents[3] / "shared/data/tinyshakespeare/input.txt.gz"
@@ -18,7 +31,7 @@ def bits(run: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_student_learns_more_from_its_teacher_than_from_the_text_alone(
     seed: int,
     words: Path,  # noqa: F811
@@ -45,3 +58,63 @@ def test_a_student_learns_more_from_its_teacher_than_from_the_text_alone(
         found[name] = bits(begin(configure("distill", None, flags.split())).run)
     print(f"\nseed {seed}: bits per byte " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
     assert found["kept 32"] < found["hard"]
+
+
+SAYS = 40  # characters that go on after as many that are given
+STEPS = 120
+
+
+def passages(text: str) -> list[Conversation]:
+    found = (text[at : at + 2 * SAYS] for at in range(0, len(text) - 2 * SAYS, 2 * SAYS))
+    return [
+        Conversation.of(("user", one[:SAYS]), ("assistant", one[SAYS:]))
+        for one in found
+        if one[:SAYS].strip() and one[SAYS:].strip()
+    ]
+
+
+@torch.no_grad()
+def apart(student: Speaker, teacher: Speaker, asked: Sequence[Conversation]) -> float:
+    """KL(student || teacher) in nats a token, over answers that the student draws by itself."""
+    rolled = [one for (one,) in student.answers(asked, temperature=1.0, tokens=SAYS, seed=1)]
+    prompts = [student.prompt(one) for one in asked]
+    made = [
+        (
+            Tokenized(
+                np.r_[ids, one.ids].astype(np.int64),
+                np.r_[np.zeros(len(ids)), np.ones(len(one.ids))].astype(np.float32),
+            ),
+        )
+        for ids, one in zip(prompts, rolled, strict=True)
+    ]
+    sums, counts = answer_log_probs(teacher.decoder.eval(), batch_of(Listed(made), context=128))
+    return float((sum(sum(one.logprobs) for one in rolled) - sums.sum()) / counts.sum())
+
+
+@pytest.mark.slow
+def test_judged_on_its_own_answers_a_student_stays_nearer_to_its_teacher_than_judged_on_the_text(
+    tmp_path: Path,
+) -> None:
+    text, made = play(), tokenizer(tmp_path / "words", vocab=267)
+    held = passages(text[-50_000:])[:300]
+    read, little = (write(tmp_path / f"{n}.jsonl", passages(text[:n])) for n in (400_000, 100_000))
+    table = []
+    for seed in SEEDS:
+        same = f"--data.context 128 --run.rows 16 --run.epochs 0 --run.seed {seed}"
+        new = f"{same} --model.tokenizer {made} --optim.lr 4e-3 --data.train"
+        teacher = learn("sft", tmp_path / f"teacher-{seed}", f"{new} {read} --model.depth 2 --run.steps 250")
+        start = learn("sft", tmp_path / f"start-{seed}", f"{new} {little} --model.depth 1 --run.steps 100")
+        student = f"{same} --data.train {little} --model.start {start / 'model'} --run.steps {STEPS} --optim.lr 1e-3"
+        judged = f"{student} --distill.teacher {teacher / 'model'} --distill.top_k 0 --distill.beta 1 --distill.max_tokens {SAYS}"
+        runs = [start]
+        for name, way in (
+            ("text", "--distill.alpha 0"),
+            ("off", ""),
+            ("on", "--distill.on_policy true --distill.prompts 16"),
+        ):
+            runs.append(learn("distill", tmp_path / f"{name}-{seed}", f"{judged} {way}"))
+        table.append([apart(Speaker.of(run), Speaker.of(teacher), held) for run in runs])
+        tell(f"seed {seed}", *table[-1])
+    before, of_text, off, on = np.array(table).T
+    assert (on < off - 0.02).all()
+    assert off.mean() < min(before.mean(), of_text.mean())
