@@ -90,3 +90,27 @@ def test_adamw_is_torchs() -> None:
             optimizers[0].zero_grad()
         made.append(weight.detach())
     assert torch.equal(*made)
+
+
+def test_muon_changes_each_matrix_as_torchs_does_also_those_we_keep_in_one() -> None:
+    """Queries, keys and values; gate and up; of the experts too. Three steps, so that momentum counts."""
+    of = trainee(moe=MoE(experts=4, top_k=2, hidden=8, norm_topk=True)).decoder
+    rows = {path: slot.rows for path, slot in of.spec.slots()}
+    (_, mine) = make_optimizers(of, Optim(kind="muon", lr=0.1, weight_decay=0.2))
+    names = {p: name for name, p in of.named_parameters()}
+    members = [p for group in mine.param_groups for p in group["params"]]
+    apart = {p: [nn.Parameter(one.detach().clone()) for one in p.split(rows[names[p]])] for p in members}
+    assert {len(some) for some in apart.values()} == {1, 2, 3}
+    oracle = torch.optim.Muon(
+        [one for some in apart.values() for one in some], lr=0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw"
+    )
+    torch.manual_seed(0)
+    for _ in range(3):
+        for p, some in apart.items():
+            p.grad = torch.randn_like(p)
+            for one, grad in zip(some, p.grad.split(rows[names[p]]), strict=True):
+                one.grad = grad.clone()
+        mine.step()
+        oracle.step()
+    for p, some in apart.items():
+        assert torch.equal(p, torch.cat(some))

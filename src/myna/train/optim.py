@@ -1,13 +1,14 @@
 """Which parameters change how, and how fast at each step: torch's own AdamW and Muon, and the four schedules in use."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from myna.model import Decoder, Encoder
 from myna.train.config import Optim
 from myna.train.parallel import share_like, whole
 
@@ -16,29 +17,40 @@ NOT_MUON = ("embed", "head", "places", "router", ".loras.", "extra_head")
 
 
 class Muon(torch.optim.Muon):
-    """torch's Muon, also for matrices that are spread over processes: they are made whole for their update, one at a time. Of
-    shares torch would take norms and products in bfloat16, and the result would depend on how many shares there are."""
+    """torch's Muon, of each matrix by itself: `rows` says of which rows a parameter's matrices are. We keep queries, keys and
+    values in one parameter, and gate and up; made orthogonal together they learned less than AdamW (docs/experiments.md).
+
+    Matrices that are spread over processes are made whole for their update, one parameter at a time. Of shares torch would take
+    norms and products in bfloat16, and the result would depend on how many shares there are."""
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], rows: Mapping[nn.Parameter, Sequence[int]] | None = None, **settings: Any
+    ):
+        super().__init__(params, **settings)
+        self.rows = rows or {}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             settings = {name: group[name] for name in self.defaults}
             for p in group["params"]:
-                if isinstance(p, DTensor) and p.grad is not None:
-                    self._step_whole(p, settings)
-        if not any(isinstance(p, DTensor) for group in self.param_groups for p in group["params"]):
-            super().step()
+                if p.grad is not None:
+                    self._step(p, settings)
 
-    def _step_whole(self, p: DTensor, settings: dict[str, Any]) -> None:
-        one = nn.Parameter(whole(p.detach()).clone())
+    def _step(self, p: nn.Parameter, settings: dict[str, Any]) -> None:
         assert p.grad is not None
-        one.grad = whole(p.grad)
-        muon = torch.optim.Muon([one], **settings)
-        if kept := self.state[p]:
-            muon.state[one]["momentum_buffer"] = whole(kept["momentum_buffer"])
-        muon.step()
-        p.copy_(share_like(one.detach(), p))
-        kept["momentum_buffer"] = share_like(muon.state[one]["momentum_buffer"], p)
+        weight, grad, kept = whole(p.detach()), whole(p.grad), self.state[p]
+        momentum = whole(kept["momentum_buffer"]) if kept else torch.zeros_like(grad)
+        rows = list(self.rows.get(p, (len(weight),)))
+        matrices = [nn.Parameter(matrix) for matrix in weight.split(rows)]
+        muon = torch.optim.Muon(matrices, **settings)
+        for matrix, its_grad, its_momentum in zip(matrices, grad.split(rows), momentum.split(rows), strict=True):
+            matrix.grad = its_grad
+            muon.state[matrix]["momentum_buffer"] = its_momentum
+        muon.step()  # what it writes, it writes into weight and momentum
+        if isinstance(p, DTensor):
+            p.copy_(share_like(weight, p))
+        kept["momentum_buffer"] = share_like(momentum, p)
 
 
 def make_optimizers(model: nn.Module, config: Optim) -> list[torch.optim.Optimizer]:
@@ -57,10 +69,17 @@ def make_optimizers(model: nn.Module, config: Optim) -> list[torch.optim.Optimiz
     ]
     if muon:
         # Scaled so that an update is as large as AdamW's (Liu et al. 2025, arXiv:2502.16982), one lr serves both.
-        found.append(
-            Muon([p for _, p in muon], lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
-        )
+        known = _rows(model)
+        rows = {p: known[name] for name, p in muon if name in known}
+        settings = {"lr": config.lr, "weight_decay": config.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
+        found.append(Muon([p for _, p in muon], rows, **settings))
     return found
+
+
+def _rows(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Parameter -> rows of each weight in it."""
+    decoders = [(name, m) for name, m in model.named_modules() if isinstance(m, Decoder | Encoder)]
+    return {f"{at}.{path}".lstrip("."): slot.rows for at, decoder in decoders for path, slot in decoder.spec.slots()}
 
 
 def lr_at(config: Optim, step: int, steps: int) -> float:
