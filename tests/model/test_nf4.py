@@ -88,3 +88,22 @@ def test_the_gradient_is_that_of_the_decoded_weight_which_is_not_kept(kind: str)
     torch.testing.assert_close(made[0][1], made[1][1])
     assert 96 * 128 in made[1][2]
     assert 96 * 128 not in made[0][2]
+
+
+def test_in_bfloat16_the_gradient_is_the_one_of_the_dense_weight() -> None:
+    torch.manual_seed(5)
+    frozen = filled(torch.randn(96, 128))
+    dense = Linear(128, 96)
+    dense.weight.data = frozen.decoded()
+    made = []
+    for linear in (frozen, dense):
+        x = torch.linspace(-1, 1, 5 * 128).view(5, 128).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            y = linear(x)
+        F.silu(y).sum().backward()
+        assert x.grad is not None
+        assert y.dtype == torch.bfloat16
+        made.append((y.detach(), x.grad))
+    assert torch.equal(made[0][0], made[1][0])
+    assert made[0][1].dtype == torch.float32
+    torch.testing.assert_close(made[0][1], made[1][1], atol=1e-2, rtol=1e-2)

@@ -25,4 +25,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        return upstream[0] @ ctx.decode(), None
+        (grad,) = upstream
+        return (
+            grad @ ctx.decode().to(grad.dtype)
+        ).float(), None  # autocast is over by now; it said what the product was in
