@@ -25,7 +25,5 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        (grad,) = upstream
-        return (
-            grad @ ctx.decode().to(grad.dtype)
-        ).float(), None  # autocast is over by now; it said what the product was in
+        (grad,) = upstream  # in what the product was computed in: autocast is over by now
+        return (grad @ ctx.decode().to(grad.dtype)).float(), None
