@@ -1,4 +1,4 @@
-"""Slow: Muon reads unread text better than AdamW after as many steps of the same rows, each at the best of the same rates.
+"""Slow: Muon reads unread text better than AdamW after as many steps of the same rows, each at the best of its rates.
 
 The figures of docs/experiments.md: pytest -m slow tests/train/test_learning_muon.py -s
 """
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from learning import SEEDS, evaluated, learn, shakespeare, tell
 
-RATES = (0.002, 0.004, 0.008, 0.016)
+RATES = {"adamw": (0.002, 0.004, 0.008), "muon": (0.008, 0.016, 0.032)}
 STEPS = 200
 
 
@@ -24,10 +24,12 @@ def test_muon_learns_more_than_adamw_in_as_many_steps(tmp_path: Path) -> None:
         return found
 
     best: dict[str, list[float]] = {}
-    for kind in ("adamw", "muon"):
-        swept = {rate: bits(kind, rate, SEEDS[0]) for rate in RATES}
+    for kind, rates in RATES.items():
+        swept = {rate: bits(kind, rate, SEEDS[0]) for rate in rates}
         rate = min(swept, key=lambda rate: swept[rate])
-        assert rate not in (RATES[0], RATES[-1]), f"{kind} may be better beyond the rates that were tried: {swept}"
+        assert rate not in (rates[0], rates[-1]), f"{kind} may be better beyond the rates that were tried: {swept}"
         best[kind] = [swept[rate], *(bits(kind, rate, seed) for seed in SEEDS[1:])]
     tell(*(f"{kind} {np.mean(of):.4f}" for kind, of in best.items()))
-    assert max(best["muon"]) < min(best["adamw"]) - 0.02
+    gained = np.array(best["adamw"]) - np.array(best["muon"])
+    assert gained.min() > 0.01
+    assert gained.mean() > 0.02
