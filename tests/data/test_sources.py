@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from myna.data import Place, Source
+from myna.data import Audit, Place, Source, look
 from myna.data.turns import check_answered, check_candidates
 from myna.records import Conversation, DataError, Document, Message, ToolCall
 
@@ -160,3 +160,35 @@ def test_real_sets_are_read_as_they_lie_there(path: str, kind: type, good: int, 
 
 def test_a_place_reads_as_file_and_line() -> None:
     assert str(Place("a.jsonl", 3)) == "a.jsonl:3"
+
+
+def test_a_folder_says_what_of_it_is_not_read_and_leaves_what_is_hidden(tmp_path: Path) -> None:
+    for name in (
+        "a.jsonl",
+        "B.JSONL",
+        "c.csv",
+        "deep/d.parquet",
+        ".ipynb_checkpoints/a.jsonl",
+        ".hidden.jsonl",
+        "LICENSE",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "a text"}\n')
+    source = Source.of(tmp_path)
+    assert [file.name for file in source.files()] == ["B.JSONL", "a.jsonl"]
+    assert len([*source.records()]) == 2
+    assert [file.name for file in source.unread()] == ["c.csv", "d.parquet"]
+    audit = look(source)
+    assert any("2 files are not read, first" in note and "c.csv" in note for note in audit.notes())
+    assert Audit.from_json(json.loads(json.dumps(audit.to_json()))) == audit
+
+
+@pytest.mark.parametrize(("name", "codec", "says"), [
+    ("a.jsonl", "gbk", "not UTF-8 at byte .* iconv -f GB18030"),
+    ("a.jsonl", "utf-16", "not UTF-8 at byte 0.* iconv -f UTF-16"),
+    ("a.txt", "utf-16", "not UTF-8 at byte 0.* iconv -f UTF-16"),
+])  # fmt: skip
+def test_text_in_another_encoding_says_how_to_convert_it(tmp_path: Path, name: str, codec: str, says: str) -> None:
+    (tmp_path / name).write_bytes('{"text": "世界"}\n'.encode(codec))
+    with pytest.raises(DataError, match=rf"{name}:1: {says}"):
+        [*Source.of(tmp_path / name).records()]

@@ -230,6 +230,20 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, updates: int, beta:
         assert (tmp_path / "cut/rollouts" / name).read_bytes() == (tmp_path / "whole/rollouts" / name).read_bytes()
 
 
+def test_a_round_that_was_half_written_when_the_run_was_killed_is_drawn_again(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+    whole.train()
+    folder = tmp_path / "cut/rollouts"
+    folder.mkdir(parents=True)
+    for name in ("round-000001.jsonl.partial", "round-000001.partial"):
+        (folder / name).write_text('{"messages": [{"ro')
+    again = run(tmp_path / "cut")
+    again.train()
+    for one, two in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in (tmp_path / "whole/rollouts").iterdir())
+
+
 def test_a_group_of_one_is_refused_and_so_is_a_prompt_that_leaves_no_room(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least 2"):
         run(tmp_path, group=1)

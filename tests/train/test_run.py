@@ -219,6 +219,35 @@ def test_a_method_that_draws_its_answers_is_told_in_steps(base: Path, files: dic
             begin(configure("grpo", None, [*flags, *more.split()]))
 
 
+def test_prompts_that_evaluate_are_not_trained_on_and_bad_ones_have_a_place(
+    base: Path, files: dict[str, str], tmp_path: Path
+) -> None:
+    flags = (
+        f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --grpo.max_tokens 4".split()
+    )
+    flags += ["--run.steps", "1", "--run.out", str(tmp_path / "run")]
+    with pytest.raises(DataError, match=r"data\.eval: 'a' is asked in data\.train too, as are 9 more"):
+        begin(configure("grpo", None, [*flags, "--data.eval", files["chats"]]))
+    (tmp_path / "bad.jsonl").write_text('{"messages": [{"role": "assistant", "content": "a"}]}\n')
+    with pytest.raises(DataError, match=r"bad\.jsonl:1: .*nobody asks"):
+        begin(configure("grpo", None, [*flags, "--data.eval", str(tmp_path / "bad.jsonl")]))
+
+
+def test_texts_with_labels_are_audited_too(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": f"text {n % 9}", "label": "ab"[n % 9 % 2]} for n in range(12)] + [
+        {"text": "long " * 30, "label": "a"}
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = f"--model.start {base / 'model'} --data.train {tmp_path / 'rows.jsonl'} --data.context 48 --run.steps 1"
+    begin(configure("classify", None, [*flags.split(), "--data.overlong", "drop", "--run.out", str(tmp_path / "run")]))
+    (said,) = (json.loads(line) for line in capsys.readouterr().err.splitlines() if '"data"' in line)
+    assert (said["rows"], said["examples"]) == (13, 12)
+    assert any("3 rows repeat another" in note for note in said["notes"])
+    assert any("1 left out" in note for note in said["notes"])
+    (audit,) = json.loads((tmp_path / "run/data.json").read_text())["audits"]
+    assert audit["cuts"]["dropped"] == 1
+
+
 def test_a_folder_that_holds_something_else_is_not_written_into(
     words: Path, files: dict[str, str], tmp_path: Path
 ) -> None:

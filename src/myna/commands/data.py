@@ -302,8 +302,14 @@ def _show_check(audit: Audit, shown: RenderableType, fine: bool) -> None:
     screen.print(shown)
     for fault in audit.faults():
         screen.print(printable(fault), style="red")
+    if audit.unread:
+        screen.print(printable(f"{len(audit.unread)} files are not read, first {audit.unread[0]}"), style="yellow")
     verdict = (
-        "every row can be learned from" if fine else f"{audit.bad:,} of {audit.rows:,} rows cannot be learned from"
+        "every row can be learned from"
+        if fine
+        else "there are no rows"
+        if not audit.rows
+        else f"{audit.bad:,} of {audit.rows:,} rows cannot be learned from"
     )
     screen.print(verdict, style="green" if fine else "red")
 

@@ -35,6 +35,7 @@ class Audit:
     untaught       rows of which no token is learned, the first of them
     endless        rows in which no supervised token ends the answer: a model of such rows never stops
     doubled_bos    sequences with two tokens in a row that begin a text
+    unread         files in the folders that may hold rows, in layouts that are not read
     rounds         how often the source is seen in an epoch
     """
 
@@ -58,6 +59,7 @@ class Audit:
     near: int = 0
     first_near: Copies = ()
     overlap: Overlap | None = None
+    unread: tuple[str, ...] = ()
     weight: float | None = None
     rounds: float = 1.0
     sample: tuple[tuple[str, bool], ...] = ()
@@ -79,6 +81,7 @@ class Audit:
             | {
                 "cuts": Cuts(**row["cuts"]),
                 "first_bad": tuple(row["first_bad"]),
+                "unread": tuple(row.get("unread", ())),
                 "overlap": Overlap.from_json(row["overlap"]) if row["overlap"] else None,
                 "sample": tuple((text, learned) for text, learned in row["sample"]),
             }
@@ -115,6 +118,10 @@ class Audit:
         cuts = self.cuts
         if self.bad:
             found.append(f"{self.bad} rows left out: {'; '.join(self.first_bad[:2])}")
+        if self.unread:
+            found.append(
+                f"{len(self.unread)} files are not read, first {self.unread[0]}; make .jsonl of them, or take them away"
+            )
         if cuts.dropped or cuts.truncated or cuts.split:
             found.append(
                 f"too long: {cuts.split} rows split, {cuts.truncated} cut short, {cuts.dropped} left out; "
@@ -193,6 +200,7 @@ class Observer:
     threshold: float | None = 0.8
     cuts: Cuts = field(default_factory=Cuts)
     bad: dict[Place, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._finder = Finder(self.threshold)
@@ -244,6 +252,7 @@ class Observer:
             near=len(found.near),
             first_near=self._copies(found.near),
             overlap=self.against.overlap() if self.against else None,
+            unread=self.unread,
             sample=self._sample,
             **self._counts,
         )

@@ -176,14 +176,14 @@ def prepare(
     if len(source.paths) == 1 and (source.paths[0] / DONE).is_file():
         return _given(source.paths[0], chat, recipe, against, name)
     if cache is None:
-        observer = _observer(name, chat, recipe, against)
+        observer = _observer(name, chat, recipe, against, source)
         made = InMemory([*observer.examples(_made(source, chat, recipe, observer, None, seen))])
         return Prepared(made, observer.audit())
     key = key_of(source, chat, recipe, against)
     with alone(cache):  # of the ranks of a run, and of runs that share a cache, the first makes it
         if cached := _cached(cache, key):
             return Prepared(cached, replace(Audit.from_json(cached.notes["audit"]), name=name))
-        observer = _observer(name, chat, recipe, against)
+        observer = _observer(name, chat, recipe, against, source)
         writer = Writer(cache, key, chat.tokenizer.vocab_size)
         _recall(writer, observer)
         examples = _made(source, chat, recipe, observer, writer.after, seen)
@@ -199,7 +199,7 @@ def look(source: Source, *, against: Source | None = None, near: float | None = 
     tokens."""
     watch = overlap.Watch.over(against.records(_ignore)) if against else None
     name = ", ".join(path.name for path in source.paths)
-    observer = Observer(name, byte_chat().tokenizer, frozenset(), watch, near)
+    observer = Observer(name, byte_chat().tokenizer, frozenset(), watch, near, unread=unread(source))
     for place, record in observer.records(source.records(observer.note_bad)):
         try:
             if isinstance(record, Conversation):
@@ -284,11 +284,15 @@ def _cached(cache: Path, key: Json) -> Shards | None:
         return None
 
 
-def _observer(name: str, chat: Chat, recipe: Recipe, against: Source | None) -> Observer:
+def _observer(name: str, chat: Chat, recipe: Recipe, against: Source | None, source: Source) -> Observer:
     end = end_of_text(chat.tokenizer)
     ends = chat.stop_ids if recipe.kind != "documents" else frozenset(() if end is None else (end,))
     watch = overlap.Watch.over(against.records(_ignore)) if against else None
-    return Observer(name, chat.tokenizer, ends, watch, recipe.near)
+    return Observer(name, chat.tokenizer, ends, watch, recipe.near, unread=unread(source))
+
+
+def unread(source: Source) -> tuple[str, ...]:
+    return tuple(map(str, source.unread()))
 
 
 def _made(

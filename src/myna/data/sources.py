@@ -6,6 +6,7 @@
 A folder is all such files in it, by name. Each record comes with its place, "train.jsonl:17", for whoever has to complain.
 """
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,9 @@ from myna.records.jsonl import read_lines
 R = TypeVar("R")
 T = TypeVar("T", Conversation, Document)
 SUFFIXES = (".jsonl", ".json", ".txt", ".md")
+# What other tools keep rows or texts in; in a folder, files of these names are told of.
+NOT_READ = (".csv", ".tsv", ".parquet", ".arrow", ".ndjson", ".jsonlines", ".zst", ".xz", ".bz2", ".zip", ".tar", ".pdf",
+            ".html", ".xml", ".docx", ".xlsx")  # fmt: skip
 MAX_WHOLE = 1 << 30  # bytes of a file that is read whole: a list of rows, or a text that is one document
 BLANK = "blank"  # split_on: documents stand between blank lines
 
@@ -72,6 +76,11 @@ class Source:
         """Every file, in order. Raises DataError for a path without any."""
         return [file for path in self.paths for file in _files(path)]
 
+    def unread(self) -> list[Path]:
+        """Files beside those that are read, in the folders, which may be rows too: whoever reads is to say so."""
+        folders = (path for path in self.paths if path.is_dir())
+        return [file for folder in folders for file in _shown(folder) if file.suffix.lower() in NOT_READ]
+
     def hashes(self) -> dict[str, str]:
         """File -> sha256 of its bytes."""
         return {str(file): sha256(file) for file in self.files()}
@@ -101,13 +110,24 @@ def _rows(file: Path, format: Format | None, bad: OnBad) -> Iterator[Sourced[Rec
             format = tell(row) if format is None else format
             records = convert(row, format)
         except orjson.JSONDecodeError as e:
-            bad(place, DataError(f"{place}: not JSON: {e}"))
+            bad(place, DataError(f"{place}: {_not_utf8(text) or f'not JSON: {e}'}"))
         except DataError as e:
             by = f" (read as {format.name})" if format else ""
             bad(place, DataError(f"{place}: {e}{by}"))
         else:
             for record in records:
                 yield Sourced(place, record)
+
+
+def _not_utf8(text: bytes) -> str:
+    """Why bytes are no text of ours, if they are none."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as e:
+        wide = text[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        how = "UTF-16" if wide else "GB18030 (or what it is in)"
+        return f"not UTF-8 at byte {e.start}: {e.reason}. Convert the file: iconv -f {how} -t UTF-8"
+    return ""
 
 
 def _listed(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -168,11 +188,11 @@ def _decoded(data: bytes, place: Place) -> str:
         return data.removeprefix(b"\xef\xbb\xbf").decode()
     except UnicodeDecodeError as e:
         line = place.line + data[: e.start].count(b"\n")
-        raise DataError(f"{place.file}:{line}: not UTF-8 at byte {e.start}: {e.reason}") from None
+        raise DataError(f"{place.file}:{line}: {_not_utf8(data)}") from None
 
 
 def _kind(file: Path) -> str:
-    return Path(file.name.removesuffix(".gz")).suffix
+    return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
 def _files(path: Path) -> list[Path]:
@@ -182,10 +202,16 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    found = sorted(file for file in path.rglob("*") if file.is_file() and _kind(file) in SUFFIXES)
+    found = [file for file in _shown(path) if _kind(file) in SUFFIXES]
     if not found:
         raise DataError(f"{path}: no {', '.join(SUFFIXES)} in this folder")
     return found
+
+
+def _shown(folder: Path) -> list[Path]:
+    """The files in it and below. What begins with a dot is somebody's cache or copy, such as .ipynb_checkpoints."""
+    found = (file for file in folder.rglob("*") if not any(p.startswith(".") for p in file.relative_to(folder).parts))
+    return sorted(file for file in found if file.is_file())
 
 
 def _only(records: Iterable[Sourced[Record]], kind: type[T], wanted: str, bad: OnBad) -> Iterator[Sourced[T]]:

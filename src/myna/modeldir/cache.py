@@ -55,6 +55,8 @@ def find(name_or_path: str) -> Path:
     known = [*here, *CATALOGUE]
     close = difflib.get_close_matches(name_or_path, known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
+    if path.is_dir():
+        hint = f" A bare name is a pulled model's; the folder here is .{os.sep}{path}."
     listed = (
         f"Pulled: {', '.join(here) or 'none'}. To pull: {', '.join(n for n in CATALOGUE if n not in here) or 'none'}."
     )

@@ -65,7 +65,7 @@ class Rollouts:
     def forget(self, after: int) -> None:
         """Rounds that a resumed run will draw again, with the weights it has then."""
         for file in self.folder.glob("round-*"):
-            if self.world.is_main and int(file.stem.removeprefix("round-")) > after:
+            if self.world.is_main and int(file.name.removeprefix("round-").partition(".")[0]) > after:
                 file.unlink()
 
     def answer(self, prompts: Sequence[Conversation], sampling: Sampling, seed: int) -> list[Conversation]:

@@ -1,7 +1,7 @@
 """What a method is prepared from: the trainee, the examples that files hold for it, and what is known of them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from myna.data import (
     of_labelled,
     of_matched,
 )  # fmt: skip
-from myna.data.prepare import named, weighted
+from myna.data.audit import Audit, Observer
+from myna.data.prepare import named, unread, weighted
 from myna.data.turns import asked
 from myna.records import Conversation, DataError
 from myna.train.config import Config
@@ -68,13 +69,13 @@ class Setup:
     def labelled(self) -> tuple[Examples, Examples | None, list[str]]:
         """Texts with a `label` among the facts, and what the labels are called. Raises DataError as `examples` does."""
         labels = labels_of(Source.of(*self._named()).records())
-        both = self._texts(lambda source, reader, cuts: of_labelled(source.records(), labels, reader, cuts))
+        both = self._texts(Source.records, lambda rows, reader, cuts: of_labelled(rows, labels, reader, cuts))
         self.known["labels"] = labels
         return *both, labels
 
     def matched(self, prefixes: tuple[str, str]) -> tuple[Examples, Examples | None]:
         """(query, what it should find, what it should not...), with these words before queries and before the others."""
-        return self._texts(lambda source, reader, cuts: of_matched(source.conversations(), prefixes, reader, cuts))
+        return self._texts(Source.conversations, lambda rows, reader, cuts: of_matched(rows, prefixes, reader, cuts))
 
     def kind(self) -> Kind:
         """What data.train is for a method that learns both: texts are learned whole, of conversations what the assistant says."""
@@ -84,9 +85,14 @@ class Setup:
     def prompts(self) -> tuple[list[Conversation], list[Conversation]]:
         """Conversations that are to be answered, for training and evaluation; an answer that one has already is left out."""
         train, evals = self._named(), self.config.data.eval
-        found = [[asked(one.value) for one in Source.of(*paths).conversations()] for paths in (train, evals)]
+        found = [[_asked(one) for one in Source.of(*paths).conversations()] for paths in (train, evals)]
         if not found[0]:
             raise DataError(f"data.train: {' '.join(train)} holds no conversations")
+        seen = {_said(one) for one in found[0]}
+        if shared := [one.messages[-1].text[:60] for one in found[1] if _said(one) in seen]:
+            raise DataError(
+                f"data.eval: {shared[0]!r} is asked in data.train too, as are {len(shared) - 1} more of its rows"
+            )
         self.known = {"files": self._files(), "prompts": [len(some) for some in found]}
         return found[0], found[1]
 
@@ -114,21 +120,42 @@ class Setup:
         data = self.config.data
         return Source.of(*(weighted(path)[0] for path in data.train + data.eval)).hashes()
 
-    def _texts(self, make: Callable[[Source, Reader, Cuts], Made]) -> tuple[Examples, Examples | None]:
+    def _texts(
+        self,
+        read: Callable[[Source], Iterator[Sourced[Any]]],
+        make: Callable[[Iterator[Sourced[Any]], Reader, Cuts], Made],
+    ) -> tuple[Examples, Examples | None]:
         data, chat = self.config.data, self.trainee.chat
         fit = Fit(data.context, data.overlong)
         reader = Reader(chat, Passages.load(self.trainee.source, chat.tokenizer), fit)
-        self.known = {"files": self._files()}
         found: list[list[Sourced[Example]]] = []
+        audits: list[Audit] = []
         for name, paths in (("train", self._named()), ("eval", data.eval)):
-            cuts = Cuts()
-            found.append([*make(Source.of(*paths), reader, cuts)])
-            self.known[name] = {"examples": len(found[-1]), "cuts": asdict(cuts)}
+            source = Source.of(*paths)
+            observer = Observer(name, chat.tokenizer, frozenset(), unread=unread(source))
+            found.append([*observer.examples(make(observer.records(read(source)), reader, observer.cuts))])
+            audits += [observer.audit()] if paths else []
+        for audit in audits:
+            audit.check()
+        self.known = {"files": self._files(), "audits": [audit.to_json() for audit in audits]}
+        if self.world.is_main:
+            show(audits)
         train, evals = found
         seen = {_key(example) for _, example in train}
         if shared := [place for place, example in evals if _key(example) in seen]:
             raise DataError(f"{shared[0]}: this evaluation row is a training row too, as are {len(shared) - 1} more")
         return Listed([example for _, example in train]), Listed([example for _, example in evals]) if evals else None
+
+
+def _asked(one: Sourced[Conversation]) -> Conversation:
+    try:
+        return asked(one.value)
+    except DataError as e:
+        raise DataError(f"{one.place}: {e}") from None
+
+
+def _said(conversation: Conversation) -> tuple[tuple[str, str], ...]:
+    return tuple((message.role, message.text) for message in conversation.messages)
 
 
 def _key(example: Example) -> tuple[bytes, ...]:
