@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from encoder_cases import VOCAB, encoder_oracle
 from made import BAD, GOOD, THINGS, labelled_rows, preference_rows, tokenizer, write_rows
 
 from myna.modeldir.safetensors import read_safetensors
@@ -30,7 +31,9 @@ CASES: dict[str, tuple[str, str]] = {
     "reward": ("preferences", ""),
     "kto": ("judged", ""),
     "classify": ("labelled", ""),
+    "classify encoder": ("labelled", "--model.start {encoder}"),
     "contrastive": ("matched", ""),
+    "contrastive encoder": ("matched", "--model.start {encoder}"),
     "grpo": ("asked", "--grpo.check contains --grpo.prompts 5 --grpo.group 4 --grpo.max_tokens 9"),
     "grpo again": (
         "asked",
@@ -42,9 +45,11 @@ assert {name.split()[0] for name in CASES} == {*known()}, "a method without a ca
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """NAME.jsonl and NAME-held.jsonl of every kind, and models to start from: `base`, and a `teacher` of its tokenizer."""
+    """NAME.jsonl and NAME-held.jsonl of every kind, and models to start from: `base`, a `teacher` of its tokenizer, and `bert`."""
     at = tmp_path_factory.mktemp("every")
     tokenizer(at / "words")
+    encoder_oracle("bert", at / "bert")
+    tokenizer(at / "bert", vocab=VOCAB)
     for kind, rows in _kinds().items():
         write_rows(at / f"{kind}.jsonl", rows[3:])
         write_rows(at / f"{kind}-held.jsonl", rows[:3])
@@ -84,7 +89,7 @@ def flags(case: str, files: Path, out: Path, *more: str) -> list[str]:
         f"--run.rows 5 --run.micro 3 --run.epochs 0 --run.steps 6 --run.save 2 --run.evaluate 3 --optim.lr 1e-3 --optim.warmup 1 "
         f"--run.seed 3 --run.out {out}"
     )
-    return [case.split()[0], *usual.split(), *own.format(teacher=files / "teacher/model").split(), *more]
+    return [case.split()[0], *usual.split(), *own.format(teacher=files / "teacher/model", encoder=files / "bert").split(), *more]
 
 
 def last(run: Path) -> dict[str, torch.Tensor]:
