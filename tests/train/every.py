@@ -1,14 +1,16 @@
 """A small run of every method, from files, as a user tells it: for what is promised of all of them."""
 
 import json
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from encoder_cases import VOCAB, encoder_oracle
 from made import BAD, GOOD, THINGS, labelled_rows, preference_rows, tokenizer, write_rows
 
+from encoder_cases import VOCAB, encoder_oracle
 from myna.modeldir.safetensors import read_safetensors
 from myna.train import checkpoint
 from myna.train.method import known
@@ -31,9 +33,9 @@ CASES: dict[str, tuple[str, str]] = {
     "reward": ("preferences", ""),
     "kto": ("judged", ""),
     "classify": ("labelled", ""),
-    "classify encoder": ("labelled", "--model.start {encoder}"),
+    "classify encoder": ("labelled", "--model.start {encoder} --data.context 56"),
     "contrastive": ("matched", ""),
-    "contrastive encoder": ("matched", "--model.start {encoder}"),
+    "contrastive encoder": ("matched", "--model.start {encoder} --data.context 56"),
     "grpo": ("asked", "--grpo.check contains --grpo.prompts 5 --grpo.group 4 --grpo.max_tokens 9"),
     "grpo again": (
         "asked",
@@ -89,7 +91,15 @@ def flags(case: str, files: Path, out: Path, *more: str) -> list[str]:
         f"--run.rows 5 --run.micro 3 --run.epochs 0 --run.steps 6 --run.save 2 --run.evaluate 3 --optim.lr 1e-3 --optim.warmup 1 "
         f"--run.seed 3 --run.out {out}"
     )
-    return [case.split()[0], *usual.split(), *own.format(teacher=files / "teacher/model", encoder=files / "bert").split(), *more]
+    words = [*usual.split(), *own.format(teacher=files / "teacher/model", encoder=files / "bert").split(), *more]
+    told = dict(batched(words))  # a key that comes again counts as it comes last
+    if kind == "asked":
+        del told["--run.rows"]
+    return [case.split()[0], *chain(*told.items())]
+
+
+def batched(words: list[str]) -> Iterator[tuple[str, str]]:
+    return zip(words[::2], words[1::2], strict=True)
 
 
 def last(run: Path) -> dict[str, torch.Tensor]:

@@ -153,9 +153,9 @@ def test_every_method_is_the_same_in_two_processes(two: Several, files: Path, tm
     """From files to the finished model, with evaluations: heads that are called from outside of the decoder, a reference before
     the first step, KTO's drift before each, vectors of the whole step, answers that both draw."""
     # AdamW divides by the gradient's size: where that is nearly 0, its rounding is moved by some of the rate.
-    ended = whole_run(ALONE, flags(case, files, tmp_path / "one", "--optim.lr", "3e-5"))
+    ended = whole_run(ALONE, flags(case, files, tmp_path / "one", "--optim.lr", "1e-5"))
     assert ended.whole, ended
-    both = two(whole_run, flags(case, files, tmp_path / "two", "--optim.lr", "3e-5"))
+    both = two(whole_run, flags(case, files, tmp_path / "two", "--optim.lr", "1e-5"))
     assert both == [Ended(tmp_path / "two", True, tmp_path / "two/model")] * 2
     assert_alike(last(tmp_path / "one"), last(tmp_path / "two"))
     assert_same_log(tmp_path / "one", tmp_path / "two")
@@ -385,6 +385,6 @@ def test_a_run_of_two_leaves_what_a_run_of_one_does(two: Several, tmp_path: Path
     assert_alike(mine, theirs)
     assert_same_log(tmp_path / "one", tmp_path / "two")
     assert (tmp_path / "two/samples/step-4.md").exists()
-    told, silent = two(whole_run, ["grpo", *of[1:], str(tmp_path / "refused")])
+    told, silent = two(whole_run, ["sft", *of[1:], str(tmp_path / "refused")])
     assert "is text, and conversations are wanted" in told
     assert silent == "2"
