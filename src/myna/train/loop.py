@@ -64,7 +64,7 @@ class Loop:
         self.trainee, self.method, self.config, self.run, self.world = trainee, method, config, run, world
         self.model = trainee.module
         settle(self.model)
-        self.optimizers = make_optimizers(self.model, config.optim)
+        self.optimizers = make_optimizers(self.model, config.optim, world.orders)
         self.trained = trainee.trained()
         self.state = State()
         self.average = {n: p.detach().clone() for n, p in self.trained.items()} if config.optim.ema else {}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from myna.model import Decoder, Encoder
@@ -21,13 +21,18 @@ class Muon(torch.optim.Muon):
     values in one parameter, and gate and up; made orthogonal together they learned less than AdamW (docs/experiments.md).
 
     Matrices that are spread over processes are made whole for their update, one parameter at a time. Of shares torch would take
-    norms and products in bfloat16, and the result would depend on how many shares there are."""
+    norms and products in bfloat16, and the result would depend on how many shares there are. `orders`: how a parameter's rows
+    were dealt out to processes that share a layer."""
 
     def __init__(
-        self, params: Iterable[nn.Parameter], rows: Mapping[nn.Parameter, Sequence[int]] | None = None, **settings: Any
+        self,
+        params: Iterable[nn.Parameter],
+        rows: Mapping[nn.Parameter, Sequence[int]] | None = None,
+        orders: Mapping[nn.Parameter, Tensor] | None = None,
+        **settings: Any,
     ):
         super().__init__(params, **settings)
-        self.rows = rows or {}
+        self.rows, self.orders = rows or {}, orders or {}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -39,8 +44,9 @@ class Muon(torch.optim.Muon):
 
     def _step(self, p: nn.Parameter, settings: dict[str, Any]) -> None:
         assert p.grad is not None
-        weight, grad, kept = whole(p.detach()), whole(p.grad), self.state[p]
-        momentum = whole(kept["momentum_buffer"]) if kept else torch.zeros_like(grad)
+        kept, order = self.state[p], self.orders.get(p)
+        weight, grad = whole(p.detach(), order), whole(p.grad, order)
+        momentum = whole(kept["momentum_buffer"], order) if kept else torch.zeros_like(grad)
         rows = list(self.rows.get(p, (len(weight),)))
         matrices = [nn.Parameter(matrix) for matrix in weight.split(rows)]
         muon = torch.optim.Muon(matrices, **settings)
@@ -49,12 +55,15 @@ class Muon(torch.optim.Muon):
             muon.state[matrix]["momentum_buffer"] = its_momentum
         muon.step()  # what it writes, it writes into weight and momentum
         if isinstance(p, DTensor):
-            p.copy_(share_like(weight, p))
-        kept["momentum_buffer"] = share_like(momentum, p)
+            p.copy_(share_like(weight, p, order))
+        kept["momentum_buffer"] = share_like(momentum, p, order)
 
 
-def make_optimizers(model: nn.Module, config: Optim) -> list[torch.optim.Optimizer]:
-    """Each trainable parameter in one group of one optimizer; a tied one, once. Matrices decay, vectors do not."""
+def make_optimizers(
+    model: nn.Module, config: Optim, orders: Mapping[str, Tensor] | None = None
+) -> list[torch.optim.Optimizer]:
+    """Each trainable parameter in one group of one optimizer; a tied one, once. Matrices decay, vectors do not. `orders` are those
+    of World, by name."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     muon = [(n, p) for n, p in named if config.kind == "muon" and p.ndim == 2 and not _kept_from_muon(n)]
     taken = {name for name, _ in muon}
@@ -72,7 +81,8 @@ def make_optimizers(model: nn.Module, config: Optim) -> list[torch.optim.Optimiz
         known = _rows(model)
         rows = {p: known[name] for name, p in muon if name in known}
         settings = {"lr": config.lr, "weight_decay": config.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
-        found.append(Muon([p for _, p in muon], rows, **settings))
+        dealt = {p: orders[name] for name, p in muon if orders and name in orders}
+        found.append(Muon([p for _, p in muon], rows, dealt, **settings))
     return found
 
 

@@ -148,7 +148,7 @@ class World:
         """The tensors whole, on the CPU, where is_main; nothing elsewhere. One is gathered at a time; for all."""
         found = {}
         for name, tensor in tensors.items():
-            one = self._undealt(name, whole(tensor.detach()))
+            one = whole(tensor.detach(), self._order(name, tensor))
             if self.is_main:
                 found[name] = one if self.size == 1 else one.cpu()
         return found
@@ -161,7 +161,7 @@ class World:
             for name, p in part._parameters.items():
                 kept += [(part, name, p, f"{path}.{name}")] if p is not None else []
         for part, name, p, path in kept:
-            one = self._undealt(path, whole(p.detach()))
+            one = whole(p.detach(), self._order(path, p))
             if self.is_main and self.size > 1:
                 part._parameters[name] = nn.Parameter(one.cpu(), requires_grad=p.requires_grad)
         try:
@@ -173,10 +173,6 @@ class World:
     def dealt(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Whole tensors as they are on disk, with their rows in the order in which they are spread."""
         return {name: t if (order := self._order(name, t)) is None else t[order] for name, t in tensors.items()}
-
-    def _undealt(self, name: str, tensor: Tensor) -> Tensor:
-        order = self._order(name, tensor)
-        return tensor if order is None else tensor[order.argsort().to(tensor.device)]
 
     def _order(self, name: str, tensor: Tensor) -> Tensor | None:
         """Of a parameter, its running mean "ema:NAME" or a moment "NAME:moment"; numbers that stand alone have none."""
@@ -219,9 +215,10 @@ def _start() -> None:
     dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, of which each process may hold a share; for all."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+def whole(tensor: Tensor, order: Tensor | None = None) -> Tensor:
+    """All of a tensor, of which each process may hold a share, its rows dealt out in this order; for all."""
+    found = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return found if order is None else found[order.argsort().to(found.device)]
 
 
 def share(tensor: Tensor) -> Tensor:
@@ -229,8 +226,9 @@ def share(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def share_like(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which every process has, spread as `like` is."""
+def share_like(value: Tensor, like: Tensor, order: Tensor | None = None) -> Tensor:
+    """A whole tensor, which every process has, spread as `like` is: the inverse of `whole`."""
+    value = value if order is None else value[order.to(value.device)]
     if not isinstance(like, DTensor):
         return value.to(like.device)
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
