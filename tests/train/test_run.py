@@ -279,6 +279,9 @@ def test_weights_that_are_no_numbers_are_no_model(base: Path, files: dict[str, s
     with pytest.raises(MynaError, match=r"are no numbers after step 3.*optim\.lr"):
         begin(configure("sft", None, [*flags.split(), *more.split()]))
     assert not (tmp_path / "run/model").exists()
+    assert not (tmp_path / "run/checkpoints").exists()
+    assert "failed: the weights" in str(lines(tmp_path / "run")[-1]["event"])
+    assert "no numbers" in (tmp_path / "run/report.html").read_text()
 
 
 def test_an_adapter_is_what_training_small_matrices_leaves(base: Path, files: dict[str, str], tmp_path: Path) -> None:

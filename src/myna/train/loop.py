@@ -241,7 +241,17 @@ class Loop:
         finally:
             self._set(kept)
 
+    def _check_finite(self) -> None:
+        """MynaError for weights that are no numbers: to save them would push out a checkpoint that can be gone on from."""
+        wrong = [name for name, p in self.trained.items() if not bool(torch.isfinite(share(p.detach())).all())]
+        if self.world.any(bool(wrong)):
+            raise MynaError(
+                f"the weights ({', '.join(wrong[:3])}, ...) are no numbers after step {self.state.step}: nothing is written. "
+                "Lower --optim.lr. Checkpoints from before are whole"
+            )
+
     def _save(self, is_best: bool) -> None:
+        self._check_finite()
         self.state.log_bytes = self.run.log.size
         self.state.extra |= self.balance.state()
         weights = self.world.gather(self.trained | {EMA + name: mean for name, mean in self.average.items()})

@@ -154,7 +154,13 @@ def _finish(loop: Loop) -> Ended:
         loop.flops = loop.world.sum([measured[0]])[0], measured[1]
     names = loop.config.run.sinks if loop.world.is_main else ()
     with closing(Sinks(names, loop.run.path, plain(loop.config))) as loop.sinks:
-        whole = loop.train()
+        try:
+            whole = loop.train()
+        except MynaError as e:
+            loop.note({"step": loop.state.step, "event": f"failed: {e}"})
+            if loop.world.is_main:
+                refresh(loop.run)
+            raise
     path = loop.run.path
     if not whole and not loop.stale:
         if loop.world.is_main:
@@ -165,18 +171,8 @@ def _finish(loop: Loop) -> Ended:
             {"step": loop.state.step, "event": "stopped with biases of experts, which the published model has not"}
         )
     with loop.averaged(), loop.world.gathered(loop.model):
-        _check_finite(loop)
         if loop.world.is_main:
             command = (path / "command.txt").read_text().strip()
             loop.trainee.publish(path / "model", {"command": command, "parent": loop.trainee.name, "run": path.name})
             refresh(loop.run)
     return Ended(path, whole, path / "model")
-
-
-def _check_finite(loop: Loop) -> None:
-    """MynaError for weights that are no numbers: the last steps of a run that came to nothing are too few to end it."""
-    if wrong := next((name for name, p in loop.trained.items() if not bool(torch.isfinite(p).all())), None):
-        raise MynaError(
-            f"the weights of {wrong} are no numbers after step {loop.state.step}: there is no model to write. Lower --optim.lr; "
-            f"an earlier checkpoint may be whole: {loop.run.path / checkpoint.FOLDER}"
-        )
