@@ -3,11 +3,14 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from myna.commands import plan
+from myna.commands.plan import Machine
 from myna.records import DataError, MynaError
+from myna.train.config import Lora
 from myna.train.plan import Profile, Work
 from myna.train.profile import find_profile, read_profile
 from myna.train.shape import shape_spec
@@ -30,7 +33,7 @@ def wide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_plan_says_what_a_run_takes(profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "prices.json").write_text('{"nvidia x1": 3.6}')
-    plan.run(depth=2, vocab=512, tokens="100M", profile=profile, price=str(tmp_path / "prices.json"))
+    plan.run(depth=2, vocab=512, tokens="100M", machine=Machine(profile=profile, price=str(tmp_path / "prices.json")))
     rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
     spec = shape_spec(2, vocab=512, context=512)
     assert rows["parameters"].startswith(f"{spec.parameters():,}; {512 * 128 / spec.parameters():.0%}")
@@ -42,7 +45,7 @@ def test_a_plan_says_what_a_run_takes(profile: Path, tmp_path: Path, capsys: pyt
 
 def test_what_does_not_fit_is_an_error_with_three_ways_out(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(MynaError, match="does not fit"):
-        plan.run(depth=12, context=1024, profile=profile, memory="4G")
+        plan.run(depth=12, context=1024, machine=Machine(profile=profile, memory="4G"))
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("To fit")]
     assert len(told) == 3
     assert "--run.micro" in told[0]
@@ -54,15 +57,17 @@ def test_what_does_not_fit_is_an_error_with_three_ways_out(profile: Path, capsys
         ({"depth": 0}, "--depth N"),
         ({"depth": 2, "model": "x"}, "--depth N"),
         ({"tokens": "many"}, "--tokens many"),
-        ({"memory": "-1"}, "--memory -1"),
-        ({"price": "nowhere.json"}, "nowhere.json"),
+        ({"machine": {"memory": "-1"}}, "--memory -1"),
+        ({"machine": {"price": "nowhere.json"}}, "nowhere.json"),
         ({"steps": plan.Steps(precision="bfloat16")}, "measured with float32"),
         ({"steps": plan.Steps(micro=99)}, "only 16 rows"),
+        ({"lora": Lora(rank=8)}, "beside a model that there is"),
     ],
 )
-def test_what_cannot_be_planned_is_named(change: dict[str, object], words: str, profile: Path) -> None:
+def test_what_cannot_be_planned_is_named(change: dict[str, Any], words: str, profile: Path) -> None:
+    machine = Machine(profile=profile, **change.get("machine", {}))
     with pytest.raises(MynaError, match=words):
-        plan.run(**{"depth": 2, "profile": profile} | change)  # type: ignore[arg-type]
+        plan.run(**{"depth": 2} | change | {"machine": machine})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", json.dumps(asdict(PROFILE) | {"layer": 0})])

@@ -1,19 +1,26 @@
 """What a run will take: autograd, torch's FLOP counter and the model itself are the judges of the arithmetic."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from made import tokenizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from myna.model import Causal, Decoder
+from myna.model import Causal, Decoder, load_model
+from myna.model.load import MAKE, TABLES
+from myna.model.lora import attach
 from myna.model.spec import Spec
+from myna.modeldir import ModelDir
 from myna.records import MynaError
-from myna.train.config import Optim
+from myna.train.config import Lora, Model, Optim
 from myna.train.loss import cross_entropy
 from myna.train.optim import make_optimizers
+from myna.train.peft import adapt, beside, fresh
 from myna.train.plan import (
+    Adapters,
     Profile,
     Work,
     activations,
@@ -26,6 +33,7 @@ from myna.train.plan import (
     token_flops,
 )
 from myna.train.shape import shape_spec
+from myna.train.trainee import make_trainee
 
 SPEC = shape_spec(3, vocab=512, context=256)
 PROFILE = Profile(machine="a machine", precision="float32", flops=1e11, bandwidth=1e10, layer=2e-6, rest=1e-6, update=1e-9,
@@ -38,13 +46,17 @@ def work(**change: object) -> Work:
     return Work(**fields | change)  # type: ignore[arg-type]
 
 
-def forward(spec: Spec, rows: int, context: int) -> tuple[Decoder, torch.Tensor, torch.Tensor]:
-    model = Decoder(spec)
+def forward(
+    spec: Spec, rows: int, context: int, of: Decoder | None = None
+) -> tuple[Decoder, torch.Tensor, torch.Tensor]:
+    model = of or Decoder(spec)
     ids = torch.randint(spec.vocab, (rows, context))
     return model, ids, model(ids, torch.arange(context).expand(rows, -1), Causal())
 
 
-def kept_by_autograd(spec: Spec, precision: str = "float32", rows: int = 2, context: int = 64) -> int:
+def kept_by_autograd(
+    spec: Spec, precision: str = "float32", rows: int = 2, context: int = 64, of: Decoder | None = None
+) -> int:
     """Bytes of what is saved for the backward pass, each storage once, and of the result."""
     seen: dict[int, torch.Tensor] = {}
 
@@ -54,7 +66,7 @@ def kept_by_autograd(spec: Spec, precision: str = "float32", rows: int = 2, cont
 
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved), autocast:
-        model, _, hidden = forward(spec, rows, context)
+        model, _, hidden = forward(spec, rows, context, of)
     pack(hidden)
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     return sum(tensor.untyped_storage().nbytes() for place, tensor in seen.items() if place not in own)
@@ -74,6 +86,57 @@ def test_activations_are_what_autograd_keeps(spec: Spec) -> None:
 @pytest.mark.parametrize("spec", [SPEC, shape_spec(4, vocab=300, context=64), replace(SPEC, gated=False)])
 def test_activations_of_bfloat16_are_what_autograd_keeps(spec: Spec) -> None:
     assert activations(spec, 128, precision="bfloat16") == pytest.approx(kept_by_autograd(spec, "bfloat16"), rel=0.05)
+
+
+@pytest.mark.parametrize("kept", ["float32", "nf4"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("spec", "rank"), [(SPEC, 4), (SPEC, 16), (shape_spec(4, vocab=300, context=64), 8)])
+def test_activations_beside_frozen_weights_are_what_autograd_keeps(
+    spec: Spec, rank: int, precision: str, kept: str
+) -> None:
+    lora = Lora(rank=rank)
+    model = Decoder(spec, MAKE[kept], table=TABLES.get(kept)).requires_grad_(False)
+    attach(model, adapter := fresh(model, lora, seed=0))
+    for one in adapter:
+        one.requires_grad_(True)
+    beside = Adapters(
+        lora=lora, precision=kept, trained=1, inner=7 * spec.layers * rank, frozen=1, decoded=kept == "nf4"
+    )
+    told = activations(spec, 128, precision=precision, beside=beside)
+    assert told == pytest.approx(kept_by_autograd(spec, precision, of=model), rel=0.05)
+
+
+@pytest.mark.parametrize("lora", [Lora(rank=3), Lora(rank=2, kind="dora", base="nf4", targets=("q_proj", "down_proj"))])
+def test_what_is_trained_and_what_is_frozen_are_counted_as_they_are(lora: Lora, tmp_path: Path) -> None:
+    of = make_trainee(Model(depth=2, tokenizer=str(tokenizer(tmp_path / "words"))), 64, seed=0)
+    of.publish(tmp_path / "base", {})
+    directory = ModelDir.open(tmp_path / "base")
+    told = beside(directory, lora)
+    decoder = load_model(directory, "float32" if lora.base == "float32" else lora.base)
+    frozen = sum(t.nbytes for t in (*decoder.parameters(), *decoder.buffers())) - sum(
+        t.nbytes for name, t in decoder.named_buffers() if "rotary" in name
+    )
+    adapted = adapt(replace(of, module=decoder, model=decoder), lora, seed=0)
+    assert told.trained == sum(p.numel() for p in adapted.trained().values())
+    assert told.frozen == frozen
+    assert told.inner == sum(m.rank for m in decoder.modules() if type(m).__name__ == "Lora")
+    adapted.publish(tmp_path / "adapter", {})
+    again = beside(directory, Lora(start=str(tmp_path / "adapter"), base=lora.base))
+    assert (again.trained, again.inner, again.frozen) == (told.trained, told.inner, told.frozen)
+
+
+def test_adapters_take_less_of_everything_but_activations() -> None:
+    beside = Adapters(
+        lora=Lora(rank=4), precision="float32", trained=1000, inner=84, frozen=4 * SPEC.parameters(), decoded=0
+    )
+    whole, small = plan(work(), PROFILE), plan(work(adapters=beside), PROFILE)
+    assert small.memory.gradients == 4000
+    assert small.memory.moments == 8000
+    assert small.memory.weights == 4 * SPEC.parameters() + 4000
+    assert small.memory.total < whole.memory.total
+    assert small.disk == 5 * 12 * 1000 - 8000
+    assert 0.6 < small.flops / whole.flops < 0.8
+    assert all("depth" not in change.flags for change in changes(work(adapters=beside), PROFILE, limit=320 << 20))
 
 
 @pytest.mark.parametrize("spec", [SPEC, SPEC.untied(), replace(SPEC, kv_heads=1), shape_spec(2, vocab=300, context=64)])

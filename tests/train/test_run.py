@@ -18,10 +18,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from myna.model import load_model
 from myna.modeldir import ModelDir, publish_adapter
 from myna.modeldir.adapter import Written
+from myna.modeldir.safetensors import read_safetensors
 from myna.records import DataError, MynaError
 from myna.train.compare import read_run, warnings
 from myna.train.merge import merge_adapter
-from myna.train.run import Ended, begin, configure, resume
+from myna.train.run import Ended, begin, configure, planned, resume
 from myna.train.rundir import RunDir
 
 TEMPLATE = (
@@ -165,6 +166,21 @@ def test_adapters_are_trained_beside_weights_in_few_bits_and_merged(
     assert merged.exact < 1e-4 < 1e-2 < merged.moved
     assert merged.saved == pytest.approx(merged.exact, abs=1e-6)
     assert ModelDir.open(merged.place).lineage["adapter"] == ended.model.name
+
+
+def test_a_plan_is_of_exactly_the_run_that_follows(base: Path, files: dict[str, str], tmp_path: Path) -> None:
+    flags = f"--model.start {base / 'model'} --data.train {files['chats']} --data.context 48 --run.rows 4 --run.micro 2".split()
+    config = configure("sft", None, [*flags, "--run.out", str(tmp_path / "run"), "--lora.rank", "4"])
+    work = planned(config)
+    assert not (tmp_path / "run/config.yaml").exists()
+    ended = begin(config)
+    assert [line["step"] for line in lines(ended.run) if "loss" in line] == [*range(work.steps)]
+    assert (work.rows, work.micro, work.context) == (4, 2, 48)
+    stored = read_safetensors(ended.run / "checkpoints" / f"step-{work.steps:06d}" / "weights.safetensors")
+    assert work.trained == sum(one.count for one in stored.values())
+    drawn = [*flags, "--run.out", str(tmp_path / "other")]
+    with pytest.raises(DataError, match="depend on what the model answers"):
+        planned(configure("grpo", None, [*drawn, "--grpo.max_tokens", "4"]))
 
 
 def test_an_adapter_whose_model_is_gone_says_which_it_was(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from rich.table import Table
 from myna.commands.options import printable
 from myna.model.spec import Spec
 from myna.records import DataError, MynaError
-from myna.train.plan import Plan, Profile, Work, changes, multiplied, optimal_tokens, plan, token_flops
+from myna.train.config import Lora
+from myna.train.plan import Adapters, Plan, Profile, Work, changes, multiplied, optimal_tokens, plan, token_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,31 @@ class Steps:
     keep: int = 2
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What it runs on.
+
+    Attributes
+    ----------
+    price
+        Of an hour: a number, or a JSON file {"machine": number}.
+    memory
+        How much there is, as 16G; left out, what is free here.
+    profile
+        A machine profile measured at these shapes elsewhere, as --measure writes it.
+    measure
+        Measure this machine again.
+    """
+
+    price: str = ""
+    memory: str = ""
+    profile: Path | None = None
+    measure: bool = False
+
+
+WHOLE = Lora()  # no adapters: all weights are trained
+
+
 def run(
     *,
     depth: int = 0,
@@ -53,14 +79,12 @@ def run(
     context: int = 512,
     experts: int = 0,
     tokens: str = "",
-    steps: Annotated[Steps, Parameter(name="*")] = Steps(),
-    price: str = "",
-    memory: str = "",
-    profile: Path | None = None,
-    measure: bool = False,
+    steps: Annotated[Steps, Parameter(name="*", group="Steps")] = Steps(),
+    lora: Annotated[Lora, Parameter(name="lora", group="Adapters")] = WHOLE,
+    machine: Annotated[Machine, Parameter(name="*", group="Machine")] = Machine(),
 ) -> None:
     """Parameters, FLOPs, time, memory, disk and money of a training run, from what this machine was measured to do; and what
-    to change where it does not fit.
+    to change where it does not fit. Of a run as `myna train` would begin it: myna train METHOD ... --plan.
 
     Parameters
     ----------
@@ -78,31 +102,39 @@ def run(
         Of a new model: experts in each layer, of which a token sees two.
     tokens
         How many tokens to train on: 5000000, 5M, 1.5B. Left out, the compute-optimal 20 for each parameter.
-    price
-        Of an hour: a number, or a JSON file {"machine": number}.
-    memory
-        How much there is, as 16G; left out, what is free here.
-    profile
-        A machine profile measured at these shapes elsewhere, as --measure writes it.
-    measure
-        Measure this machine again.
     """
-    from myna.train.profile import find_profile, read_profile
-
     spec = _spec(depth, model, tokenizer, vocab, context, experts)
     count = _number(tokens, "tokens", 1000) if tokens else optimal_tokens(spec)
     told = replace(steps, micro=steps.micro or steps.rows)
-    work = Work(spec=spec, context=context, tokens=count, **asdict(told))
-    found = read_profile(profile) if profile else find_profile(work, again=measure)[0]
+    adapters = _adapters(model, lora) if lora.adapts else None
+    show(Work(spec=spec, context=context, tokens=count, adapters=adapters, **asdict(told)), machine)
+
+
+def show(work: Work, machine: Machine) -> None:
+    """The plan, on the terminal. MynaError if it does not fit, after what would."""
+    from myna.train.profile import find_profile, read_profile
+
+    found = read_profile(machine.profile) if machine.profile else find_profile(work, again=machine.measure)[0]
     if found.precision != work.precision:
-        raise DataError(f"{profile} was measured with {found.precision}, and the run computes in {work.precision}.")
-    limit = _number(memory, "memory", 1024) if memory else found.memory
+        raise DataError(
+            f"{machine.profile} was measured with {found.precision}, and the run computes in {work.precision}."
+        )
+    limit = _number(machine.memory, "memory", 1024) if machine.memory else found.memory
     made = plan(work, found)
     screen = Console(highlight=False, soft_wrap=True)
-    screen.print(_table(made, found, limit, _price(price, found.machine) if price else None))
+    screen.print(_table(made, found, limit, _price(machine.price, found.machine) if machine.price else None))
     if made.memory.total > limit:
         _advise(screen, work, found, limit)
         raise MynaError(f"it does not fit: {decimal(made.memory.total)} are needed, and there are {decimal(limit)}.")
+
+
+def _adapters(model: str, lora: Lora) -> Adapters:
+    from myna.modeldir import ModelDir, find
+    from myna.train.peft import beside
+
+    if not model:
+        raise MynaError("--lora.rank: an adapter is trained beside a model that there is: --model NAME.")
+    return beside(ModelDir.open(find(model)), lora)
 
 
 def _spec(depth: int, model: str, tokenizer: str, vocab: int, context: int, experts: int) -> Spec:
@@ -130,12 +162,15 @@ def _table(made: Plan, profile: Profile, limit: int, price: float | None) -> Tab
     active = f", {spec.active_parameters():,} at work on each token" if spec.moe else ""
     optimal = optimal_tokens(spec)
     parts = ("weights", "gradients", "moments", "activations", "logits", "base")
+    per_token = f"6 x {multiplied(spec):,}"
+    if work.adapters:
+        per_token = f"4 x {multiplied(spec):,} frozen, 6 x {work.trained:,} trained"
     rows = [
         ("model", f"{spec.family}: {spec.layers} layers, width {spec.width}, {spec.heads} heads, hidden {spec.hidden}"),
-        ("parameters", f"{total:,}{active}; {table / total:.0%} of them embedding"),
+        ("parameters", f"{total:,}{active}; {table / total:.0%} of them embedding{_beside(work)}"),
         ("data", f"{work.tokens:,} tokens, {work.tokens / total:.1f} a parameter (compute-optimal: {optimal:,}, 20 a parameter)"),
         ("steps", f"{work.steps:,} of {work.rows} rows of {work.context} tokens, {work.micro} rows at once"),
-        ("FLOPs", f"{made.flops:.3g}: a token takes 6 x {multiplied(spec):,} and {attention:,} of attention"),
+        ("FLOPs", f"{made.flops:.3g}: a token takes {per_token} and {attention:,} of attention"),
         ("machine", f"{profile.machine}: {profile.flops / 1e9:,.0f} GFLOP/s in {profile.precision}, {profile.bandwidth / 1e9:,.0f} GB/s"),
         ("time", f"{duration(made.seconds)}: {made.tokens_per_second:,.0f} tokens/s, MFU {made.mfu:.0%}"),
         ("memory", f"{decimal(need.total)} at the peak: " + ", ".join(f"{p} {decimal(getattr(need, p))}" for p in parts)),
@@ -148,6 +183,13 @@ def _table(made: Plan, profile: Profile, limit: int, price: float | None) -> Tab
     for name, value in rows:
         shown.add_row(name, printable(value))
     return shown
+
+
+def _beside(work: Work) -> str:
+    if not work.adapters:
+        return ""
+    kept = f"kept as {work.adapters.precision}"
+    return f"; {work.trained:,} are trained beside them ({work.trained / work.spec.parameters():.2%}), which are {kept}"
 
 
 def _advise(screen: Console, work: Work, profile: Profile, limit: int) -> None:

@@ -14,15 +14,16 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
 
     `myna train --report RUN` makes the run's report.html again.
 
-    `myna train METHOD --help` lists every key of a method; `--print-config` prints the config as it would be.
+    `myna train METHOD --help` lists every key of a method; `--print-config` prints the config as it would be; `--plan` says what
+    exactly this run would take, and stops.
     """
+    from myna.commands.plan import Machine, show
     from myna.train.method import find, known
     from myna.train.options import explain, to_yaml
-    from myna.train.parallel import joined
     from myna.train.report import write_report
-    from myna.train.run import begin, configure, resume
+    from myna.train.run import configure, planned
 
-    asked = {word for word in words if word in ("--help", "--print-config", "--changed")}
+    asked = {word for word in words if word in ("--help", "--print-config", "--plan", "--changed")}
     rest = [word for word in words if word not in asked]
     if not rest and asked == {"--help"}:
         print(
@@ -53,9 +54,20 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     if "--print-config" in asked:
         print(to_yaml(configure(method, file, rest)), end="")
         return
+    if "--plan" in asked:
+        show(planned(configure(method, file, rest)), Machine())
+        return
+    _train(method, file, rest, changed="--changed" in asked)
+
+
+def _train(method: str, file: str | None, rest: list[str], *, changed: bool) -> None:
+    """Of METHOD begin a run; of --resume go on with the one in `file`."""
+    from myna.train.parallel import joined
+    from myna.train.run import begin, configure, resume
+
     with joined() as world:
         if method == "--resume":
-            ended = resume(file or "", rest, changed="--changed" in asked, world=world)
+            ended = resume(file or "", rest, changed=changed, world=world)
         else:
             with world.first():
                 config = configure(method, file, rest)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import torch
 from torch import nn
 
 from myna.model import Decoder, Spec
-from myna.model.load import parts_of
+from myna.model.fit import ITEM_BYTES, weight_bytes
+from myna.model.load import describe, formats_of, parts_of, pick_precision
 from myna.model.lora import Adapter, Lora, attach, linear_at, places, read_adapter, written
 from myna.model.names import Part
-from myna.modeldir import AdapterDir, publish_adapter
+from myna.modeldir import AdapterDir, ModelDir, publish_adapter
 from myna.modeldir.cache import called
 from myna.records import DataError
 from myna.train.config import Lora as Config
+from myna.train.plan import Adapters
 from myna.train.trainee import Trainee
 
 EVERY = {"all", "all-linear"}  # the second is PEFT's word
@@ -30,7 +33,7 @@ def adapt(trainee: Trainee, config: Config, seed: int) -> Trainee:
     adapter that is of another model."""
     decoder = trainee.decoder
     adapter, rslora = (
-        _begun(decoder, config) if config.start else (_fresh(decoder, config, seed), config.kind == "rslora")
+        _begun(decoder, config) if config.start else (fresh(decoder, config, seed), config.kind == "rslora")
     )
     decoder.requires_grad_(False)
     attach(decoder, adapter)
@@ -45,7 +48,8 @@ def adapt(trainee: Trainee, config: Config, seed: int) -> Trainee:
     return replace(trainee, publish=publish)
 
 
-def _fresh(decoder: Decoder, config: Config, seed: int) -> Adapter:
+def fresh(decoder: Decoder, config: Config, seed: int) -> Adapter:
+    """New low-rank matrices beside the linears that the config means."""
     torch.manual_seed(seed)
     scale = config.alpha / (config.rank**0.5 if config.kind == "rslora" else config.rank)
     loras: dict[str, tuple[Lora, ...]] = {}
@@ -67,6 +71,27 @@ def _begun(decoder: Decoder, config: Config) -> tuple[Adapter, bool]:
     for lora in adapter:
         lora.float().dropout = config.dropout
     return adapter, folder.config.get("use_rslora") is True
+
+
+def beside(directory: ModelDir, config: Config) -> Adapters:
+    """What training adapters beside this model takes; no weight is read. Raises DataError, ModelDirError as `adapt` does."""
+    spec, stored = describe(directory)
+    precision = pick_precision(stored, "auto" if config.base == "stored" else config.base)
+    frozen = weight_bytes(spec, precision, 0, formats_of(spec, stored, precision))
+    packed = [prod(slot.shape) for path, slot in spec.slots() if slot.columns and path.startswith("layers.")]
+    if config.start:
+        modules = AdapterDir.open(config.start).modules.values()
+        ranks = [one.a.shape[0] for one in modules]
+        trained = sum(one.a.count + one.b.count + (one.magnitude.count if one.magnitude else 0) for one in modules)
+        config = replace(config, start="", rank=max(ranks))
+    else:
+        parts = choose(spec, config.targets)
+        ranks = [config.rank] * len(parts)
+        trained = sum(config.rank * sum(part.shape) for part in parts)
+        if config.kind == "dora":
+            trained += sum(part.shape[part.turned] for part in parts)
+    decoded = 0 if precision in ITEM_BYTES else max(packed)
+    return Adapters(lora=config, precision=precision, trained=trained, inner=sum(ranks), frozen=frozen, decoded=decoded)
 
 
 def choose(spec: Spec, targets: Iterable[str]) -> list[Part]:

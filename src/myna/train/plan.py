@@ -1,7 +1,8 @@
 """What a training run will take, reckoned before it starts: arithmetic over a Spec and a machine's measured speeds.
 
     FLOPs of a token     6 N + 12 L H D T   (Kaplan et al. 2020; attention as in Chowdhery et al. 2022, appendix B)
-                         N: numbers that are multiplied with a token: those it touches, without an embedding that is only looked up
+                         N: numbers that are multiplied with a token: those it touches, without an embedding that is only looked up;
+                         4 N where the weights are frozen, and 6 for each number of the adapters beside them
     compute-optimal      about 20 tokens for each parameter (Hoffmann et al. 2022, "Chinchilla")
 
 Shape letters are those of model/spec.py; T is the context. Memory is counted as this house's loop uses it: float32 weights,
@@ -14,6 +15,8 @@ from math import ceil
 
 from myna.model.spec import Spec
 from myna.records import MynaError
+from myna.train.config import Lora
+from myna.train.loss import rows_at_once
 
 OPTIMAL = 20  # tokens a parameter
 FLOAT = 4  # bytes
@@ -23,12 +26,33 @@ BOTH = "compute fewer rows at once, and activations again on the way back"
 # Bytes a process takes for a byte that autograd keeps, on a CPU: buffers of the products' threads, what the allocator does not
 # give back, gradients on their way. Measured: 2.0 with 1.5 million parameters, 2.6 with 11 million (docs/experiments.md).
 SLACK = 2.1
+DECODED = 3  # times the size of a decoded weight that decoding one takes at its widest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapters:
+    """What is trained beside frozen weights (train/peft.py).
+
+    lora       how; rank, kind and targets
+    precision  what the frozen weights are kept as
+    trained    numbers that are trained
+    inner      numbers that a token has inside them: the sum of their ranks
+    frozen     bytes of the weights beside them
+    decoded    numbers of the largest of those that are decoded for a product; 0 if they are kept as floats
+    """
+
+    lora: Lora
+    precision: str
+    trained: int
+    inner: int
+    frozen: int
+    decoded: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A run. `rows` of `context` tokens make a step, `micro` of them are computed at once; `chunk` is how many logits the loss
-    holds at once (train/loss.py). `keep`: checkpoints kept."""
+    """A run. `rows` of `context` tokens make a step, `micro` of them are computed at once. `keep`: checkpoints kept. Without
+    `adapters` all weights are trained."""
 
     spec: Spec
     context: int
@@ -39,7 +63,7 @@ class Work:
     recompute: bool = False
     optimizer: str = "adamw"
     keep: int = 2
-    chunk: int = 4 << 20
+    adapters: Adapters | None = None
 
     def __post_init__(self) -> None:
         for name in ("context", "tokens", "rows", "micro", "keep"):
@@ -57,6 +81,11 @@ class Work:
     @property
     def steps(self) -> int:
         return ceil(self.tokens / (self.rows * self.context))
+
+    @property
+    def trained(self) -> int:
+        """How many numbers are."""
+        return self.adapters.trained if self.adapters else self.spec.parameters()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,18 +149,18 @@ def plan(work: Work, profile: Profile) -> Plan:
     """What `work` takes on that machine. The profile must have been measured at its shapes and precision."""
     spec, step = work.spec, work.rows * work.context
     again = 4 / 3 if work.recompute else 1.0  # a forward more, and a backward costs two
-    seconds = work.steps * (
-        step * (spec.layers * profile.layer * again + profile.rest) + spec.parameters() * profile.update
-    )
-    flops = work.steps * step * sum(token_flops(spec, work.context))
+    seconds = work.steps * (step * (spec.layers * profile.layer * again + profile.rest) + work.trained * profile.update)
+    flops = work.steps * step * sum(token_flops(spec, work.context, work.trained if work.adapters else None))
     return Plan(
         work, flops, seconds, flops / seconds / profile.flops, memory(work, profile.base, profile.slack), disk(work)
     )
 
 
-def token_flops(spec: Spec, context: int) -> tuple[int, int]:
-    """FLOPs of a token's forward and backward pass: (of products with weights, of attention)."""
-    return 6 * multiplied(spec), 12 * spec.layers * spec.heads * spec.head_dim * context
+def token_flops(spec: Spec, context: int, beside: int | None = None) -> tuple[int, int]:
+    """FLOPs of a token's forward and backward pass: (of products with weights, of attention). `beside`: numbers that are trained
+    beside weights that are not."""
+    products = 6 * multiplied(spec) if beside is None else 4 * multiplied(spec) + 6 * beside
+    return products, 12 * spec.layers * spec.heads * spec.head_dim * context
 
 
 def multiplied(spec: Spec) -> int:
@@ -145,31 +174,34 @@ def optimal_tokens(spec: Spec) -> int:
 
 def memory(work: Work, base: int, slack: float = SLACK) -> Memory:
     """Bytes at the peak, which is where the loss is known and nothing was given back, or where all gradients are there."""
-    spec, tokens = work.spec, work.micro * work.context
-    weights = spec.parameters() * FLOAT
-    table = spec.vocab * spec.width * FLOAT
-    places = min(work.chunk // spec.vocab, tokens) or 1
+    spec, tokens, beside = work.spec, work.micro * work.context, work.adapters
+    gradients = work.trained * FLOAT
+    table = 0 if beside else spec.vocab * spec.width * FLOAT  # of the head's gradient
+    places = min(rows_at_once(spec.vocab), tokens)
     logits = (
         3 * places * spec.vocab * FLOAT + tokens * spec.width * FLOAT + table
     )  # values, their gradient, a copy; of_hidden
-    kept = activations(spec, tokens, precision=work.precision, recompute=work.recompute)
-    held = max(table + kept, weights)  # the head's gradient comes first; the others as activations go
+    kept = activations(spec, tokens, precision=work.precision, recompute=work.recompute, beside=beside)
+    held = max(table + kept, gradients)  # the head's gradient comes first; the others as activations go
+    decoded = DECODED * beside.decoded * FLOAT if beside else 0
     return Memory(
         base=base,
-        weights=weights,
-        gradients=weights,
+        weights=gradients + (beside.frozen if beside else 0),
+        gradients=gradients,
         moments=moments(work) * FLOAT,
-        activations=ceil(slack * max(0, held - weights)),
+        activations=ceil(slack * max(0, held - gradients)) + decoded,
         logits=logits,
     )
 
 
-def activations(spec: Spec, tokens: int, *, precision: str = "float32", recompute: bool = False) -> int:
+def activations(
+    spec: Spec, tokens: int, *, precision: str = "float32", recompute: bool = False, beside: Adapters | None = None
+) -> int:
     """Bytes that autograd keeps of so many tokens until the backward pass; with bfloat16 products also their weights' copies."""
     ends = tokens * (3 * spec.width + spec.head_dim + 2) * FLOAT
-    layer = layer_bytes(spec, precision) * tokens
+    layer = (layer_bytes(spec, precision) - (_spared(spec, precision, beside) if beside else 0)) * tokens
     tables = spec.vocab * spec.width * (1 if spec.tied else 2)
-    copies = 0 if precision == "float32" else 2 * (spec.parameters() - tables)
+    copies = 0 if precision == "float32" or (beside and beside.decoded) else 2 * (spec.parameters() - tables)
     if recompute:
         return ends + spec.layers * tokens * spec.width * FLOAT + layer + copies // spec.layers
     return ends + spec.layers * layer + copies
@@ -195,17 +227,28 @@ def layer_bytes(spec: Spec, precision: str = "float32") -> int:
     return kept * FLOAT + products * half
 
 
+def _spared(spec: Spec, precision: str, beside: Adapters) -> int:
+    """Bytes that autograd does not keep of a layer for each token where its weights are frozen, if all its linears have adapters:
+    what norms would need for their own gradient, and the MLP's inner one again; less what adapters have inside."""
+    hidden = sum(times * size for times, size in _mlps(spec)) if spec.gated else 0
+    if precision == "float32":
+        return FLOAT * (2 * spec.width + hidden - beside.inner // spec.layers)
+    return FLOAT * spec.width + 2 * hidden - 10 * beside.inner // spec.layers
+
+
 def moments(work: Work) -> int:
     """Numbers that the optimizer keeps."""
+    if work.adapters:
+        return 2 * work.trained  # AdamW's, whatever work.optimizer is
     spec = work.spec
     tables = spec.vocab * spec.width * (1 if spec.tied else 2)
     return 2 * tables + MOMENTS[work.optimizer] * (spec.parameters() - tables)
 
 
 def disk(work: Work) -> int:
-    """Bytes of the checkpoints (the best one and one being written too) and of the finished model, all in float32."""
-    checkpoint = (work.spec.parameters() + moments(work)) * FLOAT
-    return (work.keep + 2) * checkpoint + work.spec.parameters() * FLOAT
+    """Bytes of the checkpoints (the best one and one being written too) and of the finished model or adapter, all in float32."""
+    checkpoint = (work.trained + moments(work)) * FLOAT
+    return (work.keep + 2) * checkpoint + work.trained * FLOAT
 
 
 def _mlps(spec: Spec) -> list[tuple[int, int]]:
@@ -260,15 +303,15 @@ def _same_model(work: Work) -> Iterator[tuple[tuple[str, str], Work]]:
 
 
 def _other_model(work: Work) -> Iterator[tuple[tuple[str, str], Work]]:
-    """Shorter rows, as many tokens a step; then fewer layers."""
-    if work.optimizer == "adamw":
+    """Shorter rows, as many tokens a step; then, of a model that is trained whole, fewer moments and fewer layers."""
+    if work.optimizer == "adamw" and not work.adapters:
         yield ("keep one moment of a matrix instead of two", "--optim.kind muon"), replace(work, optimizer="muon")
     for context in (work.context // 2, work.context // 4, work.context // 8):
         if context >= 64:
             rows = work.rows * work.context // context
             flags = f"--data.context {context} --run.rows {rows} --run.micro {work.micro}"
             yield ("see shorter texts", flags), replace(work, context=context, rows=rows)
-    for layers in range(work.spec.layers - 1, 0, -1):
+    for layers in range(work.spec.layers - 1, 0, -1) if not work.adapters else ():
         shallow = replace(work.spec, layers=layers, rules=work.spec.rules[:layers])
         least = replace(work, spec=shallow, micro=1, recompute=True)
         flags = f"--model.depth {layers} --model.recompute true --run.micro 1"

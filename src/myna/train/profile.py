@@ -18,12 +18,15 @@ import psutil
 import torch
 
 from myna.model import Causal, Decoder, available_memory
+from myna.model.load import MAKE, TABLES
+from myna.model.lora import attach
 from myna.model.spec import Spec
 from myna.modeldir import cache_dir
 from myna.records import DataError
 from myna.train.config import Config, Optim
 from myna.train.loss import cross_entropy
 from myna.train.optim import make_optimizers
+from myna.train.peft import fresh
 from myna.train.plan import SLACK, Profile, Work, token_flops
 from myna.train.trainee import Trainee
 
@@ -106,9 +109,10 @@ class _Timed:
 
     def __init__(self, spec: Spec, work: Work, device: torch.device):
         with device:
-            self.model = Decoder(spec, max_len=work.context)
+            self.model = _decoder(spec, work)
         rows = max(1, min(work.micro, MOST // work.context))
-        self.tokens, self.parameters = rows * work.context, spec.parameters()
+        self.tokens = rows * work.context
+        self.parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         self.ids = torch.randint(spec.vocab, (rows, work.context), device=device)
         self.positions = torch.arange(work.context, device=device).expand(rows, -1)
         self.weights = torch.ones(rows, work.context, device=device)
@@ -130,6 +134,19 @@ class _Timed:
         float(torch.nn.utils.get_total_norm(grads))
         for optimizer in self.optimizers:
             optimizer.step()
+
+
+def _decoder(spec: Spec, work: Work) -> Decoder:
+    """With adapters as the run has them, beside weights that are kept as its own are, whatever numbers they are."""
+    if work.adapters is None:
+        return Decoder(spec, max_len=work.context)
+    model = Decoder(
+        spec, MAKE[work.adapters.precision], work.context, table=TABLES.get(work.adapters.precision)
+    ).requires_grad_(False)
+    attach(model, adapter := fresh(model, work.adapters.lora, seed=0))
+    for lora in adapter:
+        lora.requires_grad_(True)
+    return model
 
 
 def _products(spec: Spec, precision: str, rows: int, device: torch.device) -> tuple[Callable[[], object], int]:
@@ -161,9 +178,9 @@ def machine_and_token(trainee: Trainee, config: Config) -> tuple[float, float] |
     times, until = [_timed(product, trainee.device)], time.monotonic() + TRIED
     while len(times) < ROUNDS and time.monotonic() < until:
         times.append(_timed(product, trainee.device))
-    weights, attention = token_flops(spec, context)
-    trained = sum(p.numel() for p in trainee.trained().values()) / sum(p.numel() for p in trainee.module.parameters())
-    return size / min(times), weights * (2 + min(trained, 1.0)) / 3 + attention
+    trained = sum(p.numel() for p in trainee.trained().values())
+    whole = trained >= spec.parameters()
+    return size / min(times), sum(token_flops(spec, context, None if whole else trained))
 
 
 def _timed(job: Callable[[], object], device: torch.device) -> float:
@@ -193,7 +210,7 @@ def _base(work: Work, device: torch.device) -> int:
     """Bytes this process has after training next to nothing: torch's optimizers alone bring 75 MB of code. On a GPU nothing
     worth counting."""
     small = replace(_cut(work.spec, 1), vocab=64, width=64, heads=1, kv_heads=1, head_dim=64, hidden=64, moe=None)
-    tiny = _Timed(small, replace(work, spec=small, micro=1, rows=1), device)
+    tiny = _Timed(small, replace(work, spec=small, micro=1, rows=1, adapters=None), device)
     tiny.learn()
     tiny.update()
     return 1 << 20 if device.type == "cuda" else int(psutil.Process().memory_info().rss)
@@ -224,4 +241,5 @@ def _key(work: Work) -> str:
     """Whatever the times depend on."""
     spec = replace(work.spec, layers=1, rules=work.spec.rules[:1])
     told = (_name(_device()), torch.__version__, repr(spec), work.context, min(work.micro, MOST // work.context))
-    return hashlib.sha256(repr((*told, work.precision, work.optimizer)).encode()).hexdigest()[:20]
+    beside = work.adapters and (work.adapters.lora, work.adapters.precision)
+    return hashlib.sha256(repr((*told, work.precision, work.optimizer, beside)).encode()).hexdigest()[:20]

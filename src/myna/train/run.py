@@ -9,14 +9,19 @@ from typing import Any
 
 import torch
 
+from myna.model import Decoder
+from myna.modeldir import ModelDir
+from myna.modeldir import find as find_model
 from myna.records import DataError, MynaError
 from myna.train import checkpoint
 from myna.train.config import Config
 from myna.train.loop import Loop
 from myna.train.method import find
+from myna.train.offline import Offline
 from myna.train.options import SECTIONS, plain, read_config, to_yaml
 from myna.train.parallel import ALONE, World
-from myna.train.peft import adapt
+from myna.train.peft import adapt, beside
+from myna.train.plan import Work
 from myna.train.profile import machine_and_token
 from myna.train.report import refresh
 from myna.train.rules import check
@@ -54,6 +59,21 @@ def begin(config: Config, world: World = ALONE) -> Ended:
     if world.is_main:
         run.begin(to_yaml(config), known)
     return _finish(loop)
+
+
+def planned(config: Config) -> Work:
+    """What exactly this run would do, for plan.py. Its data are audited and tokenized, and kept for it; nothing is trained. Raises
+    DataError as `begin` does, and for what cannot be reckoned."""
+    loop, _ = _prepare(config, RunDir.new(config.run.out), ALONE)
+    run, lora, context = config.run, config.lora, loop.method.context
+    if not isinstance(loop.method, Offline) or not isinstance(loop.trainee.model, Decoder):
+        raise DataError("there is no plan for encoders, nor for methods whose steps depend on what the model answers")
+    return Work(
+        spec=loop.trainee.model.spec, context=context, tokens=loop.method.steps * run.rows * context, rows=run.rows,
+        micro=min(run.micro or run.rows, run.rows), precision=config.model.precision, recompute=config.model.recompute,
+        optimizer=config.optim.kind, keep=run.keep,
+        adapters=beside(ModelDir.open(find_model(config.model.start)), lora) if lora.adapts else None,
+    )  # fmt: skip
 
 
 def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False, world: World = ALONE) -> Ended:
