@@ -261,7 +261,7 @@ class Observer:
         self._places.append(place)
         self._finder.add(content(record))
         if self.against:
-            self.against.look(place, record)
+            self.against.add(place, record)
 
     def _measure(self, example: Example) -> None:
         self._lengths.append(length_of(example))

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 import zlib
+from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,16 @@ _BLANKS = re.compile(r"\s+")
 
 def normalized(text: str) -> str:
     """The text without what people do not see as a difference: width and form of letters (NFKC), case, kind of white space."""
+    return _lately(text) if len(text) < SHORT else _normalized(text)
+
+
+def _normalized(text: str) -> str:
     return _BLANKS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+# Copies and overlap each ask for the same row twice; long texts are not held for that.
+SHORT = 1 << 20  # characters
+_lately = lru_cache(maxsize=2)(_normalized)
 
 
 def characters(text: str) -> Hashes:
@@ -39,13 +50,19 @@ def units(text: str) -> Hashes:
 
 def ngrams(numbers: Hashes, n: int) -> Hashes:
     """The hash of every n numbers in a row [max(len - n + 1, 0)]: a polynomial modulo 2**64, then mixed (SplitMix64)."""
-    if len(numbers) < n:
-        return np.zeros(0, np.uint64)
-    size = len(numbers) - n + 1
-    hashed = np.zeros(size, np.uint64)
-    for at in range(n):
-        hashed = hashed * FACTOR + numbers[at : at + size] + np.uint64(1)
-    return mixed(hashed)
+    return next((grams for _, grams in ngrams_of(numbers, (n,))), np.zeros(0, np.uint64))
+
+
+def ngrams_of(numbers: Hashes, sizes: Collection[int]) -> Iterator[tuple[int, Hashes]]:
+    """(n, `ngrams` of n) for each of these sizes that there are enough numbers for, the small ones first."""
+    hashed = np.zeros(len(numbers), np.uint64)
+    for at in range(min(max(sizes, default=0), len(numbers))):
+        hashed = hashed[: len(numbers) - at]
+        hashed *= FACTOR
+        hashed += numbers[at:]
+        hashed += np.uint64(1)
+        if at + 1 in sizes:
+            yield at + 1, mixed(hashed)
 
 
 def mixed(hashed: Hashes) -> Hashes:

@@ -2,14 +2,16 @@
 (after Brown et al. 2020, arXiv:2005.14165, appendix C)."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from myna.data.dedup import content, fingerprint
 from myna.data.formats import Record
-from myna.data.ngrams import Hashes, ngrams, units
+from myna.data.ngrams import Hashes, ngrams, ngrams_of, units
 from myna.data.sources import Place, Sourced
 from myna.records import Document, Json
 
@@ -17,6 +19,7 @@ N = 13  # units
 LEAST = 8  # a shorter text is too common to tell: "what is the capital of"
 MOST = 0.8  # of a row's n-grams in one training row: it stands there, up to a word
 FIRST = 20  # findings named
+AT_ONCE = 1 << 15  # units of training rows that are compared together
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +59,49 @@ class Overlap:
         return cls(**{**row, "findings": tuple(Finding(*finding) for finding in row["findings"])})
 
 
+class Row(NamedTuple):
+    """A training row to be compared."""
+
+    place: Place
+    units: Hashes
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Hashes to be looked for: sorted, and a bit for each of their beginnings, which most others fail to have."""
+
+    hashes: Hashes
+    begins: npt.NDArray[np.bool_]
+    shift: np.uint64
+
+    @classmethod
+    def of(cls, hashes: Hashes) -> "Table":
+        bits = max(10, len(hashes).bit_length() + 4)  # one of 16 to 32 is set
+        begins, shift = np.zeros(1 << bits, np.bool_), np.uint64(64 - bits)
+        begins[hashes >> shift] = True
+        return cls(np.unique(hashes), begins, shift)
+
+    def places(self, numbers: Hashes) -> npt.NDArray[np.intp]:
+        """Which of the numbers are in it."""
+        maybe = np.flatnonzero(self.begins[numbers >> self.shift])
+        at = np.minimum(np.searchsorted(self.hashes, numbers[maybe]), len(self.hashes) - 1)
+        return maybe[self.hashes[at] == numbers[maybe]]
+
+
 @dataclass
 class Watch:
-    """The evaluation rows; `look` at every training row, then ask for the `overlap`."""
+    """The evaluation rows. `add` every training row, or `look` at it, then ask for the `overlap`."""
 
     _places: list[Place] = field(default_factory=list)
     _sizes: list[int] = field(default_factory=list)  # distinct n-grams of each row
     _owners: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))  # n-gram -> rows
-    _tables: dict[int, Hashes] = field(default_factory=dict)  # n -> n-grams, sorted
+    _tables: dict[int, Table] = field(default_factory=dict)  # n -> n-grams
     _same: dict[bytes, int] = field(default_factory=dict)
     _best: dict[int, Finding] = field(default_factory=dict)
     _train_rows: int = 0
+    _waiting: list[Row] = field(default_factory=list)
+    _units: int = 0  # of those that wait
 
     @classmethod
     def over(cls, records: Iterable[Sourced[Record]]) -> "Watch":
@@ -81,33 +116,59 @@ class Watch:
             by_size[n].append(grams)
             for gram in grams.tolist():
                 watch._owners[gram].append(row)
-        watch._tables = {n: np.unique(np.concatenate(grams)) for n, grams in by_size.items() if n >= LEAST}
+        watch._tables = {n: Table.of(np.concatenate(grams)) for n, grams in by_size.items() if n >= LEAST}
         return watch
 
     def __len__(self) -> int:
         return len(self._places)
 
+    def add(self, place: Place, record: Record) -> None:
+        """A training row, compared together with others: one alone is mostly numpy's overhead."""
+        self._waiting.append(_row(place, record))
+        self._units += len(self._waiting[-1].units)
+        if self._units >= AT_ONCE:
+            self._compare_waiting()
+
     def look(self, place: Place, record: Record) -> list[Finding]:
         """What this training row shares with evaluation rows."""
-        self._train_rows += 1
-        numbers, shared = units(said(record)), dict[int, int]()
-        for n, table in self._tables.items():
-            for gram in _common(table, np.unique(ngrams(numbers, n))).tolist():
-                for row in self._owners[gram]:
-                    shared[row] = shared.get(row, 0) + 1
-        same = self._same.get(fingerprint(content(record)))
-        if same is not None:
-            shared[same] = self._sizes[same]
+        return self._compare([_row(place, record)])
+
+    def _compare_waiting(self) -> None:
+        rows, self._waiting, self._units = self._waiting, [], 0
+        self._compare(rows)
+
+    def _compare(self, rows: Sequence[Row]) -> list[Finding]:
+        self._train_rows += len(rows)
+        shared = self._shared(rows)
         found = []
-        for row, count in shared.items():
-            share = count / self._sizes[row] if self._sizes[row] else 1.0
-            finding = Finding(str(place), str(self._places[row]), share, same=row == same)
-            if row not in self._best or (finding.same, share) > (self._best[row].same, self._best[row].share):
-                self._best[row] = finding
-            found.append(finding)
+        for number, row in enumerate(rows):
+            same = self._same.get(row.fingerprint)
+            counts = shared.get(number, {}) | ({} if same is None else {same: self._sizes[same]})
+            for other, count in sorted(counts.items()):
+                share = count / self._sizes[other] if self._sizes[other] else 1.0
+                finding = Finding(str(row.place), str(self._places[other]), share, same=other == same)
+                best = self._best.get(other)
+                if best is None or (finding.same, share) > (best.same, best.share):
+                    self._best[other] = finding
+                found.append(finding)
         return found
 
+    def _shared(self, rows: Sequence[Row]) -> dict[int, dict[int, int]]:
+        """Number of a training row -> evaluation row -> how many different n-grams both have."""
+        shared = defaultdict[int, dict[int, int]](lambda: defaultdict(int))
+        if not rows:
+            return shared
+        owner = np.repeat(np.arange(len(rows)), [len(row.units) for row in rows])
+        for n, grams in ngrams_of(np.concatenate([row.units for row in rows]), self._tables):
+            at = self._tables[n].places(grams)
+            at = at[owner[at] == owner[at + n - 1]]  # within one row
+            for number, gram in set(zip(owner[at].tolist(), grams[at].tolist(), strict=True)):
+                for other in self._owners[gram]:
+                    shared[number][other] += 1
+        return shared
+
     def overlap(self) -> Overlap:
+        self._compare_waiting()
         best = sorted(self._best.values(), key=lambda f: (-f.same, -f.share))
         return Overlap(
             eval_rows=len(self._places),
@@ -128,6 +189,5 @@ def said(record: Record) -> str:
     return "\n".join(m.text for m in (*record.messages, *candidates) if m.role in ("user", "assistant"))
 
 
-def _common(table: Hashes, grams: Hashes) -> Hashes:
-    at = np.minimum(np.searchsorted(table, grams), len(table) - 1)
-    return grams[table[at] == grams]
+def _row(place: Place, record: Record) -> Row:
+    return Row(place, units(said(record)), fingerprint(content(record)))

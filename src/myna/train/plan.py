@@ -24,8 +24,8 @@ MOMENTS = {"adamw": 2, "muon": 1}  # numbers kept for each weight; Muon's are fo
 AGAIN = "compute activations again on the way back"
 BOTH = "compute fewer rows at once, and activations again on the way back"
 # Bytes a process takes for a byte that autograd keeps, on a CPU: buffers of the products' threads, what the allocator does not
-# give back, gradients on their way. Measured: 2.0 with 1.5 million parameters, 2.6 with 11 million (docs/experiments.md).
-SLACK = 2.1
+# give back, gradients on their way. Measured: 1.3 with 1.5 million parameters, 1.4 to 1.6 with 11 million (docs/experiments.md).
+SLACK = 1.5
 DECODED = 3  # times the size of a decoded weight that decoding one takes at its widest
 
 
