@@ -62,6 +62,7 @@ def test_what_does_not_fit_is_an_error_with_three_ways_out(profile: Path, capsys
         ({"steps": plan.Steps(precision="bfloat16")}, "measured with float32"),
         ({"steps": plan.Steps(micro=99)}, "only 16 rows"),
         ({"lora": Lora(rank=8)}, "beside a model that there is"),
+        ({"lora": Lora(base="nf4")}, r"lora\.base: nothing is adapted"),
     ],
 )
 def test_what_cannot_be_planned_is_named(change: dict[str, Any], words: str, profile: Path) -> None:

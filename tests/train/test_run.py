@@ -178,7 +178,7 @@ def test_a_plan_is_of_exactly_the_run_that_follows(base: Path, files: dict[str, 
     assert (work.rows, work.micro, work.context) == (4, 2, 48)
     stored = read_safetensors(ended.run / "checkpoints" / f"step-{work.steps:06d}" / "weights.safetensors")
     assert work.trained == sum(one.count for one in stored.values())
-    drawn = [*flags, "--run.out", str(tmp_path / "other")]
+    drawn = [*flags[:6], "--run.out", str(tmp_path / "other"), "--run.steps", "2"]
     with pytest.raises(DataError, match="depend on what the model answers"):
         planned(configure("grpo", None, [*drawn, "--grpo.max_tokens", "4"]))
 

@@ -15,6 +15,7 @@ from myna.model.spec import Spec
 from myna.records import DataError, MynaError
 from myna.train.config import Lora
 from myna.train.plan import Adapters, Plan, Profile, Work, changes, multiplied, optimal_tokens, plan, token_flops
+from myna.train.rules import check_lora
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ def run(
     spec = _spec(depth, model, tokenizer, vocab, context, experts)
     count = _number(tokens, "tokens", 1000) if tokens else optimal_tokens(spec)
     told = replace(steps, micro=steps.micro or steps.rows)
+    check_lora(lora)
     adapters = _adapters(model, lora) if lora.adapts else None
     show(Work(spec=spec, context=context, tokens=count, adapters=adapters, **asdict(told)), machine)
 

@@ -8,7 +8,7 @@ from myna.train.config import Config, Lora
 
 def check(config: Config) -> None:
     """Raises DataError naming the key that could not be honoured, and what to do."""
-    _check_lora(config.lora)
+    check_lora(config.lora)
     if config.lora.adapts and not config.model.start:
         raise DataError(
             "lora: an adapter is trained beside a model that there is: give --model.start, or no --lora.rank"
@@ -30,7 +30,8 @@ def check(config: Config) -> None:
         raise DataError("how long? Give --run.steps or --run.epochs; both are 0")
 
 
-def _check_lora(lora: Lora) -> None:
+def check_lora(lora: Lora) -> None:
+    """DataError for keys of an adapter where there is none."""
     usual = Lora()
     told = [f.name for f in fields(Lora) if getattr(lora, f.name) != getattr(usual, f.name)]
     if told and not lora.adapts:
