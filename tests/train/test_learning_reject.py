@@ -22,7 +22,7 @@ from myna.train.reject import Draw, Kept, sample
 
 MOST = 50  # numbers are below it
 HELD, SHOWN = 200, 1000
-FIRST, MORE = 200, 100  # steps of the start, and of what is learned from its answers
+FIRST, MORE = 90, 100  # steps of the start, and of what is learned from its answers
 
 
 def sums(seed: int) -> tuple[list[Conversation], ...]:
