@@ -61,7 +61,7 @@ def test_a_student_learns_more_from_its_teacher_than_from_the_text_alone(
 
 
 SAYS = 40  # characters that go on after as many that are given
-STEPS = 120
+STEPS = 80
 
 
 def passages(text: str) -> list[Conversation]:
@@ -102,8 +102,8 @@ def test_judged_on_its_own_answers_a_student_stays_nearer_to_its_teacher_than_ju
     for seed in SEEDS:
         same = f"--data.context 128 --run.rows 16 --run.epochs 0 --run.seed {seed}"
         new = f"{same} --model.tokenizer {made} --optim.lr 4e-3 --data.train"
-        teacher = learn("sft", tmp_path / f"teacher-{seed}", f"{new} {read} --model.depth 2 --run.steps 250")
-        start = learn("sft", tmp_path / f"start-{seed}", f"{new} {little} --model.depth 1 --run.steps 100")
+        teacher = learn("sft", tmp_path / f"teacher-{seed}", f"{new} {read} --model.depth 2 --run.steps 150")
+        start = learn("sft", tmp_path / f"start-{seed}", f"{new} {little} --model.depth 1 --run.steps 60")
         student = f"{same} --data.train {little} --model.start {start / 'model'} --run.steps {STEPS} --optim.lr 1e-3"
         judged = f"{student} --distill.teacher {teacher / 'model'} --distill.top_k 0 --distill.beta 1 --distill.max_tokens {SAYS}"
         runs = [start]

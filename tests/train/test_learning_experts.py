@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from learning import SEEDS, evaluated, learn, logged, shakespeare, tell
 
-STEPS = 120
+STEPS = 100
 WAYS = {
     "dense": "",
     "experts": "--model.experts 8 --model.balance 0.01",
