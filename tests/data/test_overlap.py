@@ -24,7 +24,7 @@ def placed(name: str, rows: list[str]) -> list[Sourced]:
 def overlap(train: list[str], evals: list[str]) -> Overlap:
     watch = Watch.over(placed("eval", evals))
     for place, record in placed("train", train):
-        watch.look(place, record)
+        watch.add(place, record)
     return watch.overlap()
 
 
@@ -39,6 +39,26 @@ def test_planted_rows_are_found_with_their_share_and_no_others(alphabet: list[st
     assert [f.share for f in found.findings] == [1.0, pytest.approx(8 / 28)]
     assert (found.eval_rows, found.touched, found.inside, found.same, found.train_rows) == (50, 2, 1, 0, 200)
     assert found.share == 2 / 50
+
+
+@pytest.mark.parametrize("at_once", [1, 500, 1 << 15])
+def test_rows_compared_together_are_as_rows_compared_alone(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight training rows have 30 units of an evaluation row, and beside them rows whose ends together say it whole."""
+    monkeypatch.setattr("myna.data.overlap.AT_ONCE", at_once)
+    evals, train = texts(WORDS, 20, 40, 1), texts(WORDS, 100, 80, 2)
+    for n in range(8):
+        train[10 * n] = train[10 * n][:20] + evals[n][5:35]
+        train[10 * n + 1] = train[10 * n + 1] + evals[19][:9]
+        train[10 * n + 2] = evals[19][9:20] + train[10 * n + 2]
+    rows = placed("train", [" ".join(t) for t in train])
+    together, alone = (Watch.over(placed("eval", [" ".join(t) for t in evals])) for _ in range(2))
+    for place, record in rows:
+        together.add(place, record)
+        alone.look(place, record)
+    assert together.overlap() == alone.overlap()
+    assert [(f.train, f.eval) for f in alone.overlap().findings] == [
+        (f"train:{10 * n + 1}", f"eval:{n + 1}") for n in range(8)
+    ]
 
 
 def test_punctuation_case_and_width_hide_nothing() -> None:
