@@ -264,6 +264,16 @@ def test_texts_with_labels_are_audited_too(base: Path, tmp_path: Path, capsys: p
     assert audit["cuts"]["dropped"] == 1
 
 
+def test_one_process_trains_a_run_at_a_time(base: Path, words: Path, files: dict[str, str], tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "run")
+    with RunDir(tmp_path / "run").alone(), pytest.raises(DataError, match="another process is training this run"):
+        resume(tmp_path / "run")
+    with RunDir(tmp_path / "new").alone(), pytest.raises(DataError, match="another process is training this run"):
+        pretrain(words, files, tmp_path / "new")
+    assert resume(tmp_path / "run").whole
+    assert pretrain(words, files, tmp_path / "new").whole
+
+
 def test_a_folder_that_holds_something_else_is_not_written_into(
     words: Path, files: dict[str, str], tmp_path: Path
 ) -> None:

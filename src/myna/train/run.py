@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,16 @@ def configure(method: str, file: str | None, flags: Sequence[str]) -> Config:
 
 def begin(config: Config, world: World = ALONE) -> Ended:
     """Train from the first step. Raises DataError before anything is computed if the config or the data cannot be."""
-    with world.first():
-        run = RunDir.new(config.run.out)
-    loop, known = _prepare(config, run, world)
-    if world.is_main:
-        run.begin(to_yaml(config), known)
-    return _finish(loop)
+    with ExitStack() as held:
+        with world.first():
+            run = RunDir.new(config.run.out)
+            if world.is_main:
+                held.enter_context(run.alone())
+                RunDir.new(run.path)  # nobody was faster
+        loop, known = _prepare(config, run, world)
+        if world.is_main:
+            run.begin(to_yaml(config), known)
+        return _finish(loop)
 
 
 def planned(config: Config) -> Work:
@@ -81,27 +85,30 @@ def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False
     other data.
 
     Raises DataError naming what differs: a key, a data file."""
-    with world.first():
-        run = RunDir.open(path)
-        before, config = (_read(run.path / "config.yaml", given) for given in ((), flags))
-        differs = differences(before, config)
-        _allow([name for name in differs if name not in HARMLESS], "this run was begun with another {}", changed)
-    loop, known = _prepare(config, run, world)
-    with world.first():
-        other = _others(known, run.read_json("data.json"))
-        _allow(other, "{}: not what this run began with", changed)
-    if found := checkpoint.latest(run.path):
-        state, place, wrong = found
-        for problem in wrong:
-            loop.note({"step": state.step, "event": f"went back to {place.name}: {problem}"})
-        loop.resume(state, place)
-    elif world.is_main:
-        run.log.cut(0)
-    if world.is_main:
-        if differs or other:
-            run.change(loop.state.step, config=to_yaml(config) if differs else None, data=known if other else None)
-        _note_changes(loop, config, known)
-    return _finish(loop)
+    with ExitStack() as held:
+        with world.first():
+            run = RunDir.open(path)
+            if world.is_main:
+                held.enter_context(run.alone())
+            before, config = (_read(run.path / "config.yaml", given) for given in ((), flags))
+            differs = differences(before, config)
+            _allow([name for name in differs if name not in HARMLESS], "this run was begun with another {}", changed)
+        loop, known = _prepare(config, run, world)
+        with world.first():
+            other = _others(known, run.read_json("data.json"))
+            _allow(other, "{}: not what this run began with", changed)
+        if found := checkpoint.latest(run.path):
+            state, place, wrong = found
+            for problem in wrong:
+                loop.note({"step": state.step, "event": f"went back to {place.name}: {problem}"})
+            loop.resume(state, place)
+        elif world.is_main:
+            run.log.cut(0)
+        if world.is_main:
+            if differs or other:
+                run.change(loop.state.step, config=to_yaml(config) if differs else None, data=known if other else None)
+            _note_changes(loop, config, known)
+        return _finish(loop)
 
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:

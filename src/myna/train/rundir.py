@@ -10,6 +10,7 @@ Of a run that went on with other keys or other data, config.yaml and data.json a
 config-until-step-N.yaml and data-until-step-N.json what it had before.
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,10 @@ from myna import __version__
 from myna.records import DataError
 
 Json = dict[str, Any]
+LOCK = ".lock"
 TOKENS, ROLLOUTS, TEACHER, REFERENCE = "tokens", "rollouts", "teacher", "reference.npz"
 # What a run writes into its folder before config.yaml makes it one; a start that was refused leaves it.
-PREPARED = (TOKENS, ROLLOUTS, TEACHER, REFERENCE, "command.txt", "env.json", "data.json")
+PREPARED = (TOKENS, ROLLOUTS, TEACHER, REFERENCE, "command.txt", "env.json", "data.json", LOCK)
 BEFORE = ("command.txt", "env.json", "data.json")  # written before config.yaml, which says that there is a run
 
 
@@ -55,6 +58,23 @@ class RunDir:
         if found := sorted(p.name for p in path.glob("*") if p.name.removesuffix(".partial") not in PREPARED):
             raise DataError(f"{path} is no new folder: {found[0]} is in it. Give another --run.out.")
         return cls(path)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other process trains in this folder. Raises DataError if one does: two would write one log."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            held = (self.path / LOCK).open("w")
+        except OSError as e:
+            raise DataError(f"{self.path}: cannot be a run directory: {e.strerror or e}") from None
+        with held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(f"{self.path}: another process is training this run. Wait for it, or stop it") from None
+            except OSError:  # a file system without locks: nothing can be known
+                pass
+            yield
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":
