@@ -264,6 +264,17 @@ def test_texts_with_labels_are_audited_too(base: Path, tmp_path: Path, capsys: p
     assert audit["cuts"]["dropped"] == 1
 
 
+def test_going_back_to_an_older_checkpoint_is_in_the_log(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "run")
+    last = sorted((tmp_path / "run/checkpoints").glob("step-*"))[-1] / "weights.safetensors"
+    last.write_bytes(last.read_bytes()[:-9])
+    resume(tmp_path / "run")
+    (said,) = (line["event"] for line in lines(tmp_path / "run") if "event" in line)
+    assert "went back to step-" in str(said)
+    assert "cut short" in str(said)
+    assert same(base, tmp_path / "run")
+
+
 def test_one_process_trains_a_run_at_a_time(base: Path, words: Path, files: dict[str, str], tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "run")
     with RunDir(tmp_path / "run").alone(), pytest.raises(DataError, match="another process is training this run"):

@@ -99,9 +99,9 @@ def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False
             _allow(other, "{}: not what this run began with", changed)
         if found := checkpoint.latest(run.path):
             state, place, wrong = found
-            for problem in wrong:
-                loop.note({"step": state.step, "event": f"went back to {place.name}: {problem}"})
             loop.resume(state, place)
+            for problem in wrong:  # after it, since what was logged later is cut
+                loop.note({"step": state.step, "event": f"went back to {place.name}: {problem}"})
         elif world.is_main:
             run.log.cut(0)
         if world.is_main:
