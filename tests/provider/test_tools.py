@@ -55,6 +55,7 @@ SAID = (
     "```python\ndef f(a):\n    return {a: [a]}\n```",
     '{"name": "John", "age": 30}',
     '```json\n{\n  "name": "identify",\n  "arguments": {}\n}\n```',
+    '{"name": "say \\"get_weather\\"", "path": "a\\\\b\\n"}',
     "[1, 2]",
     "`get_weather` tells the weather.",
 )

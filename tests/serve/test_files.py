@@ -1,5 +1,6 @@
 """Files and batches: on the disk, through the official client, and whole after a kill -9."""
 
+import asyncio
 import contextlib
 import errno
 import json
@@ -27,7 +28,7 @@ from myna.serve import Keys, Limits, create_app, key_of
 from myna.serve import batches as batches_module
 from myna.serve import files as files_module
 from myna.serve import store as store_module
-from myna.serve.batches import new_batch
+from myna.serve.batches import Batches, new_batch
 from myna.serve.keys import new_key
 from myna.serve.store import Store, append
 
@@ -236,6 +237,18 @@ def test_a_cancelled_batch_keeps_what_is_done_and_begins_no_more(live: Start, tm
     assert len(done) == ended.request_counts.completed == len(provider.requests) < 500
     with pytest.raises(openai.BadRequestError, match="already"):
         client.batches.cancel(batch.id)
+
+
+def test_a_batch_that_is_cancelled_as_its_last_line_is_done_is_cancelled(tmp_path: Path) -> None:
+    store = Store(tmp_path, Limits())
+    order = {"endpoint": "/v1/chat/completions", "input_file_id": "file-x", "completion_window": "24h"}
+    batch = new_batch(order, "")
+    batch.reach("in_progress")
+    batch.total = batch.completed = 1
+    batch.reach("cancelling")
+    asyncio.run(Batches(store, None, lambda: False)._finish(batch))  # type: ignore[arg-type]
+    store.close()
+    assert batch.status == "cancelled"
 
 
 def test_a_batch_goes_behind_everybody_in_the_scheduler(live: Start, tmp_path: Path) -> None:

@@ -161,6 +161,10 @@ def test_over_http_a_limit_is_a_429_for_this_key_alone(live: Start) -> None:
     assert code_of(refused) == (429, "rate_limit_exceeded")
     assert int(refused.headers["retry-after"]) > 30
     assert [post(server, OTHER).status_code for _ in range(3)] == [200, 200, 429]
+    look = {"Authorization": f"Bearer {OTHER}"}
+    assert [httpx.get(f"{server.url}/v1/models", headers=look).status_code for _ in range(3)] == [200] * 3, (
+        "looking is free"
+    )
 
 
 def test_an_answer_nobody_waits_for_is_charged_all_the_same(live: Start) -> None:

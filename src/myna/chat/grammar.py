@@ -174,7 +174,7 @@ class _Writer:
     def _named(self, shapes: "list[_Shape]") -> Iterator[str]:
         """Expressions of a tool's name where a parser would begin a call."""
         keys, names = "|".join((*NAMES, "function")), "|".join(re.escape(quoted(name)[1:-1]) for name in self._tools)
-        yield rf'"({keys})"{BLANKS}:{BLANKS}"(({names})"|[^"]*\\)'
+        yield rf'"({keys})"{BLANKS}:{BLANKS}"(({names})"|[^"]*\\[u/])'
         yield rf'"[^"]*\\u[^"]*"{BLANKS}:'  # a key with characters by their numbers may be any
         if any(shape.middle == "(" for shape in shapes):
             yield rf"({'|'.join(map(re.escape, self._tools))})(\.call)?\("
