@@ -330,6 +330,30 @@ def test_a_batch_killed_while_it_is_published_is_published_once(live: Start, tmp
     assert provider.requests == []
 
 
+def test_a_line_that_failed_before_the_server_was_killed_is_not_asked_again(live: Start, tmp_path: Path) -> None:
+    store = Store(tmp_path, Limits())
+    id, path = store.begin()
+    path.write_text(line("a") + line("b") + line("c"))
+    store.add(id, "in", "batch", "")
+    order = {"endpoint": "/v1/chat/completions", "input_file_id": id, "completion_window": "24h"}
+    batch = new_batch(order, "")
+    batch.reach("in_progress")
+    good, bad = store.results(batch)
+    append(good, b'{"custom_id":"a"}\n')
+    append(bad, b'{"custom_id":"b"}\n')
+    store.save(batch)
+    store.close()
+    provider = Scripted(cycle(["ok"]))
+    client = client_of(live(provider, data=tmp_path))
+    eventually(lambda: client.batches.retrieve(batch.id).status == "completed")
+    ended = client.batches.retrieve(batch.id)
+    assert [row["custom_id"] for row in rows(client, ended.output_file_id)] == ["a", "c"]
+    assert [row["custom_id"] for row in rows(client, ended.error_file_id)] == ["b"]
+    assert len(provider.requests) == 1
+    assert ended.request_counts
+    assert (ended.request_counts.completed, ended.request_counts.failed) == (2, 1)
+
+
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """While it is set the disk takes the beginning of a line, and else nothing."""
