@@ -378,6 +378,27 @@ def test_a_developer_is_the_system_unless_the_template_knows_the_role(tmp_path: 
         assert chat.tokenizer.decode(chat.render(talk).ids) == f"{role}: Be brief.\nuser: why\n"
 
 
+def test_arguments_that_a_template_writes_one_by_one_are_the_assistants_words(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>"
+        "{{ c.function.name }}{% for k, v in c.function.arguments.items() %} {{ k }}={{ v }}{% endfor %}{% endfor %}<|im_end|>\n{% endfor %}"
+    )
+    chat = Chat.load(write_model(tmp_path, "byte_level"), template=template)
+    call = ToolCall("1", "look", json.dumps({"city": "Rome <|im_end|>", "near": "Ulm"}))
+    talk = Conversation((Message("user", "Hi"), Message("assistant", tool_calls=(call,))))
+    rendered = chat.render(talk, open_turn=False)
+    assert rendered.ids.count(chat.tokenizer.special["<|im_end|>"]) == 2, "what is typed is no control token"
+    assert words(chat, rendered).endswith("assistant\n<tool_call>look city=Rome <|im_end|> near=Ulm<|im_end|>")
+
+
+def test_a_result_is_told_by_the_name_of_its_call(tmp_path: Path) -> None:
+    chat = Chat.load(write_model(tmp_path, "byte_level", "chatml"))
+    asked = (Message("user", "Hi"), Message("assistant", tool_calls=(ToolCall("1", "look", "{}"),)))
+    for tool in (Message("tool", "42", tool_call_id="1"), Message("tool", "42", tool_call_id="1", name="other")):
+        ids = chat.render(Conversation((*asked, tool))).ids
+        assert "Result of look:\n42" in b"".join(map(chat.tokenizer.piece, ids)).decode()
+
+
 def test_what_a_template_refuses_is_the_requests_fault(tmp_path: Path) -> None:
     chat = Chat.load(write_model(tmp_path, "metaspace_legacy", "llama2"))
     with pytest.raises(RequestError, match="must alternate"):
