@@ -15,6 +15,7 @@ from tiny_decoder import VOCAB, naive, random_decoder, spec_of
 from toy_form import toy
 
 from myna.engine.blocks import extend_digests
+from myna.engine.constrain import Constraint
 from myna.engine.draft import CATCH_UP, DraftModel
 from myna.engine.engine import Engine, Update, engine_for
 from myna.engine.request import Plan, Request, Sequence
@@ -200,6 +201,14 @@ def test_under_a_form_a_model_that_drafts_for_itself_is_always_right(prompts: li
     for sampling in (GREEDY, WARM):
         serve(engine, prompts, sampling, [toy(VOCAB, STOP, last=10)] * len(prompts))
     assert tally(engine).right == tally(engine).drafted > 100
+
+
+def test_where_the_form_is_complete_there_is_no_guess_more() -> None:
+    text = [5, 9, 30]
+    request = Request(0, tuple(text), GREEDY.resolve(DEFAULTS))
+    sequence = Sequence(request, 0, text, blocks=[3], form=Constraint(toy(VOCAB, last=2)))
+    guesses = guesser(drafting(SERVED)).draft({sequence: 6})[sequence]
+    assert [token % 3 for token in guesses] == [0, 0]
 
 
 def test_a_form_that_fails_on_a_guess_of_a_draft_model_ends_its_own_answer(prompts: list[list[int]]) -> None:
