@@ -172,6 +172,13 @@ def test_gemmas_braces_as_its_makers_show_them(name: str, text: str) -> None:
     assert choose(template, example, ToolCall("", "f", json.dumps(want))).name == name
 
 
+@pytest.mark.parametrize("wrong", ["a:[1,]", "a:[,]", "a:", "a:,b:1", "a:[1 2]", "a", "a:{b}", "a:[1"])
+def test_what_is_no_value_in_braces_breaks_the_call_off(wrong: str) -> None:
+    text = f"<start_function_call>call:f{{z : 1,{wrong}}}<end_function_call>"
+    (called,) = hear(dialect("function_gemma"), list(text), {"f": {}})[2]
+    assert called == ("f", '{"z": 1', False)
+
+
 def test_what_nests_too_deeply_in_braces_is_a_call_that_broke_off() -> None:
     for value in ("[" * 1000, "{a:" * 1000):
         (called,) = hear(dialect("function_gemma"), [f"<start_function_call>call:f{{a:{value}"], {"f": {}})[2]

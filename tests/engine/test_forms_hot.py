@@ -11,6 +11,7 @@ from test_constrain import Form, said
 from test_engine import guessing
 from tiny_decoder import random_decoder, spec_of
 
+from myna.engine.constrain import Constraint
 from myna.engine.engine import Engine, Update, engine_for
 from myna.forms.answer import answer
 from myna.forms.compiler import LIMITS
@@ -81,3 +82,12 @@ def test_an_answer_with_a_form_is_the_same_alone_and_in_company(model: Decoder) 
     assert [said(updates) for updates in write(squeezed, mixed)] == alone
     eager = guessing(engine_for(model, kv_tokens=16_000, draft_rows=48))
     assert [said(updates) for updates in write(eager, mixed)] == alone
+
+
+def test_after_guesses_that_complete_a_form_there_is_no_mask_and_no_fault() -> None:
+    constraint = Constraint(form_of({"const": "yes"}))
+    guesses = [*b'"yes"']
+    found = [constraint.mask_after(guesses[:count], 9) for count in range(6)]
+    assert [mask is None for mask in found] == [False] * 5 + [True]
+    assert constraint.fault is None
+    assert [constraint.take(id) for id in guesses] == [False] * 4 + [True]
