@@ -74,7 +74,9 @@ def test_a_closed_pipe_is_no_error(smollm2: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("args", ["list", "pull smollm2-135m"])
 def test_a_full_disk_is_one_line(args: str, smollm2: Path) -> None:
-    done = subprocess.run(f"{sys.executable} -m myna {args} > /dev/full", shell=True, capture_output=True, text=True)
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    line = f"{sys.executable} -m myna {args} > /dev/full"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, env=buffered)
     assert (done.returncode, done.stderr.count("\n"), "disk is full" in done.stderr) == (2, 1, True)
 
 
