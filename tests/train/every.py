@@ -79,7 +79,7 @@ def _kinds() -> dict[str, list[dict[str, Any]]]:
             for b in THINGS
             for a, c in zip(GOOD, BAD, strict=True)
         ],
-        "asked": [{"messages": [{**asked[0], "content": f"{s[:9]}?"}], "target": s[4]} for s in said],
+        "asked": [{"messages": [{**asked[0], "content": f"{s}?"}], "target": s[4]} for s in said],
     }
 
 

@@ -154,7 +154,8 @@ def test_every_method_is_the_same_in_two_processes(two: Several, files: Path, tm
     the first step, KTO's drift before each, vectors of the whole step, answers that both draw."""
     # AdamW divides by the gradient's size: where that is nearly 0, its rounding is moved by some of the rate.
     ended = whole_run(ALONE, flags(case, files, tmp_path / "one", "--optim.lr", "1e-5"))
-    assert ended.whole, ended
+    assert isinstance(ended, Ended), ended
+    assert ended.whole
     both = two(whole_run, flags(case, files, tmp_path / "two", "--optim.lr", "1e-5"))
     assert both == [Ended(tmp_path / "two", True, tmp_path / "two/model")] * 2
     assert_alike(last(tmp_path / "one"), last(tmp_path / "two"))
