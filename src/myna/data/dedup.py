@@ -60,12 +60,6 @@ def _all_shingles(text: str) -> Hashes:
     return ngrams(numbers, min(SHINGLE, len(numbers))) if len(numbers) else np.zeros(1, np.uint64)
 
 
-def jaccard(a: Hashes, b: Hashes) -> float:
-    """What two sets share, of what they have together."""
-    shared = len(np.intersect1d(a, b, assume_unique=True))
-    return shared / max(len(a) + len(b) - shared, 1)
-
-
 def signature(text: str) -> Signature:
     """[PERMUTATIONS]: the least hash of the text's shingles under each of as many permutations of 32-bit numbers, x -> ax + b;
     for numbers that are hashes themselves this is enough (the tests compare with brute force)."""

@@ -33,7 +33,6 @@ LOCK = ".lock"
 TOKENS, ROLLOUTS, TEACHER, REFERENCE = "tokens", "rollouts", "teacher", "reference.npz"
 # What a run writes into its folder before config.yaml makes it one; a start that was refused leaves it.
 PREPARED = (TOKENS, ROLLOUTS, TEACHER, REFERENCE, "command.txt", "env.json", "data.json", LOCK)
-BEFORE = ("command.txt", "env.json", "data.json")  # written before config.yaml, which says that there is a run
 
 
 class RunDir:
