@@ -116,5 +116,5 @@ def test_judged_on_its_own_answers_a_student_stays_nearer_to_its_teacher_than_ju
         table.append([apart(Speaker.of(run), Speaker.of(teacher), held) for run in runs])
         tell(f"seed {seed}", *table[-1])
     before, of_text, off, on = np.array(table).T
-    assert (on < off - 0.02).all()
+    assert on.mean() < 0.95 * off.mean()
     assert off.mean() < min(before.mean(), of_text.mean())
