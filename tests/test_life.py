@@ -36,7 +36,7 @@ def test_a_life_from_words_to_manners(tmp_path: Path) -> None:
         [sys.executable, str(LIFE / "life.py"), str(tmp_path / "life")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = [line.split() for line in done.stdout.splitlines() if " right " in line and " kind " in line]
+    lines = [words for line in done.stdout.splitlines() if (words := line.split())[1:2] == ["right"]]
     right = {stage: int(share.rstrip("%")) for stage, _, share, *_ in lines}
     kind = {stage: int(share.rstrip("%")) for stage, *_, share in lines}
     assert right["read"] <= 10

@@ -275,6 +275,13 @@ def test_going_back_to_an_older_checkpoint_is_in_the_log(base: Path, tmp_path: P
     assert same(base, tmp_path / "run")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
+def test_a_full_disk_under_the_log_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(MynaError, match=rf"No space left.*myna train --resume {tmp_path}"):
+        RunDir(tmp_path).log.append({"step": 1})
+
+
 def test_one_process_trains_a_run_at_a_time(base: Path, words: Path, files: dict[str, str], tmp_path: Path) -> None:
     shutil.copytree(base, tmp_path / "run")
     with RunDir(tmp_path / "run").alone(), pytest.raises(DataError, match="another process is training this run"):

@@ -68,7 +68,7 @@ def main() -> None:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _drop_output()
-        print(f"myna: the disk is full: {e.filename or 'not all of the output'} could not be written", file=sys.stderr)
+        print(f"myna: the disk is full: {e.filename or 'some of the output'} could not be written", file=sys.stderr)
         sys.exit(2)
 
 

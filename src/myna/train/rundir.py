@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from myna import __version__
-from myna.records import DataError
+from myna.records import DataError, MynaError
 
 Json = dict[str, Any]
 LOCK = ".lock"
@@ -138,8 +138,17 @@ class Log:
         self.path = path
 
     def append(self, line: Json) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        """A line, whole or not at all. Raises MynaError if there is no room for it."""
+        before = self.size
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as e:
+            self.cut(before)
+            raise MynaError(
+                f"{self.path} cannot be written: {e.strerror or e}. The checkpoints are whole. Make room, then: "
+                f"myna train --resume {self.path.parent}"
+            ) from None
 
     def lines(self) -> Iterator[Json]:
         """Those that are whole: a kill may have cut the last one."""
