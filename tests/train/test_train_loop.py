@@ -163,6 +163,11 @@ def test_patience_ends_a_run_that_no_longer_gets_better(tmp_path: Path) -> None:
     of = loop(tmp_path, config(optim=Optim(lr=0.0), run=replace(RUN, evaluate=1, patience=2)))
     assert not of.train()
     assert of.state.step == 3
+    assert "stopped: no better" in [line["event"] for line in of.run.log.lines() if "event" in line][-1]
+    before = weights(of)
+    assert not of.train()  # as a run that is resumed: it goes no further
+    assert of.state.step == 3
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), weights(of).values(), strict=True))
 
 
 def test_the_running_mean_is_what_is_evaluated(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class Loop:
         run, steps, world = self.config.run, self.method.steps, self.world
         shown = Progress(steps, self.state, quiet=not world.is_main, flops=self.flops)
         with shown, interruptible(shown.stopping) as asked:
-            while self.state.step < steps:
+            while self.state.step < steps and not self.stale:
                 line = self._step()
                 self.note(line)
                 shown.step(line, self.state)
@@ -88,14 +88,23 @@ class Loop:
                 stop = world.any(asked()) or self.stale
                 if last or stop or better or self._due(run.save):
                     self._save(better)
+                if self.stale and not last:
+                    self.note({"step": self.state.step, "event": self._stopped()})
                 if stop and not last:
                     return False
-        return True
+        return self.state.step == steps
 
     @property
     def stale(self) -> bool:
         """Whether it got no better for as long as patience lasts."""
         return 0 < self.config.run.patience <= self.state.stale
+
+    def _stopped(self) -> str:
+        best = checkpoint.best(self.run.path)
+        return (
+            f"stopped: no better than {self.state.best:.4g} for {self.state.stale} evaluations. The model is that of this step; "
+            f"the best is kept in {best.name if best else 'no checkpoint'}"
+        )
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step % every == 0
