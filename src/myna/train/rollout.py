@@ -42,7 +42,8 @@ def roll_out(
     longest = max(map(len, prompts), default=0) + (sampling.max_tokens or 0)
     n = sampling.n or 1
     room = min(max(KV_TOKENS, longest), sum(len(ids) + (sampling.max_tokens or 0) for ids in prompts) * n + 16 * n)
-    with unchanged(decoder), torch.inference_mode():
+    # The engine's steps have ever other shapes, which torch.compile would translate again and again.
+    with unchanged(decoder), torch.inference_mode(), torch.compiler.set_stance("force_eager"):
         engine = engine_for(decoder, kv_tokens=room, max_running=min(512, len(prompts) * n) or 1)
         answers = [[_Answer() for _ in range(n)] for _ in prompts]
         for number, ids, group in zip(numbers or range(len(prompts)), prompts, answers, strict=True):

@@ -24,6 +24,10 @@ def check(config: Config) -> None:
         raise DataError(
             "run.patience: waits for evaluations to get no better. Give --data.eval FILES and --run.evaluate 50"
         )
+    if config.model.compile and config.model.recompute:
+        raise DataError(
+            "model.compile: torch translates no layer that is computed again. Leave out model.recompute or it"
+        )
     if run.send != "float32" and config.model.precision != run.send:
         raise DataError("--run.send bfloat16 rounds what is computed with: give --model.precision bfloat16 too")
     if not run.steps and not run.epochs:

@@ -30,7 +30,7 @@ from myna.train.setup import Setup
 from myna.train.sinks import Sinks
 from myna.train.sinks import check as check_sinks
 from myna.train.tensor_parallel import check as check_layers
-from myna.train.trainee import Trainee, hashes, make_trainee
+from myna.train.trainee import Trainee, hashes, make_trainee, translate
 
 # Keys that change what is written, not what is computed.
 HARMLESS = {"run.out", "run.save", "run.keep", "run.micro", "run.tensor", "run.sum", "run.sinks", "model.save"}
@@ -162,6 +162,8 @@ def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str,
             trainee.module.cuda()
         setup = Setup(config, trainee, world, run.path)
         method = find(config.method).prepare(setup)
+    if config.model.compile:
+        translate(setup.trainee.model)
     world.spread(setup.trainee.module, setup.trainee.model, config.run.send)
     return Loop(setup.trainee, method, config, run, world), setup.known | _known(trainee, config) | {
         "steps": method.steps

@@ -96,6 +96,23 @@ def recompute(model: Decoder | Encoder) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
 
 
+def translate(model: Decoder | Encoder) -> None:
+    """Each layer by torch.compile, once for all lengths and all layers: of its own sizes each would take a minute again.
+
+    Raises DataError for experts, and where there is nothing to translate with."""
+    if model.spec.moe:
+        raise DataError("model.compile: how many rows an expert gets is known only as it gets them. Leave it out")
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=next(model.parameters()).device))
+    except Exception as e:
+        reason = str(e).strip().partition("\n")[0]
+        raise DataError(
+            f"model.compile: torch.compile does not work here ({reason}). Leave it out, or see `c++ --version`"
+        ) from e
+    for block in model.layers:
+        block.compile(dynamic=True)
+
+
 def _load(config: Model, context: int, base: str) -> Trainee:
     place = find(config.start)
     directory, chat = ModelDir.open(place), Chat.load(place)
