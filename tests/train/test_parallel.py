@@ -85,7 +85,7 @@ def _stop_after(running: Loop, stop: int) -> None:
         running.config = replace(
             running.config, run=replace(running.config.run, patience=int(running.state.step >= stop))
         )
-        running.state.stale = 1
+        running.state.best, running.state.stale = 0.0, 1
         return line
 
     running._step = until  # type: ignore[method-assign]
