@@ -29,7 +29,10 @@ def main(out: Path, source: Path | None = None, *more: str) -> dict[str, float]:
     train, held = read(source or Path(sysconfig.get_path("stdlib")))
     print(f"{len(train):,} texts to read, {sum(map(len, train)):,} bytes; {len(held):,} held out", flush=True)
     files = {"train": write(out / "data/train.jsonl", train), "held": write(out / "data/held.jsonl", held)}
-    found = {name: bits(pack, train, held) for name, pack in PACKERS.items()}
+    found = {}
+    for name, pack in PACKERS.items():
+        found[name] = bits(pack, train, held)
+        print(f"   {name:<10} {found[name]:.3f} bits a byte of what is held out", flush=True)
 
     myna("tokenizer", "train", files["train"], "--out", out / "words", "--vocab", 2048)
     told = ("--model.tokenizer", out / "words", "--data.train", files["train"], "--data.eval", files["held"])
