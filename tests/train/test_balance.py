@@ -179,7 +179,7 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, stop: int) -> None:
     for _ in range(stop):
         killed.note(killed._step())
         if killed.state.step % 4 == 0:
-            killed._save(False)
+            killed._save()
     again = loop(tmp_path / "cut", mixed())
     found = checkpoint.latest(tmp_path / "cut")
     assert found

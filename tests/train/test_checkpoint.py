@@ -15,8 +15,8 @@ WEIGHTS = {"a.weight": torch.randn(3, 4), "b": torch.tensor(2.5)}
 MOMENTS = {"a.weight:exp_avg": torch.randn(3, 4), "a.weight:step": torch.tensor(7.0)}
 
 
-def save(run: Path, step: int, keep: int = 2) -> Path:
-    return checkpoint.save(run, State(step=step, tokens=step * 10), WEIGHTS, MOMENTS, keep)
+def save(run: Path, step: int, best: int = 0) -> Path:
+    return checkpoint.save(run, State(step=step, tokens=step * 10, best_step=best), WEIGHTS, MOMENTS, keep=2)
 
 
 def names(run: Path) -> list[str]:
@@ -39,12 +39,11 @@ def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_oldest_go_but_never_the_best(tmp_path: Path) -> None:
-    first = save(tmp_path, 1)
-    checkpoint.mark_best(tmp_path, first)
-    for step in (2, 3, 4):
-        save(tmp_path, step)
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step, best=1)
     assert names(tmp_path) == ["step-000001", "step-000003", "step-000004"]
-    assert checkpoint.best(tmp_path) == first
+    save(tmp_path, 5, best=5)
+    assert names(tmp_path) == ["step-000004", "step-000005"]
 
 
 def cut(place: Path) -> None:

@@ -247,7 +247,7 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, options: Options) -
     for _ in range(3):
         killed._step()
         if killed.state.step == 2:
-            killed._save(False)
+            killed._save()
     again = run(tmp_path / "cut", options, None if options.top_k else sure())
     found = checkpoint.latest(tmp_path / "cut")
     assert found

@@ -218,7 +218,7 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path, updates: int, beta:
     for _ in range(stop):
         killed._step()
         if killed.state.step % 2 == 0:
-            killed._save(False)
+            killed._save()
     again = run(tmp_path / "cut", updates=updates, beta=beta)
     found = checkpoint.latest(tmp_path / "cut")
     assert found

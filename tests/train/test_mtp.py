@@ -122,7 +122,7 @@ def test_killed_and_resumed_is_never_stopped(tmp_path: Path) -> None:
     for _ in range(6):
         killed._step()
         if killed.state.step == 4:
-            killed._save(False)
+            killed._save()
     again = run(tmp_path / "cut", Options())
     found = checkpoint.latest(tmp_path / "cut")
     assert found

@@ -275,6 +275,41 @@ def test_going_back_to_an_older_checkpoint_is_in_the_log(base: Path, tmp_path: P
     assert same(base, tmp_path / "run")
 
 
+@pytest.mark.parametrize("ema", ["0", "0.5"])
+def test_with_patience_the_model_is_that_of_the_best_evaluation(
+    words: Path, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], ema: str
+) -> None:
+    """As that of a run that ended there."""
+    told = (
+        f"--model.depth 1 --model.tokenizer {words} --data.train {files['texts']} --data.eval {files['held']} --data.context 48 "
+        f"--run.rows 4 --run.evaluate 2 --optim.lr 0.1 --optim.schedule constant --optim.warmup 0 --optim.ema {ema} "
+    )
+
+    def run(name: str, more: str) -> Ended:
+        return begin(configure("pretrain", None, f"{told} {more} --run.out {tmp_path / name}".split()))
+
+    ended = run("run", "--run.steps 60 --run.patience 2")
+    assert not ended.whole
+    evals = {int(str(line["step"])): line["eval"]["loss"] for line in lines(ended.run) if "eval" in line}  # type: ignore[index]
+    best, last = min(evals, key=lambda step: evals[step]), max(evals)
+    assert last == best + 4
+    short = run("short", f"--run.steps {best}")
+    assert same(ended.run, short.run)
+    assert ModelDir.open(ended.run / "model").lineage["step"] == best
+    assert f"finished; the model is that after step {best}" in (ended.run / "report.html").read_text()
+    said = [line["event"] for line in lines(ended.run) if "event" in line]
+    assert ["stopped: no better than" in str(said[0]), f"is that after step {best}" in str(said[1])] == [True, True]
+    assert str(said[1]) in capsys.readouterr().err
+    log = lines(ended.run)
+    assert resume(ended.run).model
+    assert lines(ended.run) == log
+    assert same(ended.run, short.run)
+    shutil.rmtree(ended.run / f"checkpoints/step-{best:06d}")
+    resume(ended.run)
+    assert "the best is gone" in str(lines(ended.run)[-1]["event"])
+    assert ModelDir.open(ended.run / "model").lineage["step"] == last
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
 def test_a_full_disk_under_the_log_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").symlink_to("/dev/full")

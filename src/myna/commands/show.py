@@ -56,7 +56,7 @@ def run(model: str = DEFAULT, /, *, precision: str = "auto", tokens: int = 4096,
 def _identity(about: Facts, *, encoder: bool) -> list[tuple[str, str]]:
     kinds = ", ".join(f"{kind} {decimal(size)}" for kind, size in about.kinds.items())
     packed = ", ".join(f"{precision} {decimal(size)}" for precision, size in about.packed.items())
-    lineage = {k: about.lineage.get(k) for k in ("provenance", "date", "parent") if about.lineage.get(k)}
+    lineage = {k: about.lineage.get(k) for k in ("provenance", "date", "parent", "step") if about.lineage.get(k)}
     return [
         ("model", about.name),
         ("path", str(about.path)),

@@ -26,13 +26,14 @@ from myna.modeldir.safetensors import read_safetensors, write_safetensors
 from myna.records import DataError, MynaError
 from myna.train.parallel import share_like
 
-FOLDER, BEST = "checkpoints", "best"
+FOLDER = "checkpoints"
 EMA = "ema:"
 
 
 @dataclass
 class State:
-    """Where a run is. `best` is the lowest evaluation loss so far and `stale` how many evaluations were no better since."""
+    """Where a run is. `best` is the lowest evaluation loss so far, `best_step` how many steps were done then, and `stale` how
+    many evaluations were no better since."""
 
     step: int = 0
     tokens: int = 0
@@ -40,6 +41,7 @@ class State:
     seconds: float = 0.0
     skipped: int = 0
     best: float | None = None
+    best_step: int = 0
     stale: int = 0
     log_bytes: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class State:
 def save(run: Path, state: State, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], keep: int) -> Path:
     """Write checkpoint state.step and remove the oldest beyond `keep`, but never the best. Raises MynaError if the disk is full;
     the earlier ones are untouched then."""
-    place = run / FOLDER / f"step-{state.step:06d}"
+    place = at(run, state.step)
     partial = place.with_name(place.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -66,20 +68,13 @@ def save(run: Path, state: State, weights: Mapping[str, Tensor], moments: Mappin
             f"checkpoint {place.name} cannot be written: {e.strerror or e}. The one before it is whole. Make room, then: "
             f"myna train --resume {run}"
         ) from None
-    _forget(run, keep)
+    _forget(run, keep, at(run, state.best_step))
     return place
 
 
-def mark_best(run: Path, checkpoint: Path) -> None:
-    """best names the checkpoint; it is a text file, since links do not survive every copy."""
-    partial = run / FOLDER / (BEST + ".partial")
-    partial.write_text(checkpoint.name + "\n")
-    partial.replace(run / FOLDER / BEST)
-
-
-def best(run: Path) -> Path | None:
-    file = run / FOLDER / BEST
-    return run / FOLDER / file.read_text().strip() if file.is_file() else None
+def at(run: Path, step: int) -> Path:
+    """Where the checkpoint after so many steps is."""
+    return run / FOLDER / f"step-{step:06d}"
 
 
 def steps(run: Path) -> list[Path]:
@@ -174,10 +169,9 @@ def _hash(file: Path) -> str:
         return hashlib.file_digest(data, "blake2b").hexdigest()[:32]
 
 
-def _forget(run: Path, keep: int) -> None:
-    kept_best = best(run)
+def _forget(run: Path, keep: int, best: Path) -> None:
     for place in steps(run)[: -max(keep, 1)]:
-        if place != kept_best:
+        if place != best:
             shutil.rmtree(place, ignore_errors=True)
 
 

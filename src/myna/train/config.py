@@ -123,7 +123,7 @@ class Run:
     evaluate  steps between evaluations; 0 evaluates at the end alone
     save      steps between checkpoints; 0 saves at the end alone
     keep      checkpoints kept, beside the best
-    patience  evaluations without improvement after which to stop; 0 never stops
+    patience  evaluations without improvement after which to stop; the model is then that of the best one; 0 never stops
     prompts   a file of conversations or texts that are answered at each evaluation, to be read by people
     sinks     where the log goes besides log.jsonl: tensorboard, wandb, trackio
     """

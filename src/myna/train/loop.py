@@ -27,7 +27,7 @@ from myna.train.config import Config
 from myna.train.method import Method, Outcome, Tensors
 from myna.train.optim import lr_at, make_optimizers, set_lr
 from myna.train.parallel import World, settle, share, share_like, standing, summing
-from myna.train.progress import Progress, interruptible
+from myna.train.progress import Progress, interruptible, tell
 from myna.train.report import refresh
 from myna.train.rundir import RunDir
 from myna.train.trainee import Trainee
@@ -87,24 +87,18 @@ class Loop:
                 better = (last or self._due(run.evaluate)) and self._evaluate(shown)
                 stop = world.any(asked()) or self.stale
                 if last or stop or better or self._due(run.save):
-                    self._save(better)
-                if self.stale and not last:
-                    self.note({"step": self.state.step, "event": self._stopped()})
-                if stop and not last:
-                    return False
+                    self._save()
+                if stop:
+                    break
+        if self.stale and self.state.step < steps:
+            said = f"no better than {self.state.best:.4g} for {self.state.stale} evaluations"
+            self.note({"step": self.state.step, "event": f"stopped: {said}"})
         return self.state.step == steps
 
     @property
     def stale(self) -> bool:
         """Whether it got no better for as long as patience lasts."""
         return 0 < self.config.run.patience <= self.state.stale
-
-    def _stopped(self) -> str:
-        best = checkpoint.best(self.run.path)
-        return (
-            f"stopped: no better than {self.state.best:.4g} for {self.state.stale} evaluations. The model is that of this step; "
-            f"the best is kept in {best.name if best else 'no checkpoint'}"
-        )
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.state.step % every == 0
@@ -226,7 +220,9 @@ class Loop:
         if not found:
             return False
         better = self.state.best is None or found["loss"] < self.state.best
-        self.state.best, self.state.stale = (found["loss"], 0) if better else (self.state.best, self.state.stale + 1)
+        if better:
+            self.state.best, self.state.best_step = found["loss"], self.state.step
+        self.state.stale = 0 if better else self.state.stale + 1
         self.note({"step": self.state.step, "eval": found})
         shown.evaluated(found, self.state.step, better)
         if self.world.is_main:
@@ -259,30 +255,50 @@ class Loop:
                 "Lower --optim.lr. Checkpoints from before are whole"
             )
 
-    def _save(self, is_best: bool) -> None:
+    def _save(self) -> None:
         self._check_finite()
         self.state.log_bytes = self.run.log.size
         self.state.extra |= self.balance.state()
         weights = self.world.gather(self.trained | {EMA + name: mean for name, mean in self.average.items()})
         moments = self.world.gather(checkpoint.moments_of(self.model, self.optimizers))
         if self.world.is_main:
-            place = checkpoint.save(self.run.path, self.state, weights, moments, self.config.run.keep)
-            if is_best:
-                checkpoint.mark_best(self.run.path, place)
+            checkpoint.save(self.run.path, self.state, weights, moments, self.config.run.keep)
 
     def resume(self, state: State, place: Path) -> None:
         """Go on from a checkpoint. What was logged after it will be done, and logged, again."""
+        self._put(state, place)
+        moments = self.world.dealt(checkpoint.read_moments(place))
+        checkpoint.set_moments(self.model, self.optimizers, moments)
+        self.state = state
+        if self.world.is_main:
+            self.run.log.cut(state.log_bytes)
+
+    def choose(self) -> int:
+        """Of a run with patience, put the weights of the best evaluation in the place of the last ones. Returns how many steps
+        were done with the weights that are there then."""
+        step, best = self.state.step, self.state.best_step
+        if not self.config.run.patience or best == step:
+            return step
+        place = checkpoint.at(self.run.path, best)
+        try:
+            self._put(checkpoint.read_state(place), place)
+        except DataError as e:
+            self.note({"step": step, "event": f"the model is that of this step; the best is gone: {e}"})
+            return step
+        said = f"the model is that after step {best}, whose evaluation was the best: {self.state.best:.4g}"
+        self.note({"step": step, "event": said})
+        if self.world.is_main:
+            tell("model", best, said)
+        return best
+
+    def _put(self, state: State, place: Path) -> None:
+        """A checkpoint's weights, their running mean, and what balances experts."""
         weights = self.world.dealt(checkpoint.read_weights(place))
         if missing := self.trained.keys() - weights.keys():
             raise DataError(f"{place} has no {min(missing)}, which this run trains")
         self.average = {name: share_like(weights[EMA + name], self.trained[name]) for name in self.average}
         self._set({name: share_like(weights[name], p) for name, p in self.trained.items()})
-        moments = self.world.dealt(checkpoint.read_moments(place))
-        checkpoint.set_moments(self.model, self.optimizers, moments)
-        self.state = state
         self.balance.restore(state.extra, state.step, self.method.steps)
-        if self.world.is_main:
-            self.run.log.cut(state.log_bytes)
 
     @torch.no_grad()
     def _set(self, weights: dict[str, Tensor]) -> None:

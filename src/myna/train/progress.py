@@ -111,6 +111,11 @@ class Progress:
         print(json.dumps(event), file=sys.stderr, flush=True)
 
 
+def tell(event: str, step: int, text: str) -> None:
+    """A line on stderr, for people or for programs."""
+    print(text if sys.stderr.isatty() else json.dumps({"event": event, "step": step, "text": text}), file=sys.stderr)
+
+
 def _number(value: float) -> float | None:
     """JSON has no word for what is no number."""
     return round(value, 5) if math.isfinite(value) else None

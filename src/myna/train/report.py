@@ -158,7 +158,15 @@ def _head(run: RunDir, log: list[Json]) -> str:
     total = _known(run, "data.json").get("steps")
     done = steps[-1]["step"] if steps else 0
     whole = (run.path / "model").is_dir()
-    state = "finished" if whole else f"{done:,} of {total:,} steps" if isinstance(total, int) else f"{done:,} steps"
+    made = _known(run, "model/lineage.json").get("step", done)
+    chosen = "" if made == done else f"; the model is that after step {made:,}"
+    state = (
+        f"finished{chosen}"
+        if whole
+        else f"{done:,} of {total:,} steps"
+        if isinstance(total, int)
+        else f"{done:,} steps"
+    )
     seconds = sum(line.get("seconds", 0.0) for line in steps)
     tokens = sum(line.get("tokens", 0) for line in steps)
     tiles = [(f"{done:,}", "steps"), (f"{tokens:,}", "tokens"), (f"{timedelta(seconds=round(seconds))}", "of steps")]

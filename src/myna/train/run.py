@@ -195,13 +195,15 @@ def _finish(loop: Loop) -> Ended:
         if loop.world.is_main:
             refresh(loop.run)
         return Ended(path, False, None)
+    step = loop.choose()
     if loop.balance.drop():
         loop.note(
-            {"step": loop.state.step, "event": "stopped with biases of experts, which the published model has not"}
+            {"step": loop.state.step, "event": "chosen with biases of experts, which the published model has not"}
         )
     with loop.averaged(), loop.world.gathered(loop.model):
         if loop.world.is_main:
             command = (path / "command.txt").read_text().strip()
-            loop.trainee.publish(path / "model", {"command": command, "parent": loop.trainee.name, "run": path.name})
+            made = {"command": command, "parent": loop.trainee.name, "run": path.name, "step": step}
+            loop.trainee.publish(path / "model", made)
             refresh(loop.run)
     return Ended(path, whole, path / "model")
