@@ -162,3 +162,24 @@ def test_a_folder_of_another_kind_of_file_is_told_what_is_read(tmp_path: Path) -
         myna_data("check", tmp_path)
     with pytest.raises(DataError, match="which files"):
         myna_data("check")
+
+
+def test_tokenize_does_not_write_over_what_was_made_otherwise(tmp_path: Path) -> None:
+    file, out = rows(tmp_path / "good.jsonl", ROWS), tmp_path / "shards"
+    told = ("tokenize", file, "--model", "bytes", "--out", out)
+    assert myna_data(*told) == 0
+    made = (out / "shards.json").read_bytes()
+    assert myna_data(*told) == 0
+    with pytest.raises(DataError, match=r"context"):
+        myna_data(*told, "--context", "512")
+    assert (out / "shards.json").read_bytes() == made
+
+
+def test_check_says_what_training_would_refuse_though_no_row_is_bad(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = rows(tmp_path / "good.jsonl", ROWS)
+    assert myna_data("check", file, "--eval", file) == 1
+    said = capsys.readouterr().out
+    assert "cannot be learned from" not in said
+    assert "training would refuse this" in said

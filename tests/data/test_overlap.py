@@ -88,3 +88,11 @@ def test_a_shared_system_prompt_is_no_overlap() -> None:
 def test_json_gives_it_back() -> None:
     found = overlap(["a b c d e f g h"], ["a b c d e f g h"])
     assert Overlap.from_json(found.to_json()) == found
+
+
+def test_a_row_that_stands_in_a_longer_evaluation_row_is_inside() -> None:
+    """A question whose evaluation row has a long answer too."""
+    asked, answered = (" ".join(words) for words in texts(WORDS, 2, 60, 3))
+    found = overlap([asked + " 42"], [f"{asked} {answered}"])
+    assert found.inside == 1
+    assert found.findings[0].share == pytest.approx(48 / 49)

@@ -192,3 +192,26 @@ def test_text_in_another_encoding_says_how_to_convert_it(tmp_path: Path, name: s
     (tmp_path / name).write_bytes('{"text": "世界"}\n'.encode(codec))
     with pytest.raises(DataError, match=rf"{name}:1: {says}"):
         [*Source.of(tmp_path / name).records()]
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("a.jsonl", '{"text": "one"}\n{"text": "two", "meta": {"b": 1}, "text": "three"}\n'),
+    ("a.jsonl", '{"text": "one"}\n{"messages": [{"role": "user", "content": "a", "role": "user"}]}\n'),
+    ("a.json", '[{"text": "one"}, {"text": "two", "text": "three"}]'),
+])  # fmt: skip
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    """Parsers keep the last, and which was meant nobody knows."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=r"a\.json.*(text|role): is there twice"):
+        [*Source.of(tmp_path / name).records()]
+
+
+def test_a_folders_readme_is_about_its_rows_and_none_of_them(tmp_path: Path) -> None:
+    """Hubs keep a data set's card there."""
+    (tmp_path / "deep").mkdir()
+    for name in ("README.md", "rows.jsonl", "deep/README.md"):
+        (tmp_path / name).write_text('{"text": "a text"}\n')
+    source = Source.of(tmp_path)
+    assert [file.relative_to(tmp_path).as_posix() for file in source.files()] == ["deep/README.md", "rows.jsonl"]
+    assert source.unread() == [tmp_path / "README.md"]
+    assert len([*Source.of(tmp_path / "README.md").records()]) == 1

@@ -21,7 +21,9 @@ from myna.data import Kind, Overlong, Recipe, Source, kind_of, look, prepare, wi
 from myna.data.audit import Audit
 from myna.data.dedup import Finder, content
 from myna.data.overlap import MOST, Watch, said
+from myna.data.prepare import key_of
 from myna.data.quality import Summary
+from myna.data.shards import check_free
 from myna.data.sources import OnBad, Place, stop
 from myna.data.split import split as sides
 from myna.modeldir import find
@@ -197,7 +199,7 @@ def dedup(
     near
         The likeness (Jaccard, character 5-grams) from which on a row repeats another; 0 looks for exact copies alone.
     against
-        Files whose rows must not be there, such as evaluation sets: neither whole nor in 13-grams for 80 %.
+        Files whose rows must not be there, such as evaluation sets: neither whole nor, by 13-grams, for 80 % of the shorter one.
     """
     _free(out)
     source = reading.source(files)
@@ -284,9 +286,10 @@ def tokenize(
     """
     source = reading.source(files)
     recipe = making.recipe(source, skip_bad=skip_bad)
+    against, chat = Source.of(*eval) if eval else None, Chat.load(find(model))
+    check_free(out, key_of(source, chat, recipe, against))
     with _counting("tokens") as seen:
-        against = Source.of(*eval) if eval else None
-        audit = prepare(source, Chat.load(find(model)), recipe, cache=out, against=against, seen=seen).audit
+        audit = prepare(source, chat, recipe, cache=out, against=against, seen=seen).audit
     if json:
         _print_json(audit.to_json())
     else:
@@ -304,14 +307,17 @@ def _show_check(audit: Audit, shown: RenderableType, fine: bool) -> None:
         screen.print(printable(fault), style="red")
     if audit.unread:
         screen.print(printable(f"{len(audit.unread)} files are not read, first {audit.unread[0]}"), style="yellow")
-    verdict = (
-        "every row can be learned from"
-        if fine
-        else "there are no rows"
-        if not audit.rows
-        else f"{audit.bad:,} of {audit.rows:,} rows cannot be learned from"
-    )
-    screen.print(verdict, style="green" if fine else "red")
+    screen.print(_verdict(audit, fine), style="green" if fine else "red")
+
+
+def _verdict(audit: Audit, fine: bool) -> str:
+    if fine:
+        return "every row can be learned from"
+    if not audit.rows:
+        return "there are no rows"
+    if audit.bad:
+        return f"{audit.bad:,} of {audit.rows:,} rows cannot be learned from"
+    return "training would refuse this"
 
 
 def _rows(audit: Audit) -> Table:

@@ -120,7 +120,7 @@ class Audit:
             found.append(f"{self.bad} rows left out: {'; '.join(self.first_bad[:2])}")
         if self.unread:
             found.append(
-                f"{len(self.unread)} files are not read, first {self.unread[0]}; make .jsonl of them, or take them away"
+                f"{len(self.unread)} files are not read, first {self.unread[0]}; to learn from one, name it or make .jsonl of it"
             )
         if cuts.dropped or cuts.truncated or cuts.split:
             found.append(

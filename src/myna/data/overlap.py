@@ -17,14 +17,14 @@ from myna.records import Document, Json
 
 N = 13  # units
 LEAST = 8  # a shorter text is too common to tell: "what is the capital of"
-MOST = 0.8  # of a row's n-grams in one training row: it stands there, up to a word
+MOST = 0.8  # of a row's n-grams in one other: it stands there, up to a word
 FIRST = 20  # findings named
 AT_ONCE = 1 << 15  # units of training rows that are compared together
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A training row has this share of an evaluation row's n-grams; `same`: it is that very row."""
+    """A training row and an evaluation row share so much of the n-grams of the shorter; `same`: they are the very same row."""
 
     train: str
     eval: str
@@ -34,8 +34,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What training and evaluation share. `touched`: evaluation rows with any n-gram in the training data; `inside`: with
-    MOST of them in one training row; `same`: that are a training row. `too_short`: rows too short to tell by n-grams."""
+    """What training and evaluation share. `touched`: evaluation rows with any n-gram in the training data; `inside`: that
+    share MOST with one training row, and so stand in it, or it in them; `same`: that are a training row. `too_short`: rows too short to tell by n-grams."""
 
     eval_rows: int
     too_short: int
@@ -145,7 +145,8 @@ class Watch:
             same = self._same.get(row.fingerprint)
             counts = shared.get(number, {}) | ({} if same is None else {same: self._sizes[same]})
             for other, count in sorted(counts.items()):
-                share = count / self._sizes[other] if self._sizes[other] else 1.0
+                size = min(self._sizes[other], max(1, len(row.units) - N + 1))
+                share = min(1.0, count / size) if size else 1.0
                 finding = Finding(str(row.place), str(self._places[other]), share, same=other == same)
                 best = self._best.get(other)
                 if best is None or (finding.same, share) > (best.same, best.share):

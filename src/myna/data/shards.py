@@ -286,6 +286,12 @@ def _shard(path: Path, stored: dict[str, np.ndarray], files: list[str], notes: J
     return shard
 
 
+def check_free(folder: Path, key: Json) -> None:
+    """Raises DataError if these are finished shards of another key, which nobody asked to write over."""
+    if (folder / DONE).is_file() and (found := _header(folder)["key"]) != key:
+        raise DataError(f"{folder} is there already, of something else: {_difference(found, key)}. Give another name")
+
+
 def _header(folder: Path) -> Json:
     path = folder / DONE
     if not path.is_file():

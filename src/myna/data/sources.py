@@ -3,11 +3,12 @@
     .jsonl      a row a line                  .json       one list of rows, read whole
     .txt, .md   one document, or one for each piece between `split_on`          any of them also as .gz
 
-A folder is all such files in it, by name. Each record comes with its place, "train.jsonl:17", for whoever has to complain.
+A folder is all such files in it, by name, but its README.md, which is about them. Each record comes with its place, "train.jsonl:17", for whoever has to complain.
 """
 
 import codecs
 import gzip
+import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ SUFFIXES = (".jsonl", ".json", ".txt", ".md")
 # What other tools keep rows or texts in; in a folder, files of these names are told of.
 NOT_READ = (".csv", ".tsv", ".parquet", ".arrow", ".ndjson", ".jsonlines", ".zst", ".xz", ".bz2", ".zip", ".tar", ".pdf",
             ".html", ".xml", ".docx", ".xlsx")  # fmt: skip
+CARD = "README.md"  # what hubs keep beside a set's rows, to say what they are
 MAX_WHOLE = 1 << 30  # bytes of a file that is read whole: a list of rows, or a text that is one document
 BLANK = "blank"  # split_on: documents stand between blank lines
 
@@ -79,7 +81,7 @@ class Source:
     def unread(self) -> list[Path]:
         """Files beside those that are read, in the folders, which may be rows too: whoever reads is to say so."""
         folders = (path for path in self.paths if path.is_dir())
-        return [file for folder in folders for file in _shown(folder) if file.suffix.lower() in NOT_READ]
+        return [f for folder in folders for f in _shown(folder) if f.suffix.lower() in NOT_READ or f == folder / CARD]
 
     def hashes(self) -> dict[str, str]:
         """File -> sha256 of its bytes."""
@@ -106,7 +108,7 @@ def _rows(file: Path, format: Format | None, bad: OnBad) -> Iterator[Sourced[Rec
     for line, text in _listed(file) if _kind(file) == ".json" else read_lines(file):
         place = Place(str(file), line)
         try:
-            row = orjson.loads(text)
+            row = _parsed(text)
             format = tell(row) if format is None else format
             records = convert(row, format)
         except orjson.JSONDecodeError as e:
@@ -130,10 +132,28 @@ def _not_utf8(text: bytes) -> str:
     return ""
 
 
+def _parsed(text: bytes) -> object:
+    """Raises JSONDecodeError; DataError for a key that is there twice: parsers keep the last, and which was meant nobody knows."""
+    row = orjson.loads(text)
+    try:
+        json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise DataError("nested too deep") from None
+    return row
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len({*keys}) < len(keys):
+        raise DataError(f"{next(key for key in keys if keys.count(key) > 1)[:80]}: is there twice")
+
+
 def _listed(file: Path) -> Iterator[tuple[int, bytes]]:
     """The rows of one JSON list; `line` is the row's number in it."""
     try:
-        rows = orjson.loads(_whole(file))
+        rows = _parsed(_whole(file))
+    except DataError as e:
+        raise DataError(f"{file}: {e}") from None
     except orjson.JSONDecodeError as e:
         raise DataError(f"{file}: not JSON: {e}. Rows one a line belong in a .jsonl file.") from None
     if not isinstance(rows, list):
@@ -202,7 +222,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    found = [file for file in _shown(path) if _kind(file) in SUFFIXES]
+    found = [file for file in _shown(path) if _kind(file) in SUFFIXES and file != path / CARD]
     if not found:
         raise DataError(f"{path}: no {', '.join(SUFFIXES)} in this folder")
     return found
