@@ -113,6 +113,15 @@ def test_filling_in_chunks_is_filling_whole() -> None:
 
 
 @needs_native
+def test_a_weight_is_decoded_natively_as_it_is_unpacked() -> None:
+    layer = PackedLinear(320, 140)
+    layer.lay_out(((64, FORMATS["q4k"]), (36, FORMATS["q6k"]), (40, FORMATS["q4a"])))
+    layer.packed.copy_(torch.randint(0, 60, layer.packed.shape, dtype=torch.uint8))
+    unpacked = torch.cat([unpack(packed, *shape, format) for packed, shape, format in layer.parts()])
+    torch.testing.assert_close(layer.decoded(), unpacked, rtol=1e-6, atol=1e-7)
+
+
+@needs_native
 @pytest.mark.parametrize(
     ("pieces", "halves"), [((128,), 2), ((40, 40), 2), ((80,), 0), ((32, 64), 0), ((64, 32, 32), 0)]
 )

@@ -182,7 +182,13 @@ class PackedLinear(nn.Module):
 
     def decoded(self) -> Tensor:
         """The weight, float32 [N, K]."""
-        return torch.cat([unpack(packed, *shape, format) for packed, shape, format in self.parts()])
+        if library() is None or self.packed.device.type != "cpu":
+            return torch.cat([unpack(packed, *shape, format) for packed, shape, format in self.parts()])
+        # The same numbers, three to four times as fast.
+        out = torch.empty(self.rows_total, self.columns)
+        for rows, (packed, _, format) in zip(out.split([rows for rows, _ in self.pieces]), self.parts(), strict=True):
+            gather(torch.arange(len(rows), dtype=torch.int32), rows, packed, format)
+        return out
 
     def rows(self, ids: Tensor) -> Tensor:
         """Long [...] -> float32 [..., K]: the embedding."""
