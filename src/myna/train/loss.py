@@ -103,7 +103,7 @@ class _Summed(torch.autograd.Function):
     def forward(ctx: Any, some: Callable[..., Tensor], size: int, rows: tuple[Tensor, ...], hidden: Tensor,
                 *head: Tensor) -> Tensor:  # fmt: skip
         total = hidden.new_zeros(())
-        of_hidden, of_head = torch.empty_like(hidden), [torch.zeros_like(p) for p in head]
+        of_hidden, of_head = torch.empty_like(hidden), list[Tensor]()
         for start in range(0, len(hidden), size):
             here = slice(start, start + size)
             with torch.enable_grad():
@@ -111,12 +111,12 @@ class _Summed(torch.autograd.Function):
                 loss = some(part, *(values[here] for values in rows))
             first, *rest = torch.autograd.grad(loss, (part, *head))
             of_hidden[here] = first
-            for sum, gradient in zip(of_head, rest, strict=True):
-                sum += gradient
+            of_head = [a.add_(b) for a, b in zip(of_head, rest, strict=True)] if of_head else rest
             total += loss.detach()
-        ctx.save_for_backward(of_hidden, *of_head)
+        ctx.gradients = of_hidden, *(of_head or map(torch.zeros_like, head))
         return total
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, None, *(g * upstream[0] for g in ctx.saved_tensors)
+        gradients, ctx.gradients = ctx.gradients, None  # scaled in place, so they can be asked for once
+        return None, None, None, *(g.mul_(upstream[0]) for g in gradients)
