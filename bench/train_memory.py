@@ -1,4 +1,5 @@
-"""Peak memory of fine-tuning a model in full, beside LoRA, and as QLoRA: same rows, each in a process of its own.
+"""Peak memory of fine-tuning a model in full, beside LoRA, and as QLoRA, beside what `myna plan` says: same rows, each in a
+process of its own.
 
     python bench/train_memory.py smollm2-135m [--context 256] [--rows 2]
 
@@ -7,11 +8,9 @@ that the system saw, of the whole process: torch alone takes about 300 MB of it.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
+
+from train_plan import CHILD, DOCS, PLAN, ask
 
 KINDS = {
     "full": "--lora.rank 0",
@@ -20,31 +19,17 @@ KINDS = {
     "qlora, stored": "--lora.rank 8 --lora.base stored",
     "qlora, nf4": "--lora.rank 8 --lora.base nf4",
 }
-DOCS = Path(__file__).parents[1] / "docs"
-CHILD = """
-import json, resource, sys
-from myna.train.run import begin, configure
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-run = begin(configure("pretrain", None, sys.argv[1:])).run
-losses = [line["loss"] for line in map(json.loads, open(run / "log.jsonl")) if "loss" in line]
-print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, "empty": before << 10, "loss": losses[-1]}))
-"""
 
 
-def measure(model: str, kind: str, *, context: int = 256, rows: int = 2, steps: int = 1) -> dict[str, float]:
-    """Bytes at the peak of a run, of a process that has only imported torch, and the last step's loss."""
+def measure(model: str, kind: str, *, context: int = 256, rows: int = 2, steps: int = 3) -> dict[str, float]:
+    """Bytes that the plan says, bytes at the peak of the run, and the first step's loss. The first step has no moments yet."""
+    flags = (
+        f"--model.start {model} --data.train {DOCS / 'design.md'} --data.context {context} --run.rows {rows} "
+        f"--run.steps {steps} --run.save 0 {KINDS[kind]}"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        flags = (
-            f"--model.start {model} --data.train {DOCS / 'design.md'} --data.context {context} --run.rows {rows} "
-            f"--run.steps {steps} --run.save 0 --run.out {folder}/run {KINDS[kind]}"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, *flags.split()], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        plan, ran = (ask(child, flags, f"{folder}/run") for child in (PLAN, CHILD))
+    return {"plan": plan["peak"], "peak": ran["peak"], "loss": ran["losses"][0]}
 
 
 def main() -> None:
@@ -53,10 +38,14 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--rows", type=int, default=2)
     told = parser.parse_args()
-    print("| trained | peak | loss of the first step |\n|---|---:|---:|")
+    print("| trained | plan | peak | ratio | loss of the first step |\n|---|---:|---:|---:|---:|")
     for kind in KINDS:
         found = measure(told.model, kind, context=told.context, rows=told.rows)
-        print(f"| {kind} | {found['peak'] / 1e6:,.0f} MB | {found['loss']:.4f} |", flush=True)
+        plan, peak = found["plan"], found["peak"]
+        print(
+            f"| {kind} | {plan / 1e6:,.0f} MB | {peak / 1e6:,.0f} MB | {plan / peak:.2f} | {found['loss']:.4f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

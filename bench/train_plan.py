@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parents[1] / "docs"
 CASES = {
@@ -28,7 +29,8 @@ from myna.train.run import begin, configure
 run = begin(configure("pretrain", None, sys.argv[1:])).run
 lines = [json.loads(line) for line in open(run / "log.jsonl")]
 peak = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"peak": peak, "seconds": [line["seconds"] for line in lines if "loss" in line]}))
+print(json.dumps({"peak": peak, "seconds": [line["seconds"] for line in lines if "loss" in line],
+    "losses": [line["loss"] for line in lines if "loss" in line]}))
 """
 PLAN = """
 import json, sys
@@ -42,12 +44,12 @@ print(json.dumps({"peak": made.memory.total, "seconds": made.seconds / work.step
 """
 
 
-def ask(child: str, flags: str, folder: str) -> dict[str, object]:
+def ask(child: str, flags: str, folder: str) -> dict[str, Any]:
     told = [*flags.split(), "--run.out", folder]
     done = subprocess.run([sys.executable, "-c", child, *told], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr)
-    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 

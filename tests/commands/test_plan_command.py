@@ -1,7 +1,7 @@
 """myna plan: figures before anything starts, errors that say what to change."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from myna.commands import plan
 from myna.commands.plan import Machine
 from myna.records import DataError, MynaError
 from myna.train.config import Lora
-from myna.train.plan import Profile, Work
+from myna.train.plan import Adapters, Profile, Work
 from myna.train.profile import find_profile, read_profile
 from myna.train.shape import shape_spec
 
@@ -63,6 +63,7 @@ def test_what_does_not_fit_is_an_error_with_three_ways_out(profile: Path, capsys
         ({"steps": plan.Steps(micro=99)}, "only 16 rows"),
         ({"lora": Lora(rank=8)}, "beside a model that there is"),
         ({"lora": Lora(base="nf4")}, r"lora\.base: nothing is adapted"),
+        ({"lora": Lora(start="runs/a/model", rank=4)}, r"lora\.rank: .* has its own"),
     ],
 )
 def test_what_cannot_be_planned_is_named(change: dict[str, Any], words: str, profile: Path) -> None:
@@ -90,3 +91,6 @@ def test_a_machine_is_measured_once_for_each_shape(monkeypatch: pytest.MonkeyPat
     assert find_profile(work, again=True)[1]
     other = Work(spec=shape_spec(3, vocab=300, context=32), context=32, tokens=1000, rows=2, micro=2)
     assert find_profile(other)[1]
+    last = Lora(rank=2, targets=("model.layers.1.mlp.*",))  # a layer that what is timed has not
+    adapters = Adapters(lora=last, precision="float32", trained=1, inner=6, frozen=1, decoded=0)
+    assert find_profile(replace(work, adapters=adapters))[1]

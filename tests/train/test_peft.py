@@ -188,13 +188,6 @@ def test_training_goes_on_from_an_adapter(kind: str, tmp_path: Path) -> None:
     assert [next(iter(f.modules.values())).scale for f in folders] == [5 / (2**0.5 if kind == "rslora" else 2)] * 2
 
 
-@pytest.mark.parametrize("more", [{"rank": 4}, {"alpha": 8.0}, {"kind": "dora"}, {"targets": ("q_proj",)}])
-def test_what_an_adapter_says_itself_is_not_told_again(more: dict[str, Any], tmp_path: Path) -> None:
-    adapt(trainee(), Told(rank=2), 0).publish(tmp_path / "adapter", {})
-    with pytest.raises(DataError, match=f"lora.{next(iter(more))}: .*has its own"):
-        adapt(trainee(), Told(start=str(tmp_path / "adapter"), **more), seed=0)
-
-
 @pytest.mark.parametrize(
     ("targets", "count"),
     [

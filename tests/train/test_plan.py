@@ -9,8 +9,9 @@ from made import tokenizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from myna.model import Causal, Decoder, load_model
+from myna.model import Causal, Decoder, describe, load_model
 from myna.model.load import MAKE, TABLES
+from myna.model.lora import Lora as LoraModule
 from myna.model.lora import attach
 from myna.model.spec import Spec
 from myna.modeldir import ModelDir
@@ -18,7 +19,7 @@ from myna.records import MynaError
 from myna.train.config import Lora, Model, Optim
 from myna.train.loss import cross_entropy
 from myna.train.optim import make_optimizers
-from myna.train.peft import adapt, beside, fresh
+from myna.train.peft import adapt, beside, choose, fresh
 from myna.train.plan import (
     Adapters,
     Profile,
@@ -88,19 +89,27 @@ def test_activations_of_bfloat16_are_what_autograd_keeps(spec: Spec) -> None:
     assert activations(spec, 128, precision="bfloat16") == pytest.approx(kept_by_autograd(spec, "bfloat16"), rel=0.05)
 
 
-@pytest.mark.parametrize("kept", ["float32", "nf4"])
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("kept", ["float32", "bfloat16", "nf4"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("spec", "rank"), [(SPEC, 4), (SPEC, 16), (shape_spec(4, vocab=300, context=64), 8)])
 def test_activations_beside_frozen_weights_are_what_autograd_keeps(
-    spec: Spec, rank: int, precision: str, kept: str
+    spec: Spec, rank: int, precision: str, kept: str, kind: str
 ) -> None:
-    lora = Lora(rank=rank)
+    lora = Lora(rank=rank, kind=kind)  # type: ignore[arg-type]
     model = Decoder(spec, MAKE[kept], table=TABLES.get(kept)).requires_grad_(False)
     attach(model, adapter := fresh(model, lora, seed=0))
     for one in adapter:
         one.requires_grad_(True)
+    rows = sum(one.stop - one.start for one in adapter)
     beside = Adapters(
-        lora=lora, precision=kept, trained=1, inner=7 * spec.layers * rank, frozen=1, decoded=kept == "nf4"
+        lora=lora,
+        precision=kept,
+        trained=1,
+        inner=7 * spec.layers * rank,
+        scaled=rows * (kind == "dora"),
+        frozen=1,
+        decoded=1,
     )
     told = activations(spec, 128, precision=precision, beside=beside)
     assert told == pytest.approx(kept_by_autograd(spec, precision, of=model), rel=0.05)
@@ -119,10 +128,25 @@ def test_what_is_trained_and_what_is_frozen_are_counted_as_they_are(lora: Lora, 
     adapted = adapt(replace(of, module=decoder, model=decoder), lora, seed=0)
     assert told.trained == sum(p.numel() for p in adapted.trained().values())
     assert told.frozen == frozen
-    assert told.inner == sum(m.rank for m in decoder.modules() if type(m).__name__ == "Lora")
+    loras = [m for m in decoder.modules() if isinstance(m, LoraModule)]
+    assert told.inner == sum(one.rank for one in loras)
+    assert told.scaled == sum(len(one.magnitude) for one in loras if one.magnitude is not None)
     adapted.publish(tmp_path / "adapter", {})
     again = beside(directory, Lora(start=str(tmp_path / "adapter"), base=lora.base))
-    assert (again.trained, again.inner, again.frozen) == (told.trained, told.inner, told.frozen)
+    assert replace(again, lora=told.lora) == told
+    assert (again.lora.rank, again.lora.kind) == (lora.rank, lora.kind)
+    assert {part.path for part in choose(of.decoder.spec, again.lora.targets)} == {
+        part.path for part in choose(of.decoder.spec, lora.targets)
+    }
+
+
+def test_of_weights_in_few_bits_the_head_is_the_largest_to_decode_unless_tables_are_floats(smollm2: Path) -> None:
+    directory = ModelDir.open(smollm2)
+    stored, nf4 = (beside(directory, Lora(rank=8, base=base)) for base in ("stored", "nf4"))
+    spec, _ = describe(directory)
+    assert stored.decoded == spec.vocab * spec.width
+    assert nf4.decoded == 2 * spec.hidden * spec.width
+    assert beside(directory, Lora(rank=8, kind="dora")).decoded == spec.hidden * spec.width
 
 
 def test_adapters_take_less_of_everything_but_activations() -> None:

@@ -1,18 +1,18 @@
 """Training a few small matrices beside frozen weights: LoRA and its kin, over any of our linears."""
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from myna.model import Decoder, Spec
 from myna.model.fit import ITEM_BYTES, weight_bytes
-from myna.model.load import describe, formats_of, parts_of, pick_precision
+from myna.model.load import TABLES, describe, formats_of, parts_of, pick_precision
 from myna.model.lora import Adapter, Lora, attach, linear_at, places, read_adapter, written
 from myna.model.names import Part
 from myna.modeldir import AdapterDir, ModelDir, publish_adapter
@@ -23,8 +23,6 @@ from myna.train.plan import Adapters
 from myna.train.trainee import Trainee
 
 EVERY = {"all", "all-linear"}  # the second is PEFT's word
-# What an adapter that training goes on from says itself.
-ITS_OWN = ("rank", "alpha", "kind", "targets")
 
 
 def adapt(trainee: Trainee, config: Config, seed: int) -> Trainee:
@@ -63,9 +61,6 @@ def fresh(decoder: Decoder, config: Config, seed: int) -> Adapter:
 
 def _begun(decoder: Decoder, config: Config) -> tuple[Adapter, bool]:
     """The adapter to go on from, and whether it is rsLoRA's."""
-    usual = {field.name: field.default for field in fields(Config)}
-    if told := [name for name in ITS_OWN if getattr(config, name) != usual[name]]:
-        raise DataError(f"lora.{told[0]}: lora.start goes on from an adapter, which has its own; leave it out")
     folder = AdapterDir.open(config.start)
     adapter = read_adapter(decoder.spec, folder)
     for lora in adapter:
@@ -78,20 +73,30 @@ def beside(directory: ModelDir, config: Config) -> Adapters:
     spec, stored = describe(directory)
     precision = pick_precision(stored, "auto" if config.base == "stored" else config.base)
     frozen = weight_bytes(spec, precision, 0, formats_of(spec, stored, precision))
-    packed = [prod(slot.shape) for path, slot in spec.slots() if slot.columns and path.startswith("layers.")]
     if config.start:
-        modules = AdapterDir.open(config.start).modules.values()
-        ranks = [one.a.shape[0] for one in modules]
-        trained = sum(one.a.count + one.b.count + (one.magnitude.count if one.magnitude else 0) for one in modules)
-        config = replace(config, start="", rank=max(ranks))
+        modules = AdapterDir.open(config.start).modules
+        found = [(*one.b.shape[::-1], one.a.shape[1], one.magnitude is not None) for one in modules.values()]
+        kind: Literal["lora", "dora"] = "dora" if any(dora for *_, dora in found) else "lora"
+        rank = max(rank for rank, *_ in found)
+        config = replace(config, start="", rank=rank, kind=kind, targets=tuple(modules))
     else:
-        parts = choose(spec, config.targets)
-        ranks = [config.rank] * len(parts)
-        trained = sum(config.rank * sum(part.shape) for part in parts)
-        if config.kind == "dora":
-            trained += sum(part.shape[part.turned] for part in parts)
-    decoded = 0 if precision in ITEM_BYTES else max(packed)
-    return Adapters(lora=config, precision=precision, trained=trained, inner=sum(ranks), frozen=frozen, decoded=decoded)
+        shapes = [part.shape[::-1] if part.turned else part.shape for part in choose(spec, config.targets)]
+        found = [(config.rank, *shape, config.kind == "dora") for shape in shapes]
+    scaled = [(rows, columns) for _, rows, columns, dora in found if dora]
+    packed = [
+        slot.shape
+        for path, slot in spec.slots()
+        if slot.columns and not (path in ("embed.weight", "head.weight") and precision in TABLES)
+    ]
+    return Adapters(
+        lora=config,
+        precision=precision,
+        trained=sum(rank * (rows + columns) + rows * dora for rank, rows, columns, dora in found),
+        inner=sum(rank for rank, *_ in found),
+        scaled=sum(rows for rows, _ in scaled),
+        frozen=frozen,
+        decoded=max(map(prod, scaled if precision in ITEM_BYTES else packed), default=0),
+    )
 
 
 def choose(spec: Spec, targets: Iterable[str]) -> list[Part]:

@@ -26,7 +26,7 @@ BOTH = "compute fewer rows at once, and activations again on the way back"
 # Bytes a process takes for a byte that autograd keeps, on a CPU: buffers of the products' threads, what the allocator does not
 # give back, gradients on their way. Measured: 1.3 with 1.5 million parameters, 1.4 to 1.6 with 11 million (docs/experiments.md).
 SLACK = 1.5
-DECODED = 3  # times the size of a decoded weight that decoding one takes at its widest
+DECODED = 3  # times the size of a decoded weight that decoding it takes at its widest, or DoRA's norms of its rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +37,16 @@ class Adapters:
     precision  what the frozen weights are kept as
     trained    numbers that are trained
     inner      numbers that a token has inside them: the sum of their ranks
+    scaled     numbers of a token that DoRA scales: the sum of the rows that it has magnitudes of
     frozen     bytes of the weights beside them
-    decoded    numbers of the largest of those that are decoded for a product; 0 if they are kept as floats
+    decoded    numbers of the largest of those that are decoded for a product, or that DoRA takes the norms of; 0 without either
     """
 
     lora: Lora
     precision: str
     trained: int
     inner: int
+    scaled: int = 0
     frozen: int
     decoded: int
 
@@ -201,7 +203,8 @@ def activations(
     ends = tokens * (3 * spec.width + spec.head_dim + 2) * FLOAT
     layer = (layer_bytes(spec, precision) - (_spared(spec, precision, beside) if beside else 0)) * tokens
     tables = spec.vocab * spec.width * (1 if spec.tied else 2)
-    copies = 0 if precision == "float32" or (beside and beside.decoded) else 2 * (spec.parameters() - tables)
+    whole = beside is None or beside.precision == "float32"
+    copies = 2 * (spec.parameters() - tables) if precision == "bfloat16" and whole else 0
     if recompute:
         return ends + spec.layers * tokens * spec.width * FLOAT + layer + copies // spec.layers
     return ends + spec.layers * layer + copies
@@ -229,11 +232,13 @@ def layer_bytes(spec: Spec, precision: str = "float32") -> int:
 
 def _spared(spec: Spec, precision: str, beside: Adapters) -> int:
     """Bytes that autograd does not keep of a layer for each token where its weights are frozen, if all its linears have adapters:
-    what norms would need for their own gradient, and the MLP's inner one again; less what adapters have inside."""
+    what norms would need for their own gradient, and the MLP's inner one again; less what adapters have inside, and what DoRA
+    scales, with and without its factor."""
     hidden = sum(times * size for times, size in _mlps(spec)) if spec.gated else 0
+    inner, scaled = beside.inner // spec.layers, beside.scaled // spec.layers
     if precision == "float32":
-        return FLOAT * (2 * spec.width + hidden - beside.inner // spec.layers)
-    return FLOAT * spec.width + 2 * hidden - 10 * beside.inner // spec.layers
+        return FLOAT * (2 * spec.width + hidden - inner - 2 * scaled)
+    return FLOAT * spec.width + 2 * hidden - 10 * inner - 4 * scaled
 
 
 def moments(work: Work) -> int:

@@ -4,13 +4,16 @@ Kept in the user's cache by machine, shapes and precision. Times are medians, of
 in turns: what the two layers more take is a layer's time, what is left is the time of embedding, head and loss.
 """
 
+import ctypes
 import hashlib
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -26,7 +29,7 @@ from myna.records import DataError
 from myna.train.config import Config, Optim
 from myna.train.loss import cross_entropy
 from myna.train.optim import make_optimizers
-from myna.train.peft import fresh
+from myna.train.peft import choose, fresh
 from myna.train.plan import SLACK, Profile, Work, token_flops
 from myna.train.trainee import Trainee
 
@@ -137,13 +140,14 @@ class _Timed:
 
 
 def _decoder(spec: Spec, work: Work) -> Decoder:
-    """With adapters as the run has them, beside weights that are kept as its own are, whatever numbers they are."""
+    """With adapters as the run has them in any of its layers, beside weights kept as its own are, whatever numbers they are."""
     if work.adapters is None:
         return Decoder(spec, max_len=work.context)
-    model = Decoder(
-        spec, MAKE[work.adapters.precision], work.context, table=TABLES.get(work.adapters.precision)
-    ).requires_grad_(False)
-    attach(model, adapter := fresh(model, work.adapters.lora, seed=0))
+    make, table = MAKE[work.adapters.precision], TABLES.get(work.adapters.precision)
+    model = Decoder(spec, make, work.context, table=table).requires_grad_(False)
+    meant = choose(work.spec, work.adapters.lora.targets)  # perhaps of layers that this one has not
+    ends = sorted({re.split(r"\.\d+\.", part.name.removesuffix(".weight"), maxsplit=1)[1] for part in meant})
+    attach(model, adapter := fresh(model, replace(work.adapters.lora, targets=tuple(ends)), seed=0))
     for lora in adapter:
         lora.requires_grad_(True)
     return model
@@ -213,6 +217,10 @@ def _base(work: Work, device: torch.device) -> int:
     tiny = _Timed(small, replace(work, spec=small, micro=1, rows=1, adapters=None), device)
     tiny.learn()
     tiny.update()
+    with suppress(
+        OSError, AttributeError
+    ):  # of a model that was loaded to be planned glibc keeps much; other libraries do not
+        ctypes.CDLL(None).malloc_trim(0)
     return 1 << 20 if device.type == "cuda" else int(psutil.Process().memory_info().rss)
 
 

@@ -5,6 +5,9 @@ from dataclasses import fields
 from myna.records import DataError
 from myna.train.config import Config, Lora
 
+# What an adapter that training goes on from says itself.
+ITS_OWN = ("rank", "alpha", "kind", "targets")
+
 
 def check(config: Config) -> None:
     """Raises DataError naming the key that could not be honoured, and what to do."""
@@ -35,13 +38,15 @@ def check(config: Config) -> None:
 
 
 def check_lora(lora: Lora) -> None:
-    """DataError for keys of an adapter where there is none."""
+    """DataError for keys of an adapter where there is none, or where it has its own."""
     usual = Lora()
     told = [f.name for f in fields(Lora) if getattr(lora, f.name) != getattr(usual, f.name)]
     if told and not lora.adapts:
         raise DataError(
             f"lora.{told[0]}: nothing is adapted, all weights would be trained. Give --lora.rank 8, or leave it out"
         )
+    if own := [name for name in told if name in ITS_OWN and lora.start]:
+        raise DataError(f"lora.{own[0]}: lora.start goes on from an adapter, which has its own; leave it out")
 
 
 def _check_started(config: Config) -> None:
