@@ -6,7 +6,8 @@ import socket
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -17,41 +18,61 @@ LONGEST = 120  # seconds a job may take before it counts as hung
 
 
 class Several:
-    """`of(job, *args)` is what job(world, *args) returned in each process. AssertionError with the trace if it raised."""
+    """`of(job, *args)` is what job(world, *args) returned in each process. AssertionError with the trace of the first that raised,
+    or if one hangs; then all are ended, since they wait for each other, and the next job has new ones."""
 
-    def __init__(self, pipes: list[Connection]):
-        self.pipes = pipes
+    def __init__(self, size: int):
+        self.size = size
+        self.started: dict[Connection, BaseProcess] = {}
 
     def __call__(self, job: Callable[..., Any], *args: object) -> list[Any]:
-        for pipe in self.pipes:
+        try:
+            return self._do(job, args)
+        except BaseException:
+            self.end()
+            raise
+
+    def _do(self, job: Callable[..., Any], args: tuple[object, ...]) -> list[Any]:
+        self.started = self.started or _start(self.size)
+        for pipe in self.started:
             pipe.send((job, args))
-        found = []
-        for rank, pipe in enumerate(self.pipes):
-            assert pipe.poll(LONGEST), f"process {rank} hangs"
-            good, value = pipe.recv()
-            assert good, f"process {rank}:\n{value}"
-            found.append(value)
-        return found
+        found: dict[Connection, Any] = {}
+        while waiting := [pipe for pipe in self.started if pipe not in found]:
+            assert (ready := wait(waiting, LONGEST)), f"{len(waiting)} of {self.size} processes hang"
+            for pipe in ready:
+                assert isinstance(pipe, Connection)
+                good, found[pipe] = pipe.recv()
+                assert good, found[pipe]
+        return [found[pipe] for pipe in self.started]
+
+    def end(self) -> None:
+        for process in self.started.values():
+            process.kill()
+            process.join()
+        self.started = {}
 
 
 @contextmanager
 def several(size: int) -> Iterator[Several]:
+    found = Several(size)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+def _start(size: int) -> dict[Connection, BaseProcess]:
     context = multiprocessing.get_context("spawn")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    pipes, started = [], []
+    started: dict[Connection, BaseProcess] = {}
     for rank in range(size):
         mine, theirs = context.Pipe()
-        pipes.append(mine)
-        started.append(context.Process(target=_serve, args=(rank, size, port, theirs), daemon=True))
-        started[-1].start()
-    try:
-        yield Several(pipes)
-    finally:
-        for process in started:
-            process.kill()
-            process.join()
+        started[mine] = context.Process(target=_serve, args=(rank, size, port, theirs), daemon=True)
+        started[mine].start()
+        theirs.close()  # so that the pipe of a process that died ends
+    return started
 
 
 def _serve(rank: int, size: int, port: int, pipe: Connection) -> None:
@@ -64,4 +85,4 @@ def _serve(rank: int, size: int, port: int, pipe: Connection) -> None:
             try:
                 pipe.send((True, job(world, *args)))
             except BaseException:
-                pipe.send((False, traceback.format_exc()))
+                pipe.send((False, f"process {rank}:\n{traceback.format_exc()}"))

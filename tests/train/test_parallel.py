@@ -116,6 +116,19 @@ def assert_same_log(one: Path, other: Path, within: float = EXACT, but: tuple[st
             assert b[key] == near, key
 
 
+def failing(world: World, rank: int) -> float:
+    """One fails while the other waits for it."""
+    assert world.rank != rank, "as it was told"
+    return world.sum([1.0])[0]
+
+
+def test_a_job_that_failed_leaves_the_next_alone(two: Several) -> None:
+    """Of the tests here themselves."""
+    with pytest.raises(AssertionError, match=r"process 1:(.|\n)*as it was told"):
+        two(failing, 1)
+    assert two(failing, 2) == [2.0, 2.0]
+
+
 CASES: dict[str, tuple[Config, dict[str, Any]]] = {
     "uneven": (USUAL, {}),
     "one row": (config(optim=OPTIM, run=replace(RUN, rows=1, micro=0)), {}),
