@@ -245,6 +245,12 @@ def test_references_of_other_data_or_another_model_are_refused(tmp_path: Path) -
         dpo.prepare(given(tmp_path, options, other))
     with pytest.raises(DataError, match="another model or other data"):
         dpo.prepare(given(tmp_path, options, pairs(9), of=moved(trainee())))
+    of = adapt(trainee(), Lora(rank=2), seed=0)
+    dpo.prepare(given(tmp_path / "adapted", options, pairs(9), of=of))
+    for p in of.trained().values():
+        torch.nn.init.normal_(p)  # as of one that goes on from an adapter
+    with pytest.raises(DataError, match="another model or other data"):
+        dpo.prepare(given(tmp_path / "adapted", options, pairs(9), of=of))
     (tmp_path / of_reference.REFERENCE).write_bytes(b"PK cut")
     with pytest.raises(DataError, match=r"reference\.npz cannot be read"):
         dpo.prepare(given(tmp_path, options, pairs(9)))

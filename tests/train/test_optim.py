@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from tiny import trainee
+from tiny import spec, trainee
 from torch import nn
 
-from myna.model import MoE
+from myna.model import Classifier, Encoder, MoE, Norm
+from myna.model.spec import Bidirectional
 from myna.train.config import Optim
 from myna.train.optim import lr_at, make_optimizers, set_lr
 
@@ -33,6 +34,14 @@ def test_each_parameter_is_in_one_group_and_matrices_alone_decay(kind: str, tied
         assert not muon
     else:
         assert muon == {n for n, d in shapes.items() if d == 2 and not any(k in n for k in ("embed", "head", "router"))}
+
+
+def test_tables_and_heads_are_never_muons() -> None:
+    """Of a classifier's decoder, and of an encoder: words, places, kinds of tokens, and what answers."""
+    bert = spec(norm=Norm("layer"), rope=None, gated=False, kv_heads=2, encoder=Bidirectional(kinds=2, labels=3))
+    for of in (Classifier(trainee().decoder, 3), Encoder(bert)):
+        muon = {name for name, by, _ in members(of, Optim(kind="muon")) if by == "Muon"}
+        assert muon == {n for n, p in of.named_parameters() if p.ndim == 2 and "layers." in n}
 
 
 def test_what_is_frozen_is_in_no_group() -> None:

@@ -179,8 +179,9 @@ def test_a_plan_is_of_exactly_the_run_that_follows(base: Path, files: dict[str, 
     stored = read_safetensors(ended.run / "checkpoints" / f"step-{work.steps:06d}" / "weights.safetensors")
     assert work.trained == sum(one.count for one in stored.values())
     drawn = [*flags[:6], "--run.out", str(tmp_path / "other"), "--run.steps", "2"]
-    with pytest.raises(DataError, match="depend on what the model answers"):
-        planned(configure("grpo", None, [*drawn, "--grpo.max_tokens", "4"]))
+    for method in ("grpo --grpo.max_tokens 4", "mtp"):
+        with pytest.raises(DataError, match=r"there is no plan for .* myna plan --model"):
+            planned(configure(method.split()[0], None, [*drawn, *method.split()[1:]]))
 
 
 def test_an_adapter_whose_model_is_gone_says_which_it_was(tmp_path: Path) -> None:
@@ -200,6 +201,10 @@ def test_a_run_goes_on_from_an_adapter(base: Path, files: dict[str, str], tmp_pa
         assert ended.model
         found.append([line["loss"] for line in lines(ended.run) if "loss" in line])
     assert found[1][0] < 0.9 * found[0][0]  # type: ignore[operator]
+    told = tmp_path / "one/model/adapter_config.json"
+    told.write_text(told.read_text().replace('"lora_alpha": 16', '"lora_alpha": 17'))
+    with pytest.raises(DataError, match=r"one/model/adapter_config\.json: not what this run began with"):
+        resume(tmp_path / "two")
 
 
 def test_a_tokenizer_that_grew_is_refused_before_anything_is_computed(
@@ -458,6 +463,14 @@ def test_a_run_that_goes_on_changed_says_what_it_was_until_when(
     assert resume(out, ["--run.keep", "2"]).whole
     assert RunDir.open(out).changed == [3, 6]
     assert warnings([read_run(out)])[0].startswith("run was changed after step 3, 6")
+    (out / "config-until-step-3.yaml").unlink()  # so that it was changed after step 6 alone
+    (out / "data-until-step-3.json").unlink()
+    back_to(0)  # as if all had been cut short
+    assert resume(out).whole
+    assert RunDir.open(out).changed == [0]
+    assert [line for line in lines(out) if "event" in line] == [
+        {"step": 0, "event": "from here on run.keep is 2, was 9"}
+    ]
 
 
 def test_a_run_goes_on_only_beside_the_weights_and_the_template_it_began_with(

@@ -54,6 +54,8 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     if "--print-config" in asked:
         print(to_yaml(configure(method, file, rest)), end="")
         return
+    if "--changed" in asked and method != "--resume":
+        raise DataError("--changed is of a run that goes on: myna train --resume RUN --changed")
     if "--plan" in asked:
         show(planned(configure(method, file, rest)), Machine())
         return

@@ -13,7 +13,7 @@ from myna.train.config import Optim
 from myna.train.parallel import share_like, whole
 
 # Never Muon's: it makes a matrix's update orthogonal, which is meant for maps between hidden states (Jordan et al. 2024).
-NOT_MUON = ("embed", "head", "places", "router", ".loras.", "extra_head")
+NOT_MUON = ("embed", "head", "places", "kinds", "score", "router", ".loras.")
 
 
 class Muon(torch.optim.Muon):

@@ -113,9 +113,8 @@ def _mark(trainee: Trainee, parts: Iterable[Examples]) -> str:
     """Of the weights that judge, and of what they judge."""
     judge = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(trainee.module.state_dict().items()):
-        if ".loras." not in name:
-            judge.update(name.encode())
-            judge.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        judge.update(name.encode())
+        judge.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return mark(judge, parts)
 
 
@@ -130,7 +129,7 @@ def _read(place: Path, mine: str) -> dict[str, Kept] | None:
     if str(kept.pop("mark", "")) != mine:
         raise DataError(
             f"{place} was computed with another model or other data. If they were not meant to change, put them back; "
-            f"else remove it and begin a new run."
+            "else remove it, and it is computed again."
         )
     return kept
 

@@ -70,8 +70,11 @@ def planned(config: Config) -> Work:
     DataError as `begin` does, and for what cannot be reckoned."""
     loop, _ = _prepare(config, RunDir.new(config.run.out), ALONE)
     run, lora, context = config.run, config.lora, loop.method.context
-    if not isinstance(loop.method, Offline) or not isinstance(loop.trainee.model, Decoder):
-        raise DataError("there is no plan for encoders, nor for methods whose steps depend on what the model answers")
+    if not isinstance(loop.method, Offline) or not isinstance(loop.trainee.module, Decoder):
+        raise DataError(
+            "there is no plan for encoders, for models with heads of their own (classify, reward, mtp), nor for methods whose "
+            "steps depend on what the model answers. Of a model alone: myna plan --model NAME"
+        )
     return Work(
         spec=loop.trainee.model.spec, context=context, tokens=loop.method.steps * run.rows * context, rows=run.rows,
         micro=min(run.micro or run.rows, run.rows), precision=config.model.precision, recompute=config.model.recompute,
@@ -105,6 +108,7 @@ def resume(path: str | Path, flags: Sequence[str] = (), *, changed: bool = False
         elif world.is_main:
             run.log.cut(0)
         if world.is_main:
+            run.take_up(loop.state.step)
             if differs or other:
                 run.change(loop.state.step, config=to_yaml(config) if differs else None, data=known if other else None)
             _note_changes(loop, config, known)
@@ -171,10 +175,11 @@ def _prepare(config: Config, run: RunDir, world: World) -> tuple[Loop, dict[str,
 
 
 def _known(trainee: Trainee, config: Config) -> dict[str, Any]:
-    """What a run begins with beside its rows. `start` is what a model's numbers are in, with hashes."""
+    """What a run begins with beside its rows. `start` is what its numbers are in, a model's and an adapter's, with hashes."""
     chat = trainee.chat
     template = hashlib.sha256((chat.template.source if chat.template else "").encode()).hexdigest()
     start = hashes(trainee.source) if config.model.start else {}
+    start |= hashes(Path(config.lora.start)) if config.lora.start else {}
     return {"tokenizer": chat.tokenizer.fingerprint, "template": template, "start": start}
 
 

@@ -117,6 +117,15 @@ class RunDir:
         found = (re.fullmatch(r"(?:config|data)-until-step-(\d+)\.\w+", file.name) for file in self.path.iterdir())
         return sorted({int(match[1]) for match in found if match})
 
+    def take_up(self, step: int) -> None:
+        """What was changed after later steps is so from `step` on, now that the run goes on from there."""
+        for name in ("config.yaml", "data.json"):
+            later = [file for n in self.changed if n > step and (file := self.until(name, n)).exists()]
+            if later and not self.until(name, step).exists():
+                later.pop(0).replace(self.until(name, step))
+            for file in later:
+                file.unlink()
+
     def write(self, name: str, text: str) -> None:
         """A file that is there whole or not at all."""
         place = self.path / name

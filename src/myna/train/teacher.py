@@ -134,7 +134,7 @@ def taught(
     if not (folder / "mark").is_file() or (folder / "mark").read_text() != mine:
         raise DataError(
             f"{folder} was computed with another teacher or other data. If they were not meant to change, put them back; "
-            f"else remove it and begin a new run."
+            "else remove it, and it is computed again."
         )
     return {name: Taught(examples, starts[name], *_read(folder / name)) for name, examples in parts.items()}
 

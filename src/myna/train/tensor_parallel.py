@@ -66,7 +66,7 @@ def check(config: Config, model: Decoder | Encoder, processes: int) -> None:
     if size == 1:
         return
     said = f"--run.tensor {size}: "
-    if size < 1 or processes % size:
+    if processes % size:
         raise DataError(f"{said}of {processes} process{'es' * (processes > 1)}, whose number it must divide")
     counts = {"heads": spec.heads, "heads of keys and values": spec.kv_heads, "channels in its MLP": spec.hidden}
     if odd := [f"{count} {name}" for name, count in counts.items() if count % size]:

@@ -152,8 +152,9 @@ def _new(config: Model, context: int, seed: int) -> Trainee:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """File -> hash, of what a model's numbers are in."""
-    files = (file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS or file.name == "config.json")
+    """File -> hash, of what a model's or an adapter's numbers are in."""
+    configs = ("config.json", "adapter_config.json")
+    files = (file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS or file.name in configs)
     return {str(file): sha256(file) for file in files}
 
 
