@@ -38,7 +38,8 @@ class Several:
             pipe.send((job, args))
         found: dict[Connection, Any] = {}
         while waiting := [pipe for pipe in self.started if pipe not in found]:
-            assert (ready := wait(waiting, LONGEST)), f"{len(waiting)} of {self.size} processes hang"
+            ready = wait(waiting, LONGEST)
+            assert ready, f"{len(waiting)} of {self.size} processes hang"
             for pipe in ready:
                 assert isinstance(pipe, Connection)
                 good, found[pipe] = pipe.recv()

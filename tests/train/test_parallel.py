@@ -122,6 +122,7 @@ def failing(world: World, rank: int) -> float:
     return world.sum([1.0])[0]
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_leaves_the_next_alone(two: Several) -> None:
     """Of the tests here themselves."""
     with pytest.raises(AssertionError, match=r"process 1:(.|\n)*as it was told"):
@@ -158,10 +159,10 @@ def test_two_processes_are_one(two: Several, tmp_path: Path, case: str) -> None:
     assert_same_log(tmp_path / "one", tmp_path / "two", within)
 
 
-SHORT = ("mtp", "reward", "grpo again")  # each of its own kind; the others are as long
+USUALLY = ("dpo", "grpo again")  # what is known before the first step, and what is drawn; the others are as long
 
 
-@pytest.mark.parametrize("case", [c if c in SHORT else pytest.param(c, marks=pytest.mark.slow) for c in EVERY])
+@pytest.mark.parametrize("case", [c if c in USUALLY else pytest.param(c, marks=pytest.mark.slow) for c in EVERY])
 def test_every_method_is_the_same_in_two_processes(two: Several, files: Path, tmp_path: Path, case: str) -> None:
     """From files to the finished model, with evaluations: heads that are called from outside of the decoder, a reference before
     the first step, KTO's drift before each, vectors of the whole step, answers that both draw."""

@@ -28,7 +28,10 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Loop, "_update", update)
 
 
-@pytest.mark.parametrize("case", CASES)
+USUALLY = ("pretrain", "sft", "dpo", "grpo", "grpo again")  # the others go on by the same means
+
+
+@pytest.mark.parametrize("case", [c if c in USUALLY else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 def test_every_method_goes_on_as_if_it_had_never_stopped(
     files: Path, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

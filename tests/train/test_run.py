@@ -56,6 +56,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "texts": [{"text": text} for text in texts[4:]],
         "held": [{"text": text} for text in texts[:4]],
         "chats": [{"messages": messages} for messages in turns],
+        "pairs": [{"prompt": a, "chosen": a * 3, "rejected": a.upper()} for a in "abcdefghij"],
     }
     for name, made in rows.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
@@ -385,13 +386,15 @@ def test_an_adapter_is_what_training_small_matrices_leaves(base: Path, files: di
     assert not torch.allclose(theirs(torch.arange(9)[None]).logits, plain, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["pretrain", "sft", "grpo", "distill"])
+@pytest.mark.parametrize(
+    "method", ["dpo", "grpo", *(pytest.param(m, marks=pytest.mark.slow) for m in ("pretrain", "sft", "distill"))]
+)
 def test_killed_at_any_moment_and_resumed_is_never_stopped(
     method: str, base: Path, words: Path, files: dict[str, str], tmp_path: Path
 ) -> None:
-    """A process of its own and kill -9."""
+    """A process of its own and kill -9. What a kill in the process itself can show, test_resume_every.py asks of every method."""
     start = f"--model.depth 1 --model.tokenizer {words}" if method == "pretrain" else f"--model.start {base / 'model'}"
-    train = files["texts" if method == "pretrain" else "chats"]
+    train = files[{"pretrain": "texts", "dpo": "pairs"}.get(method, "chats")]
     if method == "grpo":
         rows = [{"messages": [{"role": "user", "content": c}], "target": "a"} for c in "abcd"]
         (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
