@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from myna.kernels import library
 from myna.model import Decoder, Spec
 from myna.model.fit import ITEM_BYTES, weight_bytes
 from myna.model.load import TABLES, describe, formats_of, parts_of, pick_precision
@@ -19,7 +20,7 @@ from myna.modeldir import AdapterDir, ModelDir, publish_adapter
 from myna.modeldir.cache import called
 from myna.records import DataError
 from myna.train.config import Lora as Config
-from myna.train.plan import Adapters
+from myna.train.plan import FLOAT, Adapters
 from myna.train.trainee import Trainee
 
 EVERY = {"all", "all-linear"}  # the second is PEFT's word
@@ -83,11 +84,6 @@ def beside(directory: ModelDir, config: Config) -> Adapters:
         shapes = [part.shape[::-1] if part.turned else part.shape for part in choose(spec, config.targets)]
         found = [(config.rank, *shape, config.kind == "dora") for shape in shapes]
     scaled = [(rows, columns) for _, rows, columns, dora in found if dora]
-    packed = [
-        slot.shape
-        for path, slot in spec.slots()
-        if slot.columns and not (path in ("embed.weight", "head.weight") and precision in TABLES)
-    ]
     return Adapters(
         lora=config,
         precision=precision,
@@ -95,8 +91,18 @@ def beside(directory: ModelDir, config: Config) -> Adapters:
         inner=sum(rank for rank, *_ in found),
         scaled=sum(rows for rows, _ in scaled),
         frozen=frozen,
-        decoded=max(map(prod, scaled if precision in ITEM_BYTES else packed), default=0),
+        decoded=_decoded(spec, precision) + 2 * FLOAT * max(map(prod, scaled), default=0),  # B A, and its sum with W
     )
+
+
+def _decoded(spec: Spec, precision: str) -> int:
+    """Bytes that it takes at its widest to decode the largest weight that products are of."""
+    if precision in ITEM_BYTES:
+        return 0
+    tables = ("embed.weight", "head.weight") if precision in TABLES else ()
+    largest = max(prod(slot.shape) for path, slot in spec.slots() if slot.columns and path not in tables)
+    # Kernels write the numbers where they belong; torch has levels, scales and their product.
+    return FLOAT * largest * (3 if precision == "nf4" or library() is None else 1)
 
 
 def choose(spec: Spec, targets: Iterable[str]) -> list[Part]:

@@ -26,7 +26,6 @@ BOTH = "compute fewer rows at once, and activations again on the way back"
 # Bytes a process takes for a byte that autograd keeps, on a CPU: buffers of the products' threads, what the allocator does not
 # give back, gradients on their way. Measured: 1.3 with 1.5 million parameters, 1.4 to 1.6 with 11 million (docs/experiments.md).
 SLACK = 1.5
-DECODED = 3  # times the size of a decoded weight that decoding it takes at its widest, or DoRA's norms of its rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +38,7 @@ class Adapters:
     inner      numbers that a token has inside them: the sum of their ranks
     scaled     numbers of a token that DoRA scales: the sum of the rows that it has magnitudes of
     frozen     bytes of the weights beside them
-    decoded    numbers of the largest of those that are decoded for a product, or that DoRA takes the norms of; 0 without either
+    decoded    bytes at the widest of decoding the largest of those for a product, and of DoRA's norms of its rows; 0 without either
     """
 
     lora: Lora
@@ -185,13 +184,12 @@ def memory(work: Work, base: int, slack: float = SLACK) -> Memory:
     )  # values, their gradient, a copy; of_hidden
     kept = activations(spec, tokens, precision=work.precision, recompute=work.recompute, beside=beside)
     held = max(table + kept, gradients)  # the head's gradient comes first; the others as activations go
-    decoded = DECODED * beside.decoded * FLOAT if beside else 0
     return Memory(
         base=base,
         weights=gradients + (beside.frozen if beside else 0),
         gradients=gradients,
         moments=moments(work) * FLOAT,
-        activations=ceil(slack * max(0, held - gradients)) + decoded,
+        activations=ceil(slack * max(0, held - gradients)) + (beside.decoded if beside else 0),
         logits=logits,
     )
 
