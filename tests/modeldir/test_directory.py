@@ -221,3 +221,9 @@ def test_facts_are_read_without_loading(smollm2: Path) -> None:
 def test_json_that_transformers_reads_is_read(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     assert repr(read_json(tmp_path, "config.json")) == repr(json.loads(text.removeprefix("\ufeff")))
+
+
+def test_an_adapter_in_a_models_place_says_where_it_belongs(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "small"}')
+    with pytest.raises(ModelDirError, match=r"is an adapter.*--adapter .* beside small.*myna merge"):
+        ModelDir.open(tmp_path)

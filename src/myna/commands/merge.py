@@ -35,7 +35,8 @@ def run(
     if out.exists() and not replace:
         raise DataError(f"{out} exists; --replace replaces it.")
     merged = merge_adapter(adapter, model, out, save)
+    rounded = "\nrounding is more than the adapter does: --save float32 keeps it" * (merged.saved > merged.moved)
     print(
         f"{merged.place}\nmerged into {merged.base}: logits differ from the adapter's beside float32 weights by at most "
-        f"{merged.exact:.2g} before rounding and {merged.saved:.2g} as saved, where the adapter itself moves them by {merged.moved:.2g}"
+        f"{merged.exact:.2g} before rounding and {merged.saved:.2g} as saved, where the adapter itself moves them by {merged.moved:.2g}{rounded}"
     )

@@ -59,6 +59,12 @@ class ModelDir:
         path = Path(path)
         if not path.is_dir():
             raise ModelDirError(f"{path} is not a directory. `myna list` shows the models, `myna pull` gets one.")
+        if adapter := read_json(path, "adapter_config.json") if not (path / "config.json").exists() else {}:
+            base = str(adapter.get("base_model_name_or_path") or "MODEL")[:200]
+            raise ModelDirError(
+                f"{path} is an adapter, which goes with its model: --adapter {path} beside {base}, or make a model of both: "
+                f"myna merge {path} --out NAME"
+            )
         config = read_json(path, "config.json", required=True)
         lineage = read_json(path, "lineage.json")
         _check_sizes(path, lineage)
