@@ -3,16 +3,19 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from myna.chat.byte_chat import TEMPLATE, byte_chat
 from myna.chat.template import ChatTemplate
 from myna.data import Place, Sourced, Tokenized
 from myna.data.audit import Audit, Observer, spans
-from myna.data.prepare import Recipe, load, prepare, weighted
+from myna.data.prepare import Recipe, load, look, prepare, weighted
 from myna.data.sources import Source
 from myna.records import DataError
 
@@ -170,6 +173,14 @@ def test_spans_say_what_is_learned_and_what_was_cut_off() -> None:
     assert list(spans(example, CHAT.tokenizer, 3)) == [("ab", False), ("c... (1 characters more)", True)]
 
 
+def test_evaluation_files_of_shards_are_known_by_what_is_in_them(tmp_path: Path) -> None:
+    """Not by the path that led to them."""
+    train, held = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.jsonl", [{"question": "x", "answer": "y"}])
+    prepare(Source.of(train), CHAT, SFT, cache=tmp_path / "shards", against=Source.of(held))
+    moved = Path(held).rename(tmp_path / "c.jsonl")
+    assert len(load((str(tmp_path / "shards"),), (str(moved),), CHAT, SFT, seed=0).train.lengths) == 20
+
+
 def test_shards_are_taken_as_they_are_if_they_were_made_for_this(tmp_path: Path) -> None:
     train, held = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.jsonl", [{"question": "x", "answer": "y"}])
     prepare(Source.of(train), CHAT, SFT, cache=tmp_path / "shards")
@@ -178,7 +189,7 @@ def test_shards_are_taken_as_they_are_if_they_were_made_for_this(tmp_path: Path)
     assert (len(loaded.train.lengths), loaded.audits[0].rows) == (20, 20)
     with pytest.raises(DataError, match="was made for conversations, not preferences"):
         load((folder,), (), CHAT, Recipe("preferences", 200), seed=0)
-    with pytest.raises(DataError, match="was made for other evaluation files"):
+    with pytest.raises(DataError, match=r"was made for other evaluation files.* --eval .*b\.jsonl"):
         load((folder,), (held,), CHAT, SFT, seed=0)
     with pytest.raises(DataError, match="and the context holds 30"):
         load((folder,), (), CHAT, Recipe("conversations", 30), seed=0)
@@ -198,3 +209,14 @@ def test_two_that_prepare_the_same_at_once_make_it_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(one, range(4)))) == 1
     assert len(seen) == len(ROWS)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_terminal_shows_every_figure_whole(tmp_path: Path, width: int) -> None:
+    screen = Console(width=width, file=StringIO())
+    audit = look(Source.of(write(tmp_path / "a_rather_long_name.jsonl", ROWS)))
+    screen.print(replace(audit, rows=12_000, tokens=1_234_567))
+    said = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "12,000" in said
+    assert "a_rather_long_name.jsonl" in said.replace("\n", "")
+    assert ("copies" in said.splitlines()[0]) == (width == 200)

@@ -18,12 +18,13 @@ from myna.data.tokens import Example, length_of
 from myna.records import DataError, Json
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
 FIRST = 5  # places named of each kind of finding
 FIRST_BAD = 20  # and of rows that cannot be used
 SHOWN = 1500  # characters of the sample
+WIDE = 10_000  # columns: wider than any table of these
 Copies = tuple[tuple[str, str], ...]  # (row, the row it repeats)
 
 
@@ -149,31 +150,30 @@ class Audit:
         shown = "".join(f"[{text}]" if learned else text for text, learned in self.sample)
         return "\n".join((_line(self), *(f"  {note}" for note in self.notes()), *(["", shown] if shown else [])))
 
-    def __rich__(self) -> "RenderableType":
-        from rich.console import Group  # here: what only a terminal needs
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.measure import Measurement  # here: what only a terminal needs
         from rich.text import Text
 
-        parts: list[RenderableType] = [table([self]), *(Text(f"  {note}", "yellow") for note in self.notes())]
+        shown = _table(self)
+        fits = Measurement.get(console, options.update(max_width=WIDE), shown).maximum <= options.max_width
+        yield shown if fits else Text(_safe(_line(self)))
+        yield from (Text(_safe(f"  {note}"), "yellow") for note in self.notes())
         if self.sample:
-            shown = Text.assemble(*((_safe(text), "green" if learned else "dim") for text, learned in self.sample))
-            parts += [Text("\nA row as the model sees it; it learns what is green:", "bold"), shown]
-        return Group(*parts)
+            yield Text("\nA row as the model sees it; it learns what is green:", "bold")
+            yield Text.assemble(*((_safe(text), "green" if learned else "dim") for text, learned in self.sample))
 
 
-def table(audits: Iterable[Audit]) -> "Table":
-    """A line a source."""
+def _table(a: Audit) -> "Table":
+    """What _line says, where there is room."""
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, header_style="bold")
     for name in ("source", "rows", "examples", "tokens", "learned", "share", "median", "longest", "copies", "near"):
-        shown.add_column(
-            name, justify="left" if name == "source" else "right", no_wrap=name != "source", overflow="fold"
-        )
-    for a in audits:
-        counts = (a.rows, a.examples, a.tokens, a.supervised)
-        rest = (f"{a.share:.1%}", f"{a.median:,}", f"{a.longest:,}", f"{a.exact:,}", f"{a.near:,}")
-        shown.add_row(Text(_safe(a.name)), *(f"{n:,}" for n in counts), *rest)
+        shown.add_column(name, justify="left" if name == "source" else "right", no_wrap=True)
+    counts = (a.rows, a.examples, a.tokens, a.supervised)
+    rest = (f"{a.share:.1%}", f"{a.median:,}", f"{a.longest:,}", f"{a.exact:,}", f"{a.near:,}")
+    shown.add_row(Text(_safe(a.name)), *(f"{n:,}" for n in counts), *rest)
     return shown
 
 

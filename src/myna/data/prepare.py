@@ -253,17 +253,19 @@ def _given(folder: Path, chat: Chat, recipe: Recipe, against: Source | None, nam
         "kind": recipe.kind,
         "tokenizer": chat.tokenizer.fingerprint,
         "template": _template_hash(chat, recipe),
-        "against": _hashes(against),
+        "against": sorted(digest for _, digest in _hashes(against)),
     }
+    made_of = shards.key | {"against": sorted(digest for _, digest in shards.key.get("against", ()))}
     for part, value in wanted.items():
-        if shards.key.get(part) != value:
+        if made_of.get(part) != value:
             said = {
                 "tokenizer": "another tokenizer",
                 "template": "another chat template",
                 "against": "other evaluation files",
             }
             made = said.get(part, f"{shards.key.get(part)}, not {value}")
-            raise DataError(f"{folder}: was made for {made}. Make it again with `myna data tokenize`.")
+            flags = " --eval " + " ".join(map(str, against.paths)) if against else ""
+            raise DataError(f"{folder}: was made for {made}. Make it again with `myna data tokenize{flags}`.")
     if int(shards.lengths.max()) > recipe.context:
         raise DataError(
             f"{folder}: has examples of {shards.lengths.max()} tokens, and the context holds {recipe.context}"

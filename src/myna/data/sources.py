@@ -136,7 +136,7 @@ def _parsed(text: bytes) -> object:
     """Raises JSONDecodeError; DataError for a key that is there twice: parsers keep the last, and which was meant nobody knows."""
     row = orjson.loads(text)
     try:
-        json.loads(text, object_pairs_hook=_once)
+        TWICE.decode(text.decode())
     except RecursionError:
         raise DataError("nested too deep") from None
     return row
@@ -146,6 +146,9 @@ def _once(pairs: list[tuple[str, object]]) -> None:
     keys = [key for key, _ in pairs]
     if len({*keys}) < len(keys):
         raise DataError(f"{next(key for key in keys if keys.count(key) > 1)[:80]}: is there twice")
+
+
+TWICE = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _listed(file: Path) -> Iterator[tuple[int, bytes]]:

@@ -92,6 +92,8 @@ class Progress:
         """As many as the terminal has room for."""
         ends = [f"{self.rate:,.0f} tokens/s"] + ([f"MFU {self.mfu:.0%}"] if self.mfu is not None else [])
         room = self.bar.console.width - FIXED
+        if room < 0:
+            ends = []
         parts: list[str] = []
         for name in (name for name in SHOWN if name in line):
             part = f"{name.replace('_', ' ')} {line[name]:.4g}"
