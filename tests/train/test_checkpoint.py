@@ -107,3 +107,12 @@ def test_moments_of_another_model_are_refused() -> None:
     module = torch.nn.Linear(2, 2)
     with pytest.raises(DataError, match=r"a moment of a\.weight, which this run does not train"):
         checkpoint.set_moments(module, [torch.optim.AdamW(module.parameters())], MOMENTS)
+
+
+def test_what_a_killed_save_left_is_no_checkpoint_and_goes_with_the_next(tmp_path: Path) -> None:
+    first = save(tmp_path, 1)
+    left = first.rename(first.with_name("step-000002.partial"))
+    assert checkpoint.latest(tmp_path) is None
+    save(tmp_path, 3)
+    assert not left.exists()
+    assert names(tmp_path) == ["step-000003"]

@@ -257,3 +257,10 @@ def test_prompt_tokens_are_not_learned(tmp_path: Path) -> None:
         for (sequence,) in row:
             assert sequence.weights[:3].tolist() == [0, 0, 0]
             assert sequence.weights[3:].all()
+
+
+def test_the_sampler_is_compared_with_the_weights_that_drew_alone(tmp_path: Path) -> None:
+    of = run(tmp_path, updates=2)
+    lines = [of._step() for _ in range(4)]
+    assert ["sampler_gap" in line for line in lines] == [True, False, True, False]
+    assert all(line.get("sampler_gap", 0) < 1e-5 for line in lines)

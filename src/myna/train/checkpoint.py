@@ -52,7 +52,8 @@ def save(run: Path, state: State, weights: Mapping[str, Tensor], moments: Mappin
     the earlier ones are untouched then."""
     place = at(run, state.step)
     partial = place.with_name(place.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    for left in place.parent.glob("step-*.partial"):  # of a save that was killed, or stopped by a second Ctrl-C
+        shutil.rmtree(left, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         files = {name: _write(partial / name, tensors) for name, tensors in _files(weights, moments)}

@@ -28,6 +28,9 @@ from myna.train.rundir import ROLLOUTS
 from myna.train.setup import Setup
 
 
+SAMPLER_GAP = "sampler_gap"  # a figure that means something only of the weights that drew the answers
+
+
 class Rollouts:
     """Scored answers of the trainee to its prompts, drawn in rounds."""
 
@@ -184,6 +187,7 @@ class Online:
     compute: Callable[[Tensors], Outcome]
     judge: Callable[[Tensors], Outcome]
     _rows: tuple[int, list[Row]] = field(default=(-1, []))
+    _first: bool = True  # whether this step is a round's first: later ones' weights have not drawn its answers
 
     @property
     def config(self) -> Config:
@@ -198,7 +202,7 @@ class Online:
         return self.config.run.steps
 
     def rows(self, step: int) -> list[Row]:
-        number = step // self.updates
+        number, self._first = step // self.updates, step % self.updates == 0
         if self._rows[0] != number:
             self.rollouts.forget(after=number if step % self.updates else number - 1)
             answered = self.rollouts.round(number, self.prompts)
@@ -218,7 +222,9 @@ class Online:
         return self._packed(self.rollouts.examples(answered, scale=False), 0)
 
     def loss(self, batch: Tensors) -> Outcome:
-        return (self.compute if torch.is_grad_enabled() else self.judge)(batch)
+        outcome = (self.compute if torch.is_grad_enabled() else self.judge)(batch)
+        stats = {name: pair for name, pair in outcome.stats.items() if self._first or name != SAMPLER_GAP}
+        return replace(outcome, stats=stats)
 
     def report(self, means: dict[str, float]) -> dict[str, float]:
         return {}

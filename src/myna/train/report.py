@@ -41,7 +41,7 @@ ABOUT = {
     "length": "tokens of an answer",
     "entropy": "of what is drawn, in nats a token",
     "clipped": "share of tokens whose ratio was clipped",
-    "sampler_gap": "between the sampler's log-probabilities and the trainer's",
+    "sampler_gap": "between the sampler's log-probabilities and the trainer's, at a round's first step",
 }
 TITLES = {"lr": "learning rate", "grad_norm": "norm of the gradient"}
 UNDRAWN = {"step", "tokens", "supervised", "seconds", "bytes_per_token"}

@@ -13,7 +13,8 @@ group's standard deviation (Shao et al. 2024, arXiv:2402.03300). With rho = pi(o
 
 KL is Schulman's k3 estimate, exp(r) - 1 - r with r = log reference - log pi. On policy, rho is 1 and the loss near 0 at every
 step: watch the reward, not the loss. Answers come from our own engine on the weights in training; `sampler_gap` is how far
-its log-probabilities are from the trainer's.
+its log-probabilities are from the trainer's, a token: at a round's first step, before the weights move away from those that
+drew its answers.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from myna.data import IGNORED
 from myna.records import DataError
 from myna.train.loss import log_probs, sequence_sums
 from myna.train.method import Method, Outcome, Tensors
-from myna.train.online import Online, Rollouts, shortfall
+from myna.train.online import SAMPLER_GAP, Online, Rollouts, shortfall
 from myna.train.ranges import Amount, Count, Part, Positive
 from myna.train.reference import Reference
 from myna.train.setup import Setup
@@ -142,7 +143,7 @@ class Grpo:
             "length": (learned.sum(), answers),
             "entropy": (-(now * learned).sum(), tokens),
             "clipped": ((outside * learned).sum(), tokens),
-            "sampler_gap": (apart, tokens),
+            SAMPLER_GAP: (apart, tokens),
         }
 
 
