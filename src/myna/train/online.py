@@ -27,7 +27,6 @@ from myna.train.rollout import Rolled, roll_out
 from myna.train.rundir import ROLLOUTS
 from myna.train.setup import Setup
 
-
 SAMPLER_GAP = "sampler_gap"  # a figure that means something only of the weights that drew the answers
 
 
