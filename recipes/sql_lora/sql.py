@@ -26,11 +26,7 @@ from myna.provider.local import load
 from myna.records import Conversation, MynaError, Sampling, jsonl
 
 HERE = Path(__file__).parent
-HELD = {
-    "concert_singer": 12,
-    "museum_visit": 6,
-    "voter_1": 6,
-}  # databases held out, and how many of their questions are asked
+HELD = {"concert_singer", "museum_visit", "voter_1"}  # databases held out
 SECONDS, ROWS, BYTES = 5.0, 10_000, 1_000_000  # that a query may take; that it may give; that one value may be long
 READS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 STEPS = 10_000  # of SQLite's machine between two looks at the clock
@@ -47,17 +43,11 @@ def write_data(source: Path, out: Path) -> None:
     spider = gzip.decompress((source / "spider/questions.jsonl.gz").read_bytes()).decode()
     lines = [*spider.splitlines(), *(HERE / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
     questions = [{"held": False, **json.loads(line)} for line in lines]
-    held = [one for one in questions if one["held"]] + [one for db in HELD for one in _spread(questions, db, HELD[db])]
+    held = [one for one in questions if one["held"] or one["db_id"] in HELD]
     train = [one for one in questions if not one["held"] and one["db_id"] not in HELD]
     jsonl.write(out / "train.jsonl", [conversation(one, out) for one in train])
     jsonl.write(out / "held.jsonl", [conversation(one, out) for one in held])
     print(f"{len(train)} questions to learn from, {len(held)} held out")
-
-
-def _spread(questions: list[dict[str, Any]], db: str, count: int) -> list[dict[str, Any]]:
-    """So many of a database's questions, evenly over their order: every second one asks the same again in other words."""
-    of = [one for one in questions if one["db_id"] == db]
-    return of[:: max(1, len(of) // count)][:count]
 
 
 def conversation(one: dict[str, Any], out: Path) -> Conversation:
