@@ -240,9 +240,10 @@ def test_references_of_other_data_or_another_model_are_refused(tmp_path: Path) -
     options = Options()
     dpo.prepare(given(tmp_path, options, pairs(9)))
     dpo.prepare(given(tmp_path, options, pairs(9)))
-    other = Listed([tuple(replace(side, ids=side.ids[::-1].copy()) for side in pairs(9)[i]) for i in range(9)])
-    with pytest.raises(DataError, match="another model or other data"):
-        dpo.prepare(given(tmp_path, options, other))
+    for change in ({"ids": lambda of: of.ids[::-1].copy()}, {"weights": lambda of: of.weights[::-1].copy()}):
+        made = [tuple(replace(of, **{k: f(of) for k, f in change.items()}) for of in pairs(9)[i]) for i in range(9)]
+        with pytest.raises(DataError, match="another model or other data"):
+            dpo.prepare(given(tmp_path, options, Listed(made)))
     with pytest.raises(DataError, match="another model or other data"):
         dpo.prepare(given(tmp_path, options, pairs(9), of=moved(trainee())))
     of = adapt(trainee(), Lora(rank=2), seed=0)

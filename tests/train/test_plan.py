@@ -174,6 +174,22 @@ def test_flops_are_those_that_torch_counts(spec: Spec) -> None:
     assert told == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
+@pytest.mark.parametrize(("spec", "rank"), [(SPEC, 4), (SPEC.untied(), 64), (shape_spec(6, vocab=300, context=64), 16)])
+def test_flops_beside_frozen_weights_are_those_that_torch_counts(spec: Spec, rank: int) -> None:
+    rows, context = 2, 64
+    of = Decoder(spec).requires_grad_(False)
+    attach(of, adapter := fresh(of, Lora(rank=rank), seed=0))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model, _, hidden = forward(spec, rows, context, of)
+        model.logits(hidden).sum().backward()
+    trained = sum(p.numel() for one in adapter for p in one.parameters())
+    # Nothing before the first layer is trained, so its first products pass nothing back.
+    first = of.get_submodule("layers.0.attention.qkv")
+    nothing = 2 * (first.get_parameter("base.weight").numel() + 3 * rank * spec.width)
+    told = (sum(token_flops(spec, context, trained)) - nothing) * rows * context
+    assert told == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
 def test_a_mixture_takes_the_flops_of_the_experts_at_work() -> None:
     few, many = (shape_spec(2, vocab=300, context=64, experts=experts) for experts in (2, 32))
     assert token_flops(many, 64)[0] == pytest.approx(token_flops(few, 64)[0], rel=0.1)
@@ -191,10 +207,13 @@ def test_moments_are_what_the_optimizers_keep(spec: Spec, kind: str) -> None:
     assert moments(work(spec=spec, optimizer=kind)) == pytest.approx(kept, rel=0.01)
 
 
-def test_the_loss_holds_no_more_than_the_plan_says() -> None:
-    """Every live tensor at the loss, chunked, beside the plan's logits."""
+@pytest.mark.parametrize("kept", ["float32", "nf4"])
+def test_the_loss_holds_no_more_than_the_plan_says(kept: str) -> None:
+    """Every live tensor at the loss, chunked, beside the plan's logits; of NF4, whose head is bfloat16, too."""
     spec = shape_spec(1, vocab=4096, context=256)
-    model, ids, hidden = forward(spec, 4, 256)
+    of = Decoder(spec, MAKE[kept], table=TABLES.get(kept)).requires_grad_(kept == "float32")
+    model, ids, hidden = forward(spec, 4, 256, of)
+    hidden = hidden if hidden.requires_grad else hidden.requires_grad_()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
         cross_entropy(model, hidden, ids, torch.ones(4, 256))
     live = most = 0
@@ -202,7 +221,9 @@ def test_the_loss_holds_no_more_than_the_plan_says() -> None:
     for event in sorted(events, key=lambda event: event.start_ns()):
         live += event.nbytes()
         most = max(most, live)
-    told = memory(work(spec=spec, context=256, rows=4, micro=4), 0).logits
+    beside = Adapters(lora=Lora(rank=1), precision=kept, trained=1, inner=1, frozen=1, decoded=0)
+    adapters = None if kept == "float32" else beside
+    told = memory(work(spec=spec, context=256, rows=4, micro=4, adapters=adapters), 0).logits
     assert told / 1.6 < most < told * 1.2
 
 

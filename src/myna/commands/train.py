@@ -26,13 +26,8 @@ def run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
     asked = {word for word in words if word in ("--help", "--print-config", "--plan", "--changed")}
     rest = [word for word in words if word not in asked]
     if not rest and asked == {"--help"}:
-        print(
-            "Usage: myna train METHOD [CONFIG.yaml] [--section.key value ...]\n",
-            run.__doc__,
-            "Methods:",
-            *(f"  {name:<12} {_line(find(name))}" for name in known()),
-            sep="\n",
-        )
+        methods = (f"  {name:<12} {_line(find(name))}" for name in known())
+        print(run.__doc__, "Methods:", *methods, sep="\n")
         return
     if not rest:
         raise DataError(

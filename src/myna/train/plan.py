@@ -179,9 +179,8 @@ def memory(work: Work, base: int, slack: float = SLACK) -> Memory:
     gradients = work.trained * FLOAT
     table = 0 if beside else spec.vocab * spec.width * FLOAT  # of the head's gradient
     places = min(rows_at_once(spec.vocab), tokens)
-    logits = (
-        3 * places * spec.vocab * FLOAT + tokens * spec.width * FLOAT + table
-    )  # values, their gradient, a copy; of_hidden
+    # Values, their gradient, a copy; the gradient of hidden states; that of the head.
+    logits = 3 * places * spec.vocab * FLOAT + tokens * spec.width * FLOAT + table
     kept = activations(spec, tokens, precision=work.precision, recompute=work.recompute, beside=beside)
     held = max(table + kept, gradients)  # the head's gradient comes first; the others as activations go
     return Memory(
