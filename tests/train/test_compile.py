@@ -12,7 +12,7 @@ from myna.records import DataError
 from myna.train.run import begin, configure
 
 __all__ = ["files"]
-MORE = {"adapted": "--lora.rank 4"}
+MORE = {"adapted": "--lora.rank 4", "few": "--lora.rank 4 --lora.kind dora --lora.base nf4"}
 
 
 @pytest.fixture(autouse=True)

@@ -101,6 +101,7 @@ def test_a_range_says_what_it_holds() -> None:
         ("--run.patience 3 --run.evaluate 10 --run.prompts p.jsonl", r"run\.patience: .* --data\.eval"),
         ("--run.patience 3 --data.eval e.jsonl", r"run\.patience: .* --run\.evaluate"),
         ("--run.epochs 0", "how long"),
+        ("--run.send bfloat16", r"run\.send bfloat16 .* --model\.precision bfloat16"),
     ],
 )
 def test_what_nothing_would_follow_from_is_refused(flags: str, says: str) -> None:
@@ -113,6 +114,7 @@ def test_what_is_honoured_is_not() -> None:
     check(read("--lora.start", "runs/a/model", "--lora.dropout", "0.1"))
     check(read("--run.patience", "2", "--run.evaluate", "5", "--data.eval", "e.jsonl"))
     check(read("--model.experts", "8", of=NEW))
+    check(read("--run.send", "bfloat16", "--model.precision", "bfloat16"))
 
 
 def test_values_given_twice_are_not_half_forgotten() -> None:
