@@ -42,6 +42,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
 
 @pytest.mark.parametrize(("args", "words"), [
     (["show", "nosuch"], "no model 'nosuch'"),
+    (["show", "./nosuch"], "./nosuch: there is no such folder"),
     (["show", "smollm2-135"], "Did you mean smollm2-135m"),
     (["chat", "smollm2-135m"], "myna pull smollm2-135m"),
     (["pull", "/no/such/file.gguf"], "no file"),

@@ -51,6 +51,8 @@ def find(name_or_path: str) -> Path:
             return place
         if name_or_path in CATALOGUE:
             raise ModelDirError(f"{name_or_path} is not here yet. Get it: myna pull {name_or_path}")
+    if "/" in name_or_path and not path.is_dir():
+        raise ModelDirError(f"{name_or_path}: there is no such folder. `myna list` shows the models that have a name.")
     here = [model.name for model in list_models()]
     known = [*here, *CATALOGUE]
     close = difflib.get_close_matches(name_or_path, known, n=1)
