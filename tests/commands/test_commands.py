@@ -166,7 +166,7 @@ def test_a_conversation_in_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
 
 
 def test_pasted_lines_are_one_message(smollm2: Path, tmp_path: Path) -> None:
-    terminal = Terminal("chat", "smollm2-135m", "--temperature", "0", term="xterm")
+    terminal = Terminal("chat", "smollm2-135m", "--temperature", "0", "--max-tokens", "20", term="xterm")
     terminal.wait_for(r"\x1b\[\?2004h")  # chat asks the terminal to mark what is pasted
     terminal.wait_for("> ")
     terminal.type("\x1b[200~What is\nthe capital\nof France?\x1b[201~\n")  # how a terminal marks a paste

@@ -156,7 +156,8 @@ def test_every_row(server: Live, asked: tuple[str, Any], status: int, code: str,
         found = said(path, reply.json())
         assert (reply.status_code, *found[:2]) == (status, code, param)
         assert len(found[2]) > 15
-    assert httpx.post(f"{server.url}/v1/chat/completions", json=CHAT, timeout=20).status_code == 200
+    fine = httpx.post(f"{server.url}/v1/chat/completions", json=CHAT, timeout=20)
+    assert fine.status_code == 200, fine.text
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,17 @@ def test_a_crowd_beyond_the_descriptors_is_a_line_a_second_and_the_server_lives(
     assert len(re.findall("no connection can be accepted", heard)) <= 5
 
 
+def test_a_server_that_closed_while_asyncio_waited_to_accept_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    loop, listening = asyncio.new_event_loop(), socket.create_server(("127.0.0.1", 0))
+    loop.set_exception_handler(OutOfDescriptors())
+    listening.close()
+    loop.call_soon(loop._start_serving, asyncio.Protocol, listening)  # type: ignore[attr-defined]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert not caplog.records
+
+
 def test_it_is_said_once_a_second(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     loop, handler, now = asyncio.new_event_loop(), OutOfDescriptors(), [10.0]
     monkeypatch.setattr("myna.serve.descriptors.time.monotonic", lambda: now[0])

@@ -38,8 +38,10 @@ class OutOfDescriptors:
         self._told, self._silent = -1.0, 0
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if not (isinstance(error, OSError) and error.errno in NONE_LEFT and "accept" in context.get("message", "")):
+        error, message = context.get("exception"), context.get("message", "")
+        if isinstance(error, ValueError) and "_start_serving" in message:
+            return  # asyncio tries again to accept a second later, and the server has closed its socket meanwhile
+        if not (isinstance(error, OSError) and error.errno in NONE_LEFT and "accept" in message):
             loop.default_exception_handler(context)
             return
         self._silent += 1
