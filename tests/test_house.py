@@ -21,9 +21,11 @@ ARROWS: dict[str, set[str]] = {
     "kernels": {"records", "modeldir"},
     "model": {"records", "modeldir", "kernels"},
     "engine": {"records", "modeldir", "chat", "model", "kernels"},
-    "provider": {"records", "modeldir", "chat", "forms", "model", "engine"},
+    "provider": {"records", "modeldir", "chat", "forms", "model", "engine", "trace"},
     "serve": {"records", "modeldir", "provider"},
-    "checks": {"records", "provider"},
+    "trace": {"records"},
+    "checks": {"records", "forms", "provider"},
+    "apps": {"records", "chat", "forms", "provider", "checks", "trace"},
     "train": {"records", "modeldir", "chat", "data", "kernels", "model", "engine", "provider", "checks"},
     "commands": {
         *(
@@ -39,6 +41,8 @@ ARROWS: dict[str, set[str]] = {
             "serve",
             "train",
             "checks",
+            "trace",
+            "apps",
         )
     },
 }
@@ -49,6 +53,7 @@ TORCH_FREE = [
     "forms",
     "data",
     "provider",
+    "checks",
     "engine.request",
     "engine.blocks",
     "engine.schedule",

@@ -1,0 +1,1 @@
+"""What calls, tools and checks did, kept in one SQLite file. No torch."""
