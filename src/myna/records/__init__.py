@@ -11,6 +11,7 @@ from myna.records.errors import (
     MynaError,
     ProviderError,
     RequestError,
+    ToolError,
     Unavailable,
 )
 from myna.records.form import Form, Style, ToolChoice
@@ -47,6 +48,7 @@ __all__ = [
     "Tokens",
     "ToolCall",
     "ToolChoice",
+    "ToolError",
     "Unavailable",
     "Usage",
     "Vectors",

@@ -7,7 +7,8 @@
     ├── ChatError          a tokenizer or chat template cannot do what was asked
     ├── RequestError       the request is at fault; carries `param` and `code` as OpenAI's error body does
     ├── Unavailable        not now: loading, draining, full or over a limit; carries `retry_after` seconds and a `code`
-    └── ProviderError      a model endpoint failed; carries its HTTP `status`, or None when it never answered
+    ├── ProviderError      a model endpoint failed; carries its HTTP `status`, or None when it never answered
+    └── ToolError          a tool cannot do what it was asked; its message goes back to the model, as data
 
 The command line prints one line and exits 2; the server answers in OpenAI's error shape.
 Anything else that is raised is a bug of ours and keeps its traceback.
@@ -58,3 +59,7 @@ class ProviderError(MynaError):
     def __init__(self, message: str, *, status: int | None = None):
         super().__init__(message)
         self.status = status
+
+
+class ToolError(MynaError):
+    """A tool cannot do what it was asked. The message goes back into the conversation, so it is written for the model."""
