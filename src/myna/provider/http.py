@@ -104,7 +104,7 @@ class Http:
                 headers=self._headers,
                 timeout=httpx.Timeout(self._timeout, connect=10.0, pool=None),
                 limits=httpx.Limits(max_connections=None),
-                trust_env=not _is_loopback(self.base_url),
+                trust_env=not is_loopback(self.base_url),
             )
         return self._clients[loop]
 
@@ -130,7 +130,7 @@ async def _read_some(response: "httpx.Response") -> bytes:
     return body[:ERROR_BODY]
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
     try:
         host = urlsplit(url).hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
