@@ -50,7 +50,7 @@ def list_runs(*, trace: TraceFile = None, limit: int = 20) -> None:
     for run in runs(file.store, limit):
         table.add_row(str(run.id), _when(run.began), printable(f"{run.kind} {run.name}"), printable(_ended(run)), _seconds(run),
                       *_sums(total(run.spans), file.prices.currency))  # fmt: skip
-    Console(highlight=False, soft_wrap=True).print(table, crop=False)
+    Console(highlight=False, soft_wrap=True, width=1000).print(table)  # as wide as it is
 
 
 @app.command
