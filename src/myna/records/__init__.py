@@ -6,6 +6,7 @@ from myna.records.embedding import Embedding, Passage, Scores, Vectors
 from myna.records.errors import (
     ChatError,
     DataError,
+    DocumentError,
     DownloadError,
     ModelDirError,
     MynaError,
@@ -27,6 +28,7 @@ __all__ = [
     "DataError",
     "Delta",
     "Document",
+    "DocumentError",
     "DownloadError",
     "Embedding",
     "Form",

@@ -8,7 +8,8 @@
     ├── RequestError       the request is at fault; carries `param` and `code` as OpenAI's error body does
     ├── Unavailable        not now: loading, draining, full or over a limit; carries `retry_after` seconds and a `code`
     ├── ProviderError      a model endpoint failed; carries its HTTP `status`, or None when it never answered
-    └── ToolError          a tool cannot do what it was asked; its message goes back to the model, as data
+    ├── ToolError          a tool cannot do what it was asked; its message goes back to the model, as data
+    └── DocumentError      a document cannot be read; names the file and the reason
 
 The command line prints one line and exits 2; the server answers in OpenAI's error shape.
 Anything else that is raised is a bug of ours and keeps its traceback.
@@ -63,3 +64,7 @@ class ProviderError(MynaError):
 
 class ToolError(MynaError):
     """A tool cannot do what it was asked. The message goes back into the conversation, so it is written for the model."""
+
+
+class DocumentError(MynaError):
+    """A document cannot be read: encrypted, damaged, too large, too slow. The message begins with the file."""
