@@ -1,0 +1,250 @@
+"""The file: a YAML head between two lines of ---, and turns, each after a line that says whose it is.
+
+    ---
+    inputs:
+      text: string                          # the short form of {type: string}
+      notes: {type: array, items: {type: string}, untrusted: true, optional: true, priority: 1}
+    output: {type: object, properties: {...}, required: [...]}
+    sampling: {temperature: 0, max_tokens: 300}
+    examples: examples.jsonl                # or a list; each {"inputs": {...}, "output": ...}
+    shots: {count: 2, choose: nearest, by: text}
+    limits: {calls: 3, tokens: 8000, seconds: 60}
+    ---
+    system:
+    You translate into {{ language }}.
+
+    user:
+    {{ text }}
+
+Without such lines all of it is the user's. An input is described by JSON Schema; beside it stand `untrusted` (a stranger's text: it is
+fenced), `optional` (it may be left out, and is none then) and `priority` (it may be cut to fit, the lowest first).
+
+The version of a prompt is the hash of its file and its examples; no upgrade of ours changes either.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import jsonschema_rs
+import yaml
+
+from myna.provider.budget import Limits, names
+from myna.records import DataError, Json, RequestError, Sampling
+from myna.records.fields import Fields
+from myna.records.jsonl import read_rows
+from myna.trace.request import read_sampling
+from myna.trace.store import canonical, digest
+
+LARGEST = 1 << 20  # bytes of a prompt file
+HEAD = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*\n?", re.DOTALL | re.MULTILINE)
+TURN = re.compile(r"^(system|user|assistant):[ \t]*$", re.MULTILINE)
+OURS = ("untrusted", "optional", "priority")  # of an input, beside its schema
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input: its JSON Schema, whether a stranger wrote it, whether it may be left out, and how soon it is cut (None: never)."""
+
+    schema: Json
+    untrusted: bool = False
+    optional: bool = False
+    priority: int | None = None
+
+    @classmethod
+    def from_json(cls, value: object, path: str) -> Self:
+        if isinstance(value, str):
+            value = {"type": value}
+        f = Fields(value, path)
+        untrusted, optional = f.take("untrusted", bool, default=False), f.take("optional", bool, default=False)
+        priority, schema = f.take("priority", int, default=None), f.rest()
+        try:
+            jsonschema_rs.validator_for(schema, offline=True)
+        except (jsonschema_rs.ValidationError, ValueError) as e:
+            raise DataError(f"{path}: is no JSON Schema: {e}") from None
+        return cls(schema, untrusted, optional, priority)
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """How many examples are shown, and which: the first, or those nearest in words to the input `by`."""
+
+    count: int = 1_000_000
+    choose: Literal["fixed", "nearest"] = "fixed"
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Inputs, and the answer that they should have."""
+
+    inputs: Json
+    output: Any
+
+    @classmethod
+    def from_json(cls, value: object, path: str) -> Self:
+        f = Fields(value, path)
+        example = cls(f.take("inputs", dict), f.take("output", str, dict, list, int, float, bool))
+        if unknown := f.rest():
+            raise DataError(f"{f.at(next(iter(unknown)))}: an example has inputs and output")
+        return example
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a file says. `turns` are (role, template); `source` is the file, byte for byte."""
+
+    name: str
+    source: str
+    turns: tuple[tuple[str, str], ...]
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    output: Json | None = None
+    sampling: Sampling = Sampling()
+    examples: tuple[Example, ...] = ()
+    shots: Shots = Shots()
+    limits: Limits = Limits()
+    model: str | None = None
+
+    @classmethod
+    def read(cls, path: Path | str) -> Self:
+        """Raises DataError naming the file and the key."""
+        path = Path(path)
+        try:
+            if path.stat().st_size > LARGEST:
+                raise DataError(f"{path}: a prompt of more than {LARGEST >> 20} MiB; give long texts as inputs")
+            return cls.parse(path.read_text(encoding="utf-8"), path.stem, path.parent)
+        except OSError as e:
+            raise DataError(f"{path}: cannot be read: {e.strerror}") from None
+        except UnicodeDecodeError as e:
+            raise DataError(f"{path}: is not UTF-8: {e}") from None
+        except DataError as e:
+            raise DataError(f"{path}: {str(e).removeprefix(f'{path}: ')}") from None
+
+    @classmethod
+    def parse(cls, source: str, name: str = "prompt", folder: Path = Path()) -> Self:
+        """From a file's text. `folder` is where its examples' file would be."""
+        head, turns = _head(source.replace("\r\n", "\n"))
+        f = Fields(head)
+        described = Fields(f.take("inputs", dict, default={}), "inputs").rest()
+        inputs = {key: Input.from_json(value, f"inputs.{key}") for key, value in described.items()}
+        prompt = cls(
+            name, source, turns, inputs, _schema(f.take("output", dict, default=None)), _sampling(f), _examples(f, folder),
+            _shots(f, inputs), _limits(f), f.take("model", str, default=None),
+        )  # fmt: skip
+        if unknown := f.rest():
+            key = next(iter(unknown))
+            close = get_close_matches(key, KEYS, n=1)
+            raise DataError(
+                f"{key}: a prompt's head has no such key" + (f"; did you mean {close[0]}?" if close else "")
+            )
+        from myna.apps.prompt.render import check_slots
+
+        check_slots(prompt)
+        for number, example in enumerate(prompt.examples):
+            prompt.check(example.inputs, f"examples.{number}.inputs")
+        return prompt
+
+    @cached_property
+    def version(self) -> str:
+        """SHA-256 of the file and its examples. The trace keeps both under it."""
+        return digest(canonical(self.kept))
+
+    @property
+    def kept(self) -> Json:
+        """What the version is of."""
+        examples = [{"inputs": one.inputs, "output": one.output} for one in self.examples]
+        return {"name": self.name, "source": self.source, "examples": examples}
+
+    def check(self, given: Mapping[str, Any], path: str = "inputs") -> None:
+        """Raises RequestError for an input that is missing, that nobody declared, or that is not what its schema says."""
+        for name in given:
+            if name not in self.inputs:
+                close = get_close_matches(name, self.inputs, n=1)
+                hint = f"; did you mean {close[0]}?" if close else f"; it has {', '.join(self.inputs) or 'none'}"
+                raise RequestError(f"{path}.{name}: {self.name} has no such input{hint}", param=f"{path}.{name}")
+        for name, one in self.inputs.items():
+            if given.get(name) is None:
+                if one.optional:
+                    continue
+                raise RequestError(f"{path}.{name}: missing", param=f"{path}.{name}")
+            error = next(jsonschema_rs.validator_for(one.schema, offline=True).iter_errors(given[name]), None)
+            if error is not None:
+                raise RequestError(f"{path}.{name}: {error.message[:300]}", param=f"{path}.{name}")
+
+
+KEYS = ("inputs", "output", "sampling", "examples", "shots", "limits", "model")
+
+
+def _head(source: str) -> tuple[Json, tuple[tuple[str, str], ...]]:
+    found = HEAD.match(source)
+    try:
+        head = (yaml.safe_load(found[1]) if found else None) or {}
+    except yaml.YAMLError as e:
+        raise DataError(f"the head is not YAML: {e}") from None
+    body = source[found.end() :] if found else source
+    parts = TURN.split(body)
+    if len(parts) == 1:
+        return head, (("user", body.strip()),)
+    if parts[0].strip():
+        raise DataError(
+            f"text before the first turn: {parts[0].strip()[:60]!r}; begin with a line `system:` or `user:`"
+        )
+    turns = tuple((role, text.strip()) for role, text in zip(parts[1::2], parts[2::2], strict=True))
+    if turns[-1][0] == "system" or any(role == "system" for role, _ in turns[1:]):
+        raise DataError("a system turn comes first, and a user turn after it")
+    return head, turns
+
+
+def _schema(schema: Json | None) -> Json | None:
+    if schema is not None:
+        try:
+            jsonschema_rs.validator_for(schema, offline=True)
+        except (jsonschema_rs.ValidationError, ValueError) as e:
+            raise DataError(f"output: is no JSON Schema: {e}") from None
+    return schema
+
+
+def _sampling(f: Fields) -> Sampling:
+    row = f.take("sampling", dict, default={})
+    if bad := {"form", "n"} & row.keys():
+        raise DataError(f"sampling.{min(bad)}: is decided elsewhere; `output` says what an answer must be")
+    try:
+        return read_sampling(row).check()
+    except (TypeError, RequestError) as e:
+        raise DataError(f"sampling: {str(e).replace('Sampling.__init__() ', '')}") from None
+
+
+def _examples(f: Fields, folder: Path) -> tuple[Example, ...]:
+    given = f.take("examples", str, list, default=[])
+    if isinstance(given, list):
+        return tuple(Example.from_json(one, f"examples.{n}") for n, one in enumerate(given))
+    place = folder / given
+    if Path(given).is_absolute() or not place.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"examples: {given} is not in the prompt's own folder")
+    return tuple(Example.from_json(row, f"{given}:{line}") for line, row in read_rows(place))
+
+
+def _shots(f: Fields, inputs: Mapping[str, Input]) -> Shots:
+    g = Fields(f.take("shots", dict, default={}), "shots")
+    shots = Shots(
+        g.take("count", int, default=1_000_000), g.take("choose", str, default="fixed"), g.take("by", str, default="")
+    )
+    if unknown := g.rest():
+        raise DataError(f"{g.at(next(iter(unknown)))}: shots have count, choose and by")
+    if shots.choose not in ("fixed", "nearest") or shots.count < 0:
+        raise DataError("shots: choose is fixed or nearest, and count is 0 or more")
+    if shots.choose == "nearest" and shots.by not in inputs:
+        raise DataError(f"shots.by: nearest to which input? {', '.join(inputs) or 'there is none'}")
+    return shots
+
+
+def _limits(f: Fields) -> Limits:
+    g = Fields(f.take("limits", dict, default={}), "limits")
+    limits = Limits(**{name: g.take(name, int, float, default=None) for name in names()})
+    if unknown := g.rest():
+        raise DataError(f"{g.at(next(iter(unknown)))}: limits are {', '.join(names())}")
+    return limits
