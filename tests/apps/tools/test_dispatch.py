@@ -269,7 +269,7 @@ one_call = st.tuples(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     messages=st.lists(st.lists(one_call, max_size=6), max_size=4),
     answers=st.lists(st.sampled_from([True, False, None]), min_size=24, max_size=24),
