@@ -11,6 +11,7 @@ Results are a stranger's text. Names are `server__tool`, so no server can shadow
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult
     from mcp.types import Tool as Offered
 
+log = logging.getLogger(__name__)
+
 START = 30.0  # seconds to start, shake hands and list
+CLOSE = 10.0  # and to end
 MOST_PAGES, MOST_TOOLS = 50, 1_000
 MOST_DESCRIPTION = 4_000  # characters
 MOST_SCHEMA = 64 << 10  # characters
@@ -93,24 +97,50 @@ async def connect(
     if not SERVER.fullmatch(name):
         raise MynaError(f"{name!r} cannot name a server: say 1 to 24 letters, digits and -")
     try:
-        from mcp import Client
+        import mcp.client  # noqa: F401
     except ImportError:
         raise MynaError('MCP servers need the SDK: pip install "myna[mcp]"') from None
     from myna.apps.tools.mcp_stdio import Said
 
-    said = Said()
-    async with AsyncExitStack() as stack:
+    said, closing = Said(), asyncio.Event()
+    opened: asyncio.Future[tuple[Client, list[Offered]]] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(_hold(where, said, opened, closing))
+    try:
         try:
+            client, listed = await opened
+        except Exception as e:  # a lying server makes the SDK raise whatever it likes
+            why = "; ".join(filter(None, (_reason(e), str(said))))
+            raise MynaError(f"the MCP server {name!r} gives no list of tools: {why}"[:1500]) from None
+        names = [one.name for one in listed]
+        offers = tuple(_offer(name, where, one, pins, names) for one in listed)
+        agreed = (offer for offer in offers if offer.state == "agreed")
+        yield Server(name, tuple(_tool(client, name, where, o, pins, timeout, cap, said) for o in agreed), offers)
+    finally:
+        closing.set()
+        if not opened.done():
+            task.cancel()
+        await asyncio.wait({task}, timeout=CLOSE)
+
+
+async def _hold(where: Stdio | Http, said: Any, opened: "asyncio.Future[Any]", closing: asyncio.Event) -> None:
+    """Opens the connection and keeps it until `closing`. A task of its own, so that what the caller raises meanwhile is not
+    wrapped into the groups of the SDK's tasks, nor stopped by their cancellations."""
+    from mcp import Client
+
+    try:
+        async with AsyncExitStack() as stack:
             async with asyncio.timeout(START):
                 transport = await _transport(stack, where, said)
                 client = await stack.enter_async_context(Client(transport, cache=None, read_timeout_seconds=START))
                 listed = await _list(client)
-        except Exception as e:  # a lying server makes the SDK raise whatever it likes
-            why = "; ".join(filter(None, (_reason(e), str(said))))
-            raise MynaError(f"the MCP server {name!r} gives no list of tools: {why}"[:1500]) from None
-        offers = tuple(_offer(name, where, one, pins, [other.name for other in listed]) for one in listed)
-        agreed = (offer for offer in offers if offer.state == "agreed")
-        yield Server(name, tuple(_tool(client, name, where, o, pins, timeout, cap, said) for o in agreed), offers)
+            if not opened.done():
+                opened.set_result((client, listed))
+            await closing.wait()
+    except Exception as e:
+        if not opened.done():
+            opened.set_exception(e)
+        else:
+            log.info("the connection to an MCP server ended: %s", _reason(e))
 
 
 async def _transport(stack: AsyncExitStack, where: Stdio | Http, said: Any) -> Any:

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 import httpx2
 
 
-def limited(headers: Mapping[str, str], most: int) -> httpx2.AsyncClient:
-    """A client whose responses end with an error after `most` bytes."""
+def limited(
+    headers: Mapping[str, str], most: int, inner: httpx2.AsyncBaseTransport | None = None
+) -> httpx2.AsyncClient:
+    """A client whose responses end with an error after `most` bytes. `inner` is what carries them, the network by default."""
     timeout = httpx2.Timeout(30.0, read=300.0)
-    transport = _Limited(httpx2.AsyncHTTPTransport(), most)
+    transport = _Limited(inner or httpx2.AsyncHTTPTransport(), most)
     return httpx2.AsyncClient(headers=dict(headers), timeout=timeout, transport=transport, trust_env=False)
 
 
