@@ -19,6 +19,7 @@ WESTERN = "Le café était fermé, très tôt. Der Zug fährt über München. �
         (CHINESE, "gb18030"),
         (CHINESE, "gbk"),
         (CHINESE[:12], "gb18030"),
+        ("cell 值1, 值2", "gb18030"),  # whose bytes are valid UTF-8 too
         ("名称,城市\n1,北京\n", "gb18030"),
         (CHINESE, "utf-16"),
         (CHINESE + " 2025 Q3", "utf-16-le"),
@@ -28,6 +29,7 @@ WESTERN = "Le café était fermé, très tôt. Der Zug fährt über München. �
         (JAPANESE, "euc_jp"),
         (KOREAN, "euc_kr"),
         (WESTERN, "cp1252"),
+        ("e\u0301t\u0301 25 °C שָׁלוֹם", "utf-8"),
         ("plain ASCII", "ascii"),
     ],
 )

@@ -7,6 +7,7 @@ characters are where the standards put them: GB 2312 level 1 (rows 16 to 55) and
 
 import re
 from dataclasses import dataclass
+from unicodedata import category
 
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -37,7 +38,7 @@ def decode(data: bytes, declared: str = "") -> Decoded:
     if declared and (text := _try(data, declared)) is not None:
         return Decoded(text, declared.lower(), () if _is_utf8(declared) else (f"encoding: {declared}, as declared",))
     text = _try(data, "utf-8")
-    if text is not None and "\x00" not in text[:_SAMPLE]:
+    if text is not None and "\x00" not in text[:_SAMPLE] and not _by_chance(text[:_SAMPLE], data[:_SAMPLE]):
         return Decoded(text, "utf-8")
     if wide := _utf16(data):
         return _as(data, wide)
@@ -62,6 +63,19 @@ def _try(data: bytes, encoding: str) -> str | None:
         return data.decode(encoding)
     except (UnicodeError, LookupError, ValueError):
         return None
+
+
+def _by_chance(text: str, sample: bytes) -> bool:
+    """Few Chinese characters in GB 2312 can be valid UTF-8: marks that stand on no letter, characters that do not exist."""
+    if text.isascii():
+        return False
+    pairs = zip(" " + text, text, strict=False)
+    odd = any(
+        category(ch) == "Cn" or (category(ch) == "Mn" and not before.isalpha())
+        for before, ch in pairs
+        if "\xff" < ch < "\u0800"
+    )
+    return odd and _SCORES["gb18030"](sample) >= _SURE
 
 
 def _is_utf8(encoding: str) -> bool:

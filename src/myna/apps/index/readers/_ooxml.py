@@ -6,6 +6,7 @@ Office never writes and entity bombs need.
 """
 
 import io
+import lzma
 import posixpath
 import zipfile
 import zlib
@@ -60,7 +61,7 @@ class Package:
         try:
             with self._zip.open(name) as file:
                 data = file.read(self._left + 1)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, OSError, EOFError) as problem:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, OSError, EOFError) as problem:
             raise Unreadable(f"its part {part} cannot be unpacked: {problem}") from None
         self._left -= len(data)
         if self._left < 0:

@@ -25,9 +25,9 @@ def read(data: bytes, name: str) -> Parsed:
     decoded = decode(data)
     for note in decoded.notes:
         draft.note(note)
-    delimiter = "\t" if name.lower().endswith((".tsv", ".tab")) else _delimiter(decoded.text)
     csv.field_size_limit(CELL)
     try:
+        delimiter = "\t" if name.lower().endswith((".tsv", ".tab")) else _delimiter(decoded.text)
         rows = list(csv.reader(io.StringIO(decoded.text.replace("\x00", ""), newline=""), delimiter=delimiter))
     except csv.Error as problem:
         raise Unreadable(f"its table cannot be read: {problem}") from None
