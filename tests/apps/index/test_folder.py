@@ -79,6 +79,8 @@ def test_a_file_that_is_read_alone_says_what_it_is(folder: Path) -> None:
     for name in ("nothing.pdf", "sub", "pipe", "z.bin"):
         with pytest.raises(DocumentError, match=f"{name}: "):
             read_file(folder / name)
+    with pytest.raises(DocumentError, match="pipe: it is no regular file"):
+        read_file(folder / "pipe")
     with pytest.raises(DocumentError, match="it is no folder"):
         list(read_folder(folder / "a.pdf"))
 

@@ -57,3 +57,4 @@ def test_a_place_has_a_page_and_a_path_and_hidden_text_is_not_visible() -> None:
     assert parsed.visible(8, 13) == " he"
     assert parsed.empty_pages == (2,)
     assert Parsed(TEXT).page_at(3) is None
+    assert Parsed("abcde", hidden=((1, 2), (3, 4))).visible() == "ace"
