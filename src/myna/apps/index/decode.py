@@ -39,7 +39,7 @@ def decode(data: bytes, declared: str = "") -> Decoded:
         return Decoded(text, declared.lower(), () if _is_utf8(declared) else (f"encoding: {declared}, as declared",))
     text = _try(data, "utf-8")
     if text is not None and _by_chance(text[:_SAMPLE], data[:_SAMPLE]):
-        pass
+        return _as(data, "gb18030")
     if text is not None and "\x00" not in text[:_SAMPLE]:
         return Decoded(text, "utf-8")
     if wide := _utf16(data):
