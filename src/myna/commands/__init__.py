@@ -25,6 +25,7 @@ VERBS = {
     "train": "Train a model: from nothing, or from one you have.",
     "compare": "Training runs side by side.",
     "merge": "Make an adapter part of its model.",
+    "prompt": "Prompt files: what they send, what comes back, what changed.",
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
     "bench": "How fast a model runs here, beside what the machine allows.",
@@ -38,7 +39,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says it
 )
 HELPS_ITSELF = ("train",)  # its flags are its methods' keys
-GROUPS = ("tokenizer", "data", "trace", "tools")  # verbs that have verbs of their own
+GROUPS = ("tokenizer", "data", "prompt", "trace", "tools")  # verbs that have verbs of their own
 for verb, line in VERBS.items():
     if verb in GROUPS:
         app.command(f"myna.commands.{verb}:app", name=verb, help=line)

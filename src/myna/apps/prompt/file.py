@@ -23,7 +23,7 @@ The version of a prompt is the hash of its file and its examples; no upgrade of 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
@@ -125,14 +125,16 @@ class Prompt:
             raise DataError(f"{path}: {str(e).removeprefix(f'{path}: ')}") from None
 
     @classmethod
-    def parse(cls, source: str, name: str = "prompt", folder: Path = Path()) -> Self:
-        """From a file's text. `folder` is where its examples' file would be."""
+    def parse(
+        cls, source: str, name: str = "prompt", folder: Path = Path(), examples: Sequence[object] | None = None
+    ) -> Self:
+        """From a file's text. `folder` is where its examples' file would be; `examples` are used instead, where given."""
         head, turns = _head(source.replace("\r\n", "\n"))
         f = Fields(head)
         described = Fields(f.take("inputs", dict, default={}), "inputs").rest()
         inputs = {key: Input.from_json(value, f"inputs.{key}") for key, value in described.items()}
         prompt = cls(
-            name, source, turns, inputs, _schema(f.take("output", dict, default=None)), _sampling(f), _examples(f, folder),
+            name, source, turns, inputs, _schema(f.take("output", dict, default=None)), _sampling(f), _examples(f, folder, examples),
             _shots(f, inputs), _limits(f), f.take("model", str, default=None),
         )  # fmt: skip
         if unknown := f.rest():
@@ -218,8 +220,9 @@ def _sampling(f: Fields) -> Sampling:
         raise DataError(f"sampling: {str(e).replace('Sampling.__init__() ', '')}") from None
 
 
-def _examples(f: Fields, folder: Path) -> tuple[Example, ...]:
+def _examples(f: Fields, folder: Path, known: Sequence[object] | None) -> tuple[Example, ...]:
     given = f.take("examples", str, list, default=[])
+    given = given if known is None else [*known]
     if isinstance(given, list):
         return tuple(Example.from_json(one, f"examples.{n}") for n, one in enumerate(given))
     place = folder / given
