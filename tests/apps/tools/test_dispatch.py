@@ -131,6 +131,23 @@ def test_a_write_that_gave_no_answer_is_said_to_be_in_doubt() -> None:
     assert outcome.ran
 
 
+def test_a_tool_that_is_given_up_is_stopped() -> None:
+    stopped: list[str] = []
+
+    async def waits(arguments: Json) -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.append("stopped")
+        return ""
+
+    async def main() -> list[str]:
+        await Dispatcher((made("t", waits, timeout=0.05),)).dispatch([call("t")], tainted=False)
+        return list(stopped)
+
+    assert asyncio.run(main()) == ["stopped"]
+
+
 def test_what_is_cut_is_counted() -> None:
     (outcome,) = dispatch((made("t", floods, cap=1000),), call("t"))
     assert outcome.cut == 4_999_000
@@ -210,7 +227,7 @@ def test_reads_overlap_and_results_keep_the_order_of_the_calls() -> None:
 def test_cancelling_stops_what_runs_and_begins_nothing() -> None:
     seen: list[str] = []
 
-    async def main() -> list[str]:
+    async def main() -> tuple[list[str], Counter[str]]:
         begun = asyncio.Event()
 
         async def waits(arguments: Json) -> str:
@@ -238,10 +255,11 @@ def test_cancelling_stops_what_runs_and_begins_nothing() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        return finished
+        return finished, Counter(seen)  # before the loop ends and cancels whatever is left
 
-    assert asyncio.run(main()) == ["call_0"]  # the write that was done is known to whoever recorded it
-    assert Counter(seen) == {"written": 1, "begun": 2, "stopped": 2}
+    finished, counted = asyncio.run(main())
+    assert finished == ["call_0"]  # the write that was done is known to whoever recorded it
+    assert counted == {"written": 1, "begun": 2, "stopped": 2}
 
 
 def test_a_tool_gets_its_own_copy_of_what_was_approved() -> None:

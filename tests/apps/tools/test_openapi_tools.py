@@ -333,12 +333,10 @@ def test_a_schema_that_explodes_is_left_out_or_refuses_its_calls(shape: Json) ->
     document = probe("/p", x=shape["x"])
     document["paths"]["/p"]["get"]["parameters"] = [row]
     found = described(document)
-    if found.tools:
-        outcome = run(found, "get_p", q={})
-        assert outcome.status in ("invalid", "ok")
-        assert outcome.seconds < 30
+    if shape["x"].keys() >= {"d30"}:  # small to write down, endless to check: the child that checks it is given up
+        assert run(found, "get_p", q={}).status == "invalid"
     else:
-        assert len(found.skipped) == 1
+        assert (found.tools, len(found.skipped)) == ((), 1)
 
 
 @pytest.mark.parametrize(
