@@ -200,11 +200,11 @@ def test_a_definition_that_is_no_good_cannot_be_agreed_to(tmp_path: Path, how: s
         ("", "ok", "fine"),
         ("hangs", "error", "far"),
         ("megabytes", "ok", "[cut: 599000 of 600000 characters are not shown]"),
-        ("more than the most", "error", "more than 4194304 bytes"),
+        pytest.param("more than the most", "error", "more than 4194304 bytes", marks=pytest.mark.slow),
         ("dies", "error", "out of memory, I think"),
         ("nonsense", "error", "far"),
         ("image", "ok", "[image, which is not shown]"),
-        ("doubling schema", "invalid", "schema cannot be used"),
+        pytest.param("doubling schema", "invalid", "schema cannot be used", marks=pytest.mark.slow),
         ("doubling output schema", "ok", '{"a":1}'),
     ],
 )
