@@ -12,6 +12,7 @@ from myna.records.errors import (
     MynaError,
     ProviderError,
     RequestError,
+    SqlError,
     ToolError,
     Unavailable,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Sampled",
     "Sampling",
     "Scores",
+    "SqlError",
     "Style",
     "Text",
     "Tokens",

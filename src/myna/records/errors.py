@@ -9,11 +9,16 @@
     ├── Unavailable        not now: loading, draining, full or over a limit; carries `retry_after` seconds and a `code`
     ├── ProviderError      a model endpoint failed; carries its HTTP `status`, or None when it never answered
     ├── ToolError          a tool cannot do what it was asked; its message goes back to the model, as data
-    └── DocumentError      a document cannot be read; names the file and the reason
+    ├── DocumentError      a document cannot be read; names the file and the reason
+    └── SqlError           a query was refused or failed; carries the `kind` of failure and the `sql`
 
 The command line prints one line and exits 2; the server answers in OpenAI's error shape.
 Anything else that is raised is a bug of ours and keeps its traceback.
 """
+
+from typing import Literal
+
+SqlFailure = Literal["refused", "failed", "time", "size", "unavailable"]
 
 
 class MynaError(Exception):
@@ -68,3 +73,16 @@ class ToolError(MynaError):
 
 class DocumentError(MynaError):
     """A document cannot be read: encrypted, damaged, too large, too slow. The message begins with the file."""
+
+
+class SqlError(MynaError):
+    """A query was refused or failed; `sql` is what was asked for.
+
+    kind    refused: a guard or the connection does not allow it; failed: the database cannot run it; time, size: it takes or
+            gives too much; unavailable: no such database, locked, corrupt, wrong password
+    """
+
+    def __init__(self, message: str, *, kind: SqlFailure, sql: str = ""):
+        super().__init__(message)
+        self.kind = kind
+        self.sql = sql
