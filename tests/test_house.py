@@ -54,6 +54,7 @@ TORCH_FREE = [
     "data",
     "provider",
     "checks",
+    "apps.sql",
     "engine.request",
     "engine.blocks",
     "engine.schedule",

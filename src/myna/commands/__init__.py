@@ -28,6 +28,7 @@ VERBS = {
     "prompt": "Prompt files: what they send, what comes back, what changed.",
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
+    "sql": "Ask a database a question.",
     "bench": "How fast a model runs here, beside what the machine allows.",
 }
 

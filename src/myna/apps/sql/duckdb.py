@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from myna.apps.sql.database import Column, Dialect, ForeignKey, Limits, Rows, Table, check_text, collect, deadline, too_slow
+from myna.apps.sql.database import (
+    Column,
+    Dialect,
+    ForeignKey,
+    Limits,
+    Rows,
+    Table,
+    check_text,
+    collect,
+    deadline,
+    too_slow,
+)
 from myna.records import SqlError
 from myna.records.errors import SqlFailure
 
@@ -45,15 +56,21 @@ class DuckDb:
         with self._connect("its schema", Limits(), read_only=True) as connection:
             comments = dict(connection.execute(_COMMENTS).fetchall())
             keys: dict[tuple[str, str], list[ForeignKey]] = {}
-            for schema, table, columns, other, others in connection.execute(_KEYS).fetchall():
-                keys.setdefault((schema, table), []).append(ForeignKey(tuple(columns), other, tuple(others)))
-            primary = {(schema, table): set(columns) for schema, table, columns in connection.execute(_PRIMARY).fetchall()}
+            for schema, table, own, other, others in connection.execute(_KEYS).fetchall():
+                keys.setdefault((schema, table), []).append(ForeignKey(tuple(own), other, tuple(others)))
+            primary = {(schema, table): set(own) for schema, table, own in connection.execute(_PRIMARY).fetchall()}
             columns: dict[tuple[str, str], list[Column]] = {}
             for schema, table, name, kind, comment in connection.execute(_COLUMNS).fetchall():
                 one = Column(name, kind, comment or "", name in primary.get((schema, table), ()))
                 columns.setdefault((schema, table), []).append(one)
         return tuple(
-            Table(at[1], tuple(found), tuple(keys.get(at, ())), comments.get(at[1]) or "", "" if at[0] == "main" else at[0])
+            Table(
+                at[1],
+                tuple(found),
+                tuple(keys.get(at, ())),
+                comments.get(at[1]) or "",
+                "" if at[0] == "main" else at[0],
+            )
             for at, found in columns.items()
         )
 
@@ -112,7 +129,11 @@ def _kind(error: Exception) -> SqlFailure:
         return "refused"
     if isinstance(error, duckdb.OutOfMemoryException):
         return "size"
-    return "unavailable" if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.IOException) else "failed"
+    return (
+        "unavailable"
+        if isinstance(error, duckdb.FatalException | duckdb.InternalException | duckdb.IOException)
+        else "failed"
+    )
 
 
 def _line(error: Exception) -> str:

@@ -61,7 +61,11 @@ multiply add subtract hash sha256 hex unhex ord unicode printf format bar row st
 try_cast columns
 """
 
-_NAMES = {"sqlite": _COMMON + _SQLITE, "duckdb": _COMMON + _BOTH_OTHERS + _DUCKDB, "postgres": _COMMON + _BOTH_OTHERS + _POSTGRES}
+_NAMES = {
+    "sqlite": _COMMON + _SQLITE,
+    "duckdb": _COMMON + _BOTH_OTHERS + _DUCKDB,
+    "postgres": _COMMON + _BOTH_OTHERS + _POSTGRES,
+}
 
 
 def allowed(dialect: Dialect) -> frozenset[str]:

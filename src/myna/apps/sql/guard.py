@@ -16,13 +16,13 @@ from myna.apps.sql.functions import allowed
 from myna.records import SqlError
 
 if TYPE_CHECKING:
-    from sqlglot.expressions import Expression
+    from sqlglot.expressions import Expr
 
 # sqlglot's names of the parts that a query may have. What is not here is refused: INTO, FOR UPDATE, hints, parameters, commands,
 # table samples, whatever sqlglot learns next.
 PARTS = frozenset(
     """
-    select union intersect except subquery with cte from join where group having order ordered limit offset fetch distinct
+    select union intersect except subquery with cte from join where group having order ordered limit limitoptions offset fetch distinct
     table tablealias column identifier alias aliases star literal null boolean paren tuple values var
     window windowspec filter withingroup qualify lateral ignorenulls respectnulls having havingmax
     not neg and or xor eq neq gt gte lt lte is isdistinct nullsafeeq nullsafeneq in between like ilike similarto escape glob
@@ -92,7 +92,7 @@ def tables_of(sql: str, dialect: Dialect) -> set[str]:
     return {one.name for one in _read(sql, dialect).find_all(exp.Table) if one.name and not _defined(one, one.name)}
 
 
-def _read(sql: str, dialect: Dialect) -> "Expression":
+def _read(sql: str, dialect: Dialect) -> "Expr":
     import sqlglot
 
     logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it repeats what it cannot read
@@ -107,7 +107,7 @@ def _read(sql: str, dialect: Dialect) -> "Expression":
     return statements[0]
 
 
-def _look(tree: "Expression", allowed_tables: Allowed, sql: str, parts: frozenset[str] = frozenset()) -> None:
+def _look(tree: "Expr", allowed_tables: Allowed, sql: str, parts: frozenset[str] = frozenset()) -> None:
     """Raises SqlError at the first part that is not allowed."""
     import sqlglot.expressions as exp
 
@@ -122,13 +122,10 @@ def _look(tree: "Expression", allowed_tables: Allowed, sql: str, parts: frozense
                 _look_at_table(node, allowed_tables, sql)
         elif isinstance(node, exp.Anonymous):
             if not isinstance(node.this, str) or node.this.lower() not in allowed(dialect):
-                raise _refused(f"the function {str(node.this)[:80]!r} is not allowed", sql)
-        elif not isinstance(node, exp.Func):
-            raise _refused(f"{node.key.upper()} is not allowed", sql)
-        elif node.key not in functions:
-            raise _refused(f"the function {node.sql_name() if node.key != 'anonymous' else node.name} is not allowed", sql)
-        if isinstance(node, exp.Subquery | exp.Select) and node.args.get("into"):
-            raise _refused("INTO is not allowed", sql)
+                raise _refused(f"the function {str(node.this)[:80]} is not allowed", sql)
+        elif not isinstance(node, exp.Func) or node.key not in functions:
+            what = f"the function {node.sql_name()}" if isinstance(node, exp.Func) else node.key.upper()
+            raise _refused(f"{what} is not allowed", sql)
 
 
 def _look_at_table(table: Any, allowed_tables: Allowed, sql: str) -> None:
@@ -153,17 +150,15 @@ def _defined(table: Any, name: str) -> bool:
     """Whether a WITH that the table stands under defines the name: one before the definition it stands in, or that itself where
     it is recursive."""
     child, node = table, table.parent
-    inside = None  # the definition that the table stands in, of the WITH looked at
     while node is not None:
+        seen = []
         if node.key == "with":
-            inside = child
-            at = [one is inside for one in node.expressions].index(True)
+            at = [one is child for one in node.expressions].index(True)
             seen = node.expressions[: at + 1 if node.args.get("recursive") else at]
-            if any(one.alias.lower() == name.lower() for one in seen):
-                return True
         elif (found := node.args.get("with_")) is not None and found is not child:
-            if any(one.alias.lower() == name.lower() for one in found.expressions):
-                return True
+            seen = found.expressions
+        if any(one.alias.lower() == name.lower() for one in seen):
+            return True
         child, node = node, node.parent
     return False
 
@@ -194,9 +189,10 @@ def _limit(tree: Any, most: int) -> None:
     limit = tree.args.get("limit")
     if limit is None:
         tree.set("limit", exp.Limit(expression=exp.Literal.number(most)))
-    elif isinstance(limit, exp.Limit) and isinstance(limit.expression, exp.Literal) and limit.expression.is_int:
-        if int(limit.expression.this) > most:
-            limit.set("expression", exp.Literal.number(most))
+        return
+    number = limit.expression if isinstance(limit, exp.Limit) else None
+    if isinstance(number, exp.Literal) and number.is_int and int(number.this) > most:
+        limit.set("expression", exp.Literal.number(most))
 
 
 def _fold(name: str, dialect: Dialect) -> str:

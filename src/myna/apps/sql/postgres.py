@@ -7,7 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from myna.apps.sql.database import Column, Dialect, ForeignKey, Limits, Rows, Table, check_text, collect, deadline, too_slow
+from myna.apps.sql.database import (
+    Column,
+    Dialect,
+    ForeignKey,
+    Limits,
+    Rows,
+    Table,
+    check_text,
+    collect,
+    deadline,
+    too_slow,
+)
 from myna.records import SqlError
 
 if TYPE_CHECKING:
@@ -39,8 +50,8 @@ class Postgres:
     def tables(self) -> tuple[Table, ...]:
         with self._connect("its schema", Limits()) as connection:
             keys: dict[int, list[ForeignKey]] = {}
-            for table, columns, other, others in connection.execute(_KEYS).fetchall():
-                keys.setdefault(table, []).append(ForeignKey(tuple(columns), other, tuple(others)))
+            for table, own, other, others in connection.execute(_KEYS).fetchall():
+                keys.setdefault(table, []).append(ForeignKey(tuple(own), other, tuple(others)))
             tables: dict[int, tuple[str, str, str]] = {}
             columns: dict[int, list[Column]] = {}
             for table, schema, name, comment, *column, primary in connection.execute(_COLUMNS).fetchall():

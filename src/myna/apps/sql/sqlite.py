@@ -6,11 +6,22 @@ After SQLite's own advice on strangers' SQL and strangers' files, https://sqlite
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from myna.apps.sql.database import Column, Dialect, ForeignKey, Limits, Rows, Table, check_text, collect, too_slow
+from myna.apps.sql.database import (
+    Column,
+    Dialect,
+    ForeignKey,
+    Limits,
+    Rows,
+    Table,
+    check_text,
+    collect,
+    quoted,
+    too_slow,
+)
 from myna.apps.sql.functions import allowed
 from myna.records import SqlError
 from myna.records.errors import SqlFailure
@@ -50,8 +61,10 @@ class Sqlite:
         with _errors("its schema"), closing(connect(self.path, "ro")) as connection:
             limit(connection, Limits())
             columns: dict[str, list[Column]] = {}
+            shadows = {f"{name}_{part}" for (name,) in connection.execute(_VIRTUAL).fetchall() for part in _SHADOWS}
             for table, column, kind, key in connection.execute(_COLUMNS):
-                columns.setdefault(table, []).append(Column(column, kind, primary=bool(key)))
+                if table not in shadows:
+                    columns.setdefault(table, []).append(Column(column, kind, primary=bool(key)))
             keys: dict[str, dict[int, list[tuple[str, str, str]]]] = {}
             for table, number, *pair in connection.execute(_KEYS):
                 keys.setdefault(table, {}).setdefault(number, []).append(tuple(pair))
@@ -67,6 +80,7 @@ class Sqlite:
             for pragma in PRAGMAS:
                 connection.execute(pragma)
             limit(connection, limits)
+            _wake(connection)
             connection.set_authorizer(authorizer())
             return rows(connection, sql, limits)
 
@@ -98,6 +112,15 @@ def limit(connection: sqlite3.Connection, limits: Limits) -> None:
     connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
 
 
+def _wake(connection: sqlite3.Connection) -> None:
+    """Virtual tables declare their columns when they are first used, as a write to SQLite's own schema that is none; so they are
+    used once before the authorizer is there to refuse it. One that cannot be woken fails when it is asked for."""
+    virtual = [quoted(name) for (name,) in connection.execute(_VIRTUAL)]
+    for table in (*virtual, "json_each", "json_tree"):
+        with suppress(sqlite3.Error):
+            connection.execute(f"SELECT 1 FROM {table} LIMIT 0")
+
+
 def authorizer(more: set[int] = frozenset()) -> Callable[..., int]:  # type: ignore[assignment]
     """SQLite asks it about every action while it compiles a statement: reading and known functions, and `more`, are allowed.
     SQLite's own tables may be read and never changed."""
@@ -106,6 +129,10 @@ def authorizer(more: set[int] = frozenset()) -> Callable[..., int]:  # type: ign
     def decide(action: int, first: str | None, second: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_FUNCTION:
             return sqlite3.SQLITE_OK if (second or "").lower() in functions else sqlite3.SQLITE_DENY
+        if (
+            action == sqlite3.SQLITE_PRAGMA and first == "data_version" and second is None
+        ):  # full-text search asks for it
+            return sqlite3.SQLITE_OK
         if action in more:
             return sqlite3.SQLITE_DENY if (first or "").lower().startswith("sqlite_") else sqlite3.SQLITE_OK
         return sqlite3.SQLITE_OK if action in READS else sqlite3.SQLITE_DENY
@@ -123,6 +150,7 @@ def rows(connection: sqlite3.Connection, sql: str, limits: Limits) -> Rows:
 _KINDS: tuple[tuple[str, SqlFailure, str], ...] = (
     ("not authorized", "refused", "Only reading with known functions is allowed"),
     ("prohibited", "refused", "Only reading with known functions is allowed"),
+    ("unsafe use", "refused", "A view calls what is not allowed"),
     ("readonly database", "refused", "Only reading is allowed"),
     ("one statement at a time", "refused", "One query at a time"),
     ("too big", "size", f"A value is longer than {VALUE:,} bytes"),
@@ -151,14 +179,15 @@ def _errors(sql: str, limits: Limits = Limits()) -> Iterator[None]:
         raise SqlError(message, kind="failed", sql=sql) from None
 
 
-# A function in place of a pragma takes the table's name as a value, whatever is in it. Shadow tables of FTS are left out by
-# SQLite itself (pragma_table_list, 3.37).
-_TABLES = """SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'view', 'virtual')
-             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"""
-_COLUMNS = f"""SELECT t.name, c.name, c.type, c.pk FROM ({_TABLES}) AS t JOIN pragma_table_info(t.name) AS c
-               ORDER BY t.name, c.cid"""
-_KEYS = f"""SELECT t.name, k.id, k."from", k."table", k."to" FROM ({_TABLES}) AS t
-            JOIN pragma_foreign_key_list(t.name) AS k ORDER BY t.name, k.id, k.seq"""
+# A function in place of a pragma takes the table's name as a value, whatever is in it. (pragma_table_list would know shadow
+# tables too, and takes minutes for 10,000 tables.)
+_VIRTUAL = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL%'"
+_COLUMNS = """SELECT t.name, c.name, c.type, c.pk FROM sqlite_master AS t JOIN pragma_table_info(t.name) AS c
+              WHERE t.type IN ('table', 'view') AND t.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY t.name, c.cid"""
+_KEYS = """SELECT t.name, k.id, k."from", k."table", k."to" FROM sqlite_master AS t
+           JOIN pragma_foreign_key_list(t.name) AS k WHERE t.type = 'table' ORDER BY t.name, k.id, k.seq"""
+# What full-text and R-tree tables keep their data in.
+_SHADOWS = "content data idx docsize config segments segdir stat node rowid parent".split()
 
 
 def _key(pairs: list[tuple[str, str, str]], primary: dict[str, list[str]]) -> ForeignKey:

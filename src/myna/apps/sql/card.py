@@ -1,0 +1,163 @@
+"""What a model is told of a database: tables, columns, types, comments, foreign keys and a few values, those that the question
+is about first. Everything in it is a stranger's text: it stands between marks, and on lines of its own making it cannot leave.
+"""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from myna.apps.sql.database import Database, Dialect, Limits, Rows, Table, quoted
+from myna.apps.sql.fence import one_line
+from myna.records import SqlError
+
+SIZE = 12_000  # characters, about 3,000 tokens
+VALUES, VALUE = 3, 40  # that are shown of a column; characters of one
+SAMPLE = Limits(seconds=1.0, rows=50, bytes=200_000, cell=80)  # of a table, to take values from
+COMMENT = 200  # characters
+NAME = 200  # characters of a name; a table or column with a longer one, or with control characters, is left out
+COLUMNS = 100  # that are shown of a table
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+NEAR = 0.5  # of a table's score goes to tables that it has a key to, or that have one to it
+WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """`text` for the model, not fenced yet; `tables` that are in it, best first; `notes` say what is not."""
+
+    text: str
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+
+
+def card(database: Database, question: str, *, size: int = SIZE, tables: Sequence[Table] | None = None) -> Card:
+    """At most `size` characters. Reads up to 50 rows of each table that is shown. Blocks. Raises SqlError."""
+    found = database.tables() if tables is None else tables
+    usable = [one for one in found if _sayable(one.name) and any(_sayable(column.name) for column in one.columns)]
+    notes = (
+        [f"{len(found) - len(usable)} tables left out: their names cannot be shown"] if len(found) > len(usable) else []
+    )
+    asked = words(question)
+    texts: list[str] = []
+    kept: list[Table] = []
+    unread = left = 0
+    for table in ranked(usable, asked):
+        try:
+            values = _values(database, table, asked)
+        except SqlError:
+            values, unread = {}, unread + 1
+        text = describe(table, database.dialect, values)
+        if left or len(text) > size:
+            left += 1
+            break
+        size -= len(text) + 1
+        texts.append(text)
+        kept.append(table)
+    left = len(usable) - len(kept)
+    if left:
+        notes.append(f"{left} of {len(usable)} tables left out: the question fits the others better")
+    if unread:
+        notes.append(f"no values of {unread} tables: they could not be read")
+    return Card("\n".join(texts), tuple(kept), tuple(notes))
+
+
+def ranked(tables: Sequence[Table], asked: Counter[str]) -> list[Table]:
+    """Best first: words of the question in names and comments, rare ones more (inverse document frequency); then tables that
+    are joined to such. Equal ones stay in order."""
+    bags = [words(" ".join(_said(one))) for one in tables]
+    names = [words(one.name) for one in tables]
+    seen = Counter(word for bag in bags for word in bag)
+    rarity = {word: math.log(1 + len(tables) / count) for word, count in seen.items() if word in asked}
+    own = [
+        sum(rarity[word] * (1 + (word in name)) for word in bag if word in rarity)
+        for bag, name in zip(bags, names, strict=True)
+    ]
+    at = {one.name: i for i, one in enumerate(tables)}
+    total = list(own)
+    for i, table in enumerate(tables):
+        for other in {at[key.table] for key in table.keys if key.table in at} - {i}:
+            total[i] = max(total[i], own[i] + NEAR * own[other])
+            total[other] = max(total[other], own[other] + NEAR * own[i])
+    return [tables[i] for i in sorted(range(len(tables)), key=lambda i: -total[i])]
+
+
+def describe(table: Table, dialect: Dialect, values: dict[str, list[str]]) -> str:
+    """A table's lines."""
+    heading = f"TABLE {_named(table.schema, dialect) + '.' if table.schema else ''}{_named(table.name, dialect)}"
+    lines = [heading + (f"  -- {one_line(table.comment, COMMENT)}" if table.comment else "")]
+    shown = [one for one in table.columns if _sayable(one.name)]
+    for column in shown[:COLUMNS]:
+        line = f"  {_named(column.name, dialect)} {one_line(column.type, 40)}".rstrip()
+        line += " primary key" if column.primary else ""
+        said = [one_line(column.comment, COMMENT)] if column.comment else []
+        if found := values.get(column.name):
+            said.append("such as " + ", ".join(found))
+        lines.append(line + (f"  -- {'; '.join(said)}" if said else ""))
+    if len(table.columns) > min(len(shown), COLUMNS):
+        lines.append(f"  -- and {len(table.columns) - min(len(shown), COLUMNS)} more columns")
+    for key in table.keys:
+        if len(key.columns) == len(key.others) and all(map(_sayable, (key.table, *key.columns, *key.others))):
+            pairs = zip(key.columns, key.others, strict=True)
+            other = _named(key.table, dialect)
+            joined = " AND ".join(f"{_named(a, dialect)} = {other}.{_named(b, dialect)}" for a, b in pairs)
+            lines.append(f"  -- joins: {joined}")
+    return "\n".join(lines)
+
+
+def words(text: str) -> Counter[str]:
+    """Words of a name or a sentence: CamelCase and snake_case are taken apart, plurals lose their s, Chinese is pairs of
+    characters."""
+    found: Counter[str] = Counter()
+    for word in WORDS.findall(unicodedata.normalize("NFKC", text)):
+        if word.isascii():
+            low = word.lower()
+            found[low[:-1] if len(low) > 3 and low.endswith("s") and not low.endswith("ss") else low] += 1
+        else:
+            found.update(word[i : i + 2] for i in range(max(1, len(word) - 1)))
+    return found
+
+
+def _said(table: Table) -> Iterable[str]:
+    yield from (table.schema, table.name, table.comment)
+    for column in table.columns:
+        yield from (column.name, column.comment)
+
+
+def _values(database: Database, table: Table, asked: Counter[str]) -> dict[str, list[str]]:
+    """A few different values of each column of text or dates: numbers explain little. Those the question has words of come first."""
+    wanted = [one for one in table.columns if _sayable(one.name) and not _NO_SAMPLE.search(one.type)][:COLUMNS]
+    if not wanted:
+        return {}
+    schema = f"{quoted(table.schema)}." if table.schema else ""
+    columns = ", ".join(quoted(one.name) for one in wanted)
+    found: Rows = database.run(f"SELECT {columns} FROM {schema}{quoted(table.name)} LIMIT {SAMPLE.rows}", SAMPLE)
+    values: dict[str, list[str]] = {}
+    for i, column in enumerate(wanted):
+        texts = dict.fromkeys(row[i] for row in found.rows if isinstance(row[i], str) and row[i])
+        best = sorted(texts, key=lambda text: -sum((words(str(text)) & asked).values()))[:VALUES]
+        values[column.name] = ["'" + one_line(str(text), VALUE).replace("'", "''") + "'" for text in best]
+    return values
+
+
+_NO_SAMPLE = re.compile(r"blob|bytea|binary|int|real|float|double|numeric|decimal|bool|json|xml|vector", re.IGNORECASE)
+
+
+def _sayable(name: str) -> bool:
+    return 0 < len(name) <= NAME and name.isprintable()
+
+
+def _named(name: str, dialect: Dialect) -> str:
+    """As a query would have to write it."""
+    folds = dialect != "postgres" or name == name.lower()
+    return name if PLAIN.match(name) and folds and name.lower() not in _RESERVED else quoted(name)
+
+
+_RESERVED = frozenset(
+    """all and any as asc between by case check collate column constraint create cross default delete desc distinct drop else end
+    except exists for foreign from full group having if in index inner insert intersect into is join key left like limit natural not
+    null offset on or order outer primary references right select set table then to transaction union unique update user using
+    values view when where with""".split()
+)

@@ -1,0 +1,124 @@
+"""myna sql: a question to a database."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from myna.commands.options import printable, spoken
+from myna.modeldir import DEFAULT
+from myna.records import SqlError
+
+if TYPE_CHECKING:
+    from myna.apps.sql import Answer, Rows
+
+SHOWN = 30  # rows; --json prints all
+
+
+def run(
+    db: str,
+    question: str,
+    /,
+    *,
+    model: str = DEFAULT,
+    chart: Path | None = None,
+    show: bool = False,
+    json: bool = False,
+    rows: int = 1_000,
+    seconds: float = 10.0,
+) -> None:
+    """Answer a question from a database, which is read and never changed.
+
+    Parameters
+    ----------
+    db
+        An SQLite or DuckDB file, or postgresql://USER@HOST/NAME, with a login that only reads.
+    question
+        What you want to know.
+    model
+        Who writes the query: a pulled model, http://HOST/v1#MODEL, ollama:MODEL.
+    chart
+        Draw the rows too: a .png, .svg or .json (Vega-Lite) file.
+    show
+        Print exactly what the model would be asked, and stop.
+    json
+        Print one JSON line: query, all rows, words, where each number comes from.
+    rows
+        At most so many rows.
+    seconds
+        The query is stopped after so many.
+    """
+    from myna.apps.sql import QUERY, Limits, ask, connect
+    from myna.apps.sql.answer import prompt
+    from myna.apps.sql.card import card
+    from myna.apps.sql.fence import nonce
+
+    database = connect(db)
+    if show:
+        for message in prompt(database, question, card(database, question), nonce()).messages:
+            print(f"--- {message.role}\n{spoken(message.text)}")
+        return
+    if rows < 1 or seconds <= 0:
+        raise SqlError("--rows and --seconds are above 0.", kind="refused")
+    from myna.provider.connect import connect as connect_model
+
+    provider = connect_model(model)
+    ours = ":" not in model  # our engine enforces the form; what others do is not known
+    answer = asyncio.run(ask(provider, database, question, Limits(seconds=seconds, rows=rows), QUERY if ours else None))
+    _print_json(answer) if json else _print(answer)
+    if chart is not None:
+        _draw(answer.queried.rows, chart)
+
+
+def _print(answer: "Answer") -> None:
+    queried, console = answer.queried, Console()
+    for attempt in queried.attempts[:-1]:
+        console.print("first try: ", printable(attempt.sql), "\n  ", printable(attempt.error), sep="")
+    console.print(printable(queried.sql), style="cyan")
+    table = Table()
+    for name in queried.rows.columns:
+        table.add_column(printable(name))
+    for row in queried.rows.rows[:SHOWN]:
+        table.add_row(*(printable("NULL" if cell is None else str(cell)) for cell in row))
+    console.print(table)
+    if len(queried.rows.rows) > SHOWN:
+        console.print(f"{len(queried.rows.rows) - SHOWN} more rows; --json prints all")
+    console.print(printable(answer.text))
+    if answer.untraced:
+        console.print(
+            f"[?] {answer.untraced} numbers of the words come from no cell, sum, mean or count of the rows",
+            markup=False,
+        )
+    for note in queried.notes:
+        console.print("note: ", printable(note), sep="")
+
+
+def _print_json(answer: "Answer") -> None:
+    import orjson
+
+    queried = answer.queried
+    said = {
+        "question": queried.question,
+        "sql": queried.sql,
+        "columns": queried.rows.columns,
+        "rows": queried.rows.rows,
+        "text": answer.text,
+        "numbers": [{"start": one.start, "end": one.end, "source": one.source} for one in answer.numbers],
+        "attempts": [{"sql": one.sql, "error": one.error} for one in queried.attempts],
+        "notes": queried.notes,
+    }
+    print(orjson.dumps(said, default=str).decode())
+
+
+def _draw(rows: "Rows", out: Path) -> None:
+    from myna.apps.sql.chart import choose, render, specification
+
+    chosen = choose(rows)
+    if chosen is None:
+        raise SqlError(
+            "No chart suits these rows: one needs two rows or more, and a column of numbers.", kind="refused"
+        )
+    render(specification(chosen, rows), out)
+    print(f"{chosen.kind} of {spoken(chosen.y or chosen.x)}: {out}")
