@@ -26,6 +26,8 @@ VERBS = {
     "compare": "Training runs side by side.",
     "merge": "Make an adapter part of its model.",
     "prompt": "Prompt files: what they send, what comes back, what changed.",
+    "index": "Documents to search in: add, list, remove, report, tune.",
+    "search": "Find passages in the documents of an index.",
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
     "sql": "Ask a database a question.",
@@ -40,7 +42,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says it
 )
 HELPS_ITSELF = ("train",)  # its flags are its methods' keys
-GROUPS = ("tokenizer", "data", "prompt", "trace", "tools")  # verbs that have verbs of their own
+GROUPS = ("tokenizer", "data", "prompt", "index", "trace", "tools")  # verbs that have verbs of their own
 for verb, line in VERBS.items():
     if verb in GROUPS:
         app.command(f"myna.commands.{verb}:app", name=verb, help=line)

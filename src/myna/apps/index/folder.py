@@ -122,9 +122,9 @@ class Report:
         elif outcome.same_as:
             self.duplicates[outcome.path] = outcome.same_as
         elif outcome.parsed:
-            self._add(outcome.path, outcome.size, outcome.parsed)
+            self.add_parsed(outcome.path, outcome.size, outcome.parsed)
 
-    def _add(self, path: str, size: int, parsed: Parsed) -> None:
+    def add_parsed(self, path: str, size: int, parsed: Parsed) -> None:
         self.read += 1
         self.bytes += size
         self.characters += len(parsed.text)

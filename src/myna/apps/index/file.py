@@ -1,0 +1,283 @@
+"""An index in one SQLite file.
+
+Words are always searched. With an embedder chunks get vectors as well, and how much these count is fitted on questions
+(`tune`); until then, and where they do not help, words decide alone and `Found.how` says so.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from myna.apps.index import rows
+from myna.apps.index import vectors as matrix
+from myna.apps.index.embed import embed_all
+from myna.apps.index.fusion import Fitted, Pool, fit
+from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed
+from myna.apps.index.parsed import Parsed
+from myna.apps.index.rank import asked, combine, query_words, reranked
+from myna.apps.index.reading import Document
+from myna.apps.index.store import IndexFileError, Store, fact, say
+from myna.provider import Embedder, Scorer
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    import numpy as np
+
+TOGETHER = 64  # chunks embedded, and stored, at once
+HEADING = 0.5  # of a word in a title beside one in the text (docs/log.md)
+Question = tuple[str, str]  # what is asked, and the name of the document that answers it
+
+
+class FileIndex:
+    """See Index. Raises IndexFileError where the file is none of ours or cannot be written, or holds vectors of another model."""
+
+    def __init__(self, path: Path | str, embedder: Embedder | None = None):
+        self.store = Store(path)
+        self.embedder = embedder
+        self._matrix: matrix.Matrix | None = None
+
+    def close(self) -> None:
+        self.store.close()
+
+    async def add(self, documents: Iterable[Document]) -> list[Added]:
+        """See Index.add. Vectors are made after the words are in, of all chunks that have none: what was interrupted goes on."""
+        self._check_model()
+        added: list[Added] = []
+        for document in documents:
+            added.append(await asyncio.to_thread(self._add, document))
+        if any(one.outcome == "replaced" for one in added):
+            await asyncio.to_thread(self.store.scrub)
+        if self.embedder:
+            await self._embed_missing(self.embedder)
+        return added
+
+    async def remove(self, names: Iterable[str]) -> int:
+        """See Index.remove."""
+        return await asyncio.to_thread(self._remove, list(names))
+
+    async def search(self, queries: str | Sequence[str], k: int = 10, *, rerank: Scorer | None = None) -> Found:
+        """See Index.search."""
+        if k < 1:
+            raise ValueError(f"a search is for at least one hit, not {k}")
+        given = asked(queries)
+        self._check_model()
+        with self.store.read() as db:
+            fitted = self._fitted(db)
+        meant = await embed_all(self.embedder, given, "query") if self.embedder else None
+        found = await asyncio.to_thread(self._search, given, meant, fitted, max(k, RERANKED) if rerank else k)
+        if not rerank:
+            return found
+        texts = {i: hit.text for i, hit in enumerate(found.hits)}
+        order = (await reranked(rerank, given, texts))[:k]
+        hits = tuple(replace(found.hits[i], score=score) for i, score in order)
+        return Found(hits, f"{found.how}; the best {len(texts)} ordered by {rerank.name}", found.notes)
+
+    async def documents(self) -> list[Listed]:
+        """See Index.documents."""
+        with self.store.read() as db:
+            found = db.execute(
+                "SELECT name, d.sha, title, kind, size, length(text), (SELECT count(*) FROM chunks c WHERE c.sha = d.sha), "
+                "(SELECT count(*) FROM chunks c JOIN vectors v ON v.chunk = c.id WHERE c.sha = d.sha) "
+                "FROM names n JOIN documents d ON d.sha = n.sha ORDER BY name"
+            ).fetchall()
+        return [Listed(*row) for row in found]
+
+    def parsed(self, sha256: str) -> Parsed | None:
+        """The document that a citation names."""
+        with self.store.read() as db:
+            return rows.get(db, sha256)
+
+    def fitted(self) -> Fitted | None:
+        """How much vectors count, and how that was found; None before `tune`."""
+        with self.store.read() as db:
+            return self._fitted(db)
+
+    async def tune(self, questions: Sequence[Question], asked: str = "given") -> Fitted:
+        """Fit the weight of the vectors on questions, and keep it in the file."""
+        if not self.embedder:
+            raise IndexFileError(f"{self.store.path}: there is nothing to weigh without an embedder.")
+        return await self.keep(fit(await self.pools(questions), asked))
+
+    async def keep(self, fitted: Fitted) -> Fitted:
+        """From now on search with this weight."""
+        with self.store.write() as db:
+            say(db, "fitted", asdict(fitted))
+        return fitted
+
+    def vectors(self) -> matrix.Matrix:
+        """All of them, as the file has them now."""
+        with self.store.read() as db:
+            return self._vectors(db)
+
+    async def pools(self, questions: Sequence[Question]) -> list[Pool]:
+        """What words and vectors find for each question, and which chunks are right: for fitting and measuring."""
+        self._check_model()
+        texts = [question for question, _ in questions]
+        meant = await embed_all(self.embedder, texts, "query") if self.embedder and texts else None
+        return await asyncio.to_thread(self._pools, questions, meant)
+
+    # What runs in a thread, within transactions.
+
+    def _add(self, document: Document) -> Added:
+        name, sha = str(document.path), document.sha256
+        with self.store.write() as db:
+            before = db.execute("SELECT sha FROM names WHERE name = ?", (name,)).fetchone()
+            known = db.execute("SELECT digest FROM documents WHERE sha = ?", (sha,)).fetchone()
+            same = known == (rows.digest(document.parsed),)
+            if not same:
+                others = db.execute("SELECT name FROM names WHERE sha = ?", (sha,)).fetchall()
+                rows.drop(db, sha)
+                rows.put(db, document)
+                db.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", ((other, sha) for (other,) in others))
+            db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, sha))
+            if before and before != (sha,):
+                rows.drop_nameless(db, before)
+            (count,) = db.execute("SELECT count(*) FROM chunks WHERE sha = ?", (sha,)).fetchone()
+        outcome = "new" if not before else "same" if same and before == (sha,) else "replaced"
+        return Added(name, sha, outcome, count)  # type: ignore[arg-type]
+
+    def _remove(self, names: list[str]) -> int:
+        removed = 0
+        with self.store.write() as db:
+            for name in names:
+                found = db.execute("SELECT sha FROM names WHERE name = ?", (name,)).fetchone()
+                if found:
+                    db.execute("DELETE FROM names WHERE name = ?", (name,))
+                    rows.drop_nameless(db, found)
+                    removed += 1
+            if not db.execute("SELECT 1 FROM documents LIMIT 1").fetchone():
+                db.execute("DELETE FROM facts WHERE name <> 'changes'")  # an empty index may take another model
+        if removed:
+            self.store.scrub()
+        return removed
+
+    async def _embed_missing(self, embedder: Embedder) -> None:
+        missing = "SELECT id, text FROM chunks WHERE id NOT IN (SELECT chunk FROM vectors) ORDER BY sha, start LIMIT ?"
+        while True:
+            with self.store.read() as db:
+                todo = db.execute(missing, (TOGETHER,)).fetchall()
+            if not todo:
+                return
+            made = await embed_all(embedder, [text for _, text in todo], "document")
+            await asyncio.to_thread(self._keep_vectors, embedder.name, todo, made)
+
+    def _keep_vectors(self, model: str, todo: list[tuple[int, str]], made: "np.ndarray") -> None:
+        with self.store.write() as db:
+            if (known := fact(db, "embedder")) not in (None, model):
+                raise self._other_model(known, model)
+            say(db, "embedder", model)
+            for (chunk, text), vector in zip(
+                todo, made, strict=True
+            ):  # what another process has replaced meanwhile is let go
+                db.execute(
+                    "INSERT OR REPLACE INTO vectors SELECT id, ? FROM chunks WHERE id = ? AND text = ?", (matrix.pack(vector), chunk, text)
+                )  # fmt: skip
+
+    def _search(self, given: Sequence[str], meant: "np.ndarray | None", fitted: Fitted | None, k: int) -> Found:
+        notes: list[str] = []
+        weight = fitted.weight if fitted else 0.0
+        with self.store.read() as db:
+            pools = []
+            for i, query in enumerate(given):
+                pool, note = self._pool(db, query, None if meant is None else meant[i], max(k, DEPTH))
+                pools.append(pool)
+                notes += [note] if note else []
+            scores = combine(pools, weight)
+            order = sorted(scores, key=lambda one: (-scores[one], self._place(db, one)))[:k]
+            hits = tuple(self._hit(db, one, scores[one], pools) for one in order)
+        return Found(hits, self._how(fitted), tuple(dict.fromkeys(notes)))
+
+    def _pool(self, db: "sqlite3.Connection", query: str, meant: "np.ndarray | None", depth: int) -> tuple[Pool, str]:
+        asked_for, note = query_words(query)
+        lexical = _lexical(db, asked_for, depth)
+        if meant is None:
+            return Pool(lexical, {}), note
+        known = self._vectors(db)
+        if not len(known.chunks):
+            return Pool(lexical, {}), note
+        cosines = known.cosines(meant)
+        dense = {int(known.chunks[i]): float(cosines[i]) for i in matrix.nearest(cosines, depth)}
+        dense |= {one: float(cosines[known.place[one]]) for one in lexical if one in known.place}
+        return Pool(lexical, dense), note
+
+    def _pools(self, questions: Sequence[Question], meant: "np.ndarray | None") -> list[Pool]:
+        pools = []
+        with self.store.read() as db:
+            for i, (question, name) in enumerate(questions):
+                found = db.execute("SELECT c.id FROM names n JOIN chunks c ON c.sha = n.sha WHERE name = ?", (name,))
+                pool, _ = self._pool(db, question, None if meant is None else meant[i], DEPTH)
+                pools.append(replace(pool, right=frozenset(one for (one,) in found)))
+        return pools
+
+    def _vectors(self, db: "sqlite3.Connection") -> matrix.Matrix:
+        """As they are in this transaction: read again when the file has changed, by whichever process."""
+        changes = fact(db, "changes")
+        if self._matrix is None or self._matrix.changes != changes:
+            self._matrix = matrix.load(db, changes)
+        return self._matrix
+
+    def _hit(self, db: "sqlite3.Connection", chunk: int, score: float, pools: Sequence[Pool]) -> Hit:
+        columns = "sha, start, end, section, parent_start, parent_end, text"
+        sha, start, end, section, *parent, text = db.execute(
+            f"SELECT {columns} FROM chunks WHERE id = ?", (chunk,)
+        ).fetchone()
+        names = db.execute("SELECT name FROM names WHERE sha = ? ORDER BY name", (sha,)).fetchall()
+        page = db.execute(
+            "SELECT json_extract(page.value, '$[0]') FROM documents, json_each(layout, '$.pages') page WHERE sha = ? "
+            "AND json_extract(page.value, '$[1]') <= ? ORDER BY 1 DESC LIMIT 1", (sha, start),
+        ).fetchone()  # fmt: skip
+        cosines = [pool.dense[chunk] for pool in pools if chunk in pool.dense]
+        return Hit(
+            sha, start, end, text, tuple(name for (name,) in names), _path(db, sha, section), page[0] if page else None,
+            (parent[0], parent[1]), score, max(pool.lexical.get(chunk, 0.0) for pool in pools), max(cosines, default=None),
+        )  # fmt: skip
+
+    def _place(self, db: "sqlite3.Connection", chunk: int) -> tuple[str, int]:
+        """What decides between equal scores: not when something was added."""
+        sha, start = db.execute("SELECT sha, start FROM chunks WHERE id = ?", (chunk,)).fetchone()
+        return sha, start
+
+    def _how(self, fitted: Fitted | None) -> str:
+        if not self.embedder:
+            return "words alone"
+        return str(fitted) if fitted else "words alone: the weight of the vectors is not fitted; run `myna index tune`"
+
+    def _fitted(self, db: "sqlite3.Connection") -> Fitted | None:
+        known = fact(db, "fitted")
+        return Fitted(**known) if known else None
+
+    def _check_model(self) -> None:
+        with self.store.read() as db:
+            known = fact(db, "embedder")
+        if self.embedder and known not in (None, self.embedder.name):
+            raise self._other_model(known, self.embedder.name)
+
+    def _other_model(self, known: str, model: str) -> IndexFileError:
+        return IndexFileError(
+            f"{self.store.path} holds vectors of {known}, which do not compare with those of {model}. Use {known}, or make another index."
+        )
+
+
+def _lexical(db: "sqlite3.Connection", asked_for: Sequence[str], depth: int) -> dict[int, float]:
+    """chunk -> BM25 (k1 1.2, b 0.75: FTS5's own), the `depth` best."""
+    if not asked_for:
+        return {}
+    found = db.execute(
+        "SELECT words.rowid, round(-bm25(words, ?, 1.0), 6) AS score FROM words JOIN chunks ON chunks.id = words.rowid "
+        "WHERE words MATCH ? ORDER BY score DESC, sha, start LIMIT ?",
+        (HEADING, " OR ".join(f'"{word}"' for word in asked_for), depth),
+    )
+    return dict(found.fetchall())
+
+
+def _path(db: "sqlite3.Connection", sha: str, section: int | None) -> tuple[str, ...]:
+    titles: list[str] = []
+    while section is not None:
+        title, section = db.execute(
+            "SELECT title, parent FROM sections WHERE sha = ? AND number = ?", (sha, section)
+        ).fetchone()
+        titles.insert(0, title)
+    return tuple(titles)
