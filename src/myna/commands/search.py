@@ -3,8 +3,10 @@
 import asyncio
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import orjson
+from cyclopts import Parameter
 from rich.console import Console
 
 from myna.apps.index.index import Hit
@@ -16,7 +18,7 @@ from myna.provider import Scorer
 def run(
     *queries: str,
     index: IndexFile = DEFAULT,
-    k: int = 5,
+    k: Annotated[int, Parameter(name=("--k", "-k"))] = 5,
     model: str | None = None,
     rerank: str | None = None,
     json: bool = False,
