@@ -167,6 +167,7 @@ def test_a_joined_table_comes_with_what_it_is_joined_to() -> None:
 
 def test_words_are_taken_apart_in_both_languages() -> None:
     assert words("OrderLines order_line HTTPServer 2024") == {"order": 2, "line": 2, "http": 1, "server": 1, "2024": 1}
+    assert words("Countries of a class") == {"country": 1, "of": 1, "a": 1, "class": 1}
     assert words("歌手的年龄") == {"歌手": 1, "手的": 1, "的年": 1, "年龄": 1}
 
 

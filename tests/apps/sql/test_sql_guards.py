@@ -81,6 +81,13 @@ def test_sqlites_authorizer_alone_holds_a_writable_connection(sqlite_db: Sqlite,
     assert sqlite_db.path.read_bytes() == before
 
 
+@pytest.mark.parametrize("call", ["zeroblob(3)", "randomblob(3)", "fts3_tokenizer('simple')", "sqlite_source_id()"])
+def test_sqlites_connection_alone_knows_what_may_be_called(call: str, sqlite_db: Sqlite) -> None:
+    with pytest.raises(SqlError) as failed:
+        sqlite_db.run(f"SELECT {call}")
+    assert failed.value.kind == "refused"
+
+
 def test_the_attacks_would_change_an_open_database(sqlite_db: Sqlite, tmp_path: Path) -> None:
     """The suite bites: with no guard, every other attack in SQLite's words does what it says."""
     before, changed = sqlite_db.path.read_bytes(), 0

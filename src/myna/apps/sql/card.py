@@ -113,11 +113,16 @@ def words(text: str) -> Counter[str]:
     found: Counter[str] = Counter()
     for word in WORDS.findall(unicodedata.normalize("NFKC", text)):
         if word.isascii():
-            low = word.lower()
-            found[low[:-1] if len(low) > 3 and low.endswith("s") and not low.endswith("ss") else low] += 1
+            found[_singular(word.lower())] += 1
         else:
             found.update(word[i : i + 2] for i in range(max(1, len(word) - 1)))
     return found
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def _said(table: Table) -> Iterable[str]:
