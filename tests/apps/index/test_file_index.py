@@ -266,3 +266,26 @@ def test_a_reranker_has_the_last_word(tmp_path: Path) -> None:
     assert len(lengths) > 2
     assert lengths == sorted(lengths)
     assert "backwards" in found.how
+
+
+def test_vectors_kept_in_memory_follow_what_another_connection_writes(tmp_path: Path) -> None:
+    mine = filled(tmp_path / "i", ["cats.md"])
+    assert len(mine.vectors().chunks) == 1
+    theirs = filled(tmp_path / "i", ["猫.md"])
+    assert len(mine.vectors().chunks) == 2
+    asyncio.run(theirs.add([document("猫.md", "aaaa")]))
+    newest = {tuple(row) for row in mine.vectors().rows.tolist()}
+    assert newest == {tuple(row) for row in theirs.vectors().rows.tolist()}
+    asyncio.run(theirs.remove(["cats.md"]))
+    assert len(mine.vectors().chunks) == 1
+
+
+def test_equal_scores_are_ordered_by_what_was_added_and_not_by_when(tmp_path: Path) -> None:
+    twins = [document(f"{n}.txt", "the same words" + "!" * n) for n in range(120)]  # more than an arm puts forward
+    orders = []
+    for name, given in (("a", twins), ("b", twins[::-1])):
+        index = FileIndex(tmp_path / name)
+        asyncio.run(index.add(given))
+        orders.append(search(index, "same words") + search(index, "same words", k=3))
+    assert len({score for _, score in orders[0]}) == 1
+    assert orders[0] == orders[1]
