@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 TOGETHER = 64  # chunks embedded, and stored, at once
-HEADING = 0.5  # of a word in a title beside one in the text: chosen, not measured; the sets of docs/index.md have no titles
+HEADING = 0.5  # of a word in a title beside one in the text: chosen, not measured (the sets of bench have no titles)
 Question = tuple[str, str]  # what is asked, and the name of the document that answers it
 
 
