@@ -280,6 +280,7 @@ def test_whoever_finds_all_readers_busy_is_told_to_come_back(
     tiny: tuple[Chat, Compiler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "WAIT", 0.01)
+    tiny[1].compile(Form("json"))
     children = Workers()
     monkeypatch.setattr("myna.forms.compiler._reading", children)
     held = [children._free.get() for _ in range(worker.COUNT)]

@@ -43,7 +43,7 @@ class Package:
     def __init__(self, data: bytes) -> None:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
-        except (zipfile.BadZipFile, ValueError, OSError) as problem:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as problem:
             raise Unreadable(f"it is damaged: {problem}") from None
         self._names = {name.lower(): name for name in self._zip.namelist()}
         if len(self._names) > PARTS:
