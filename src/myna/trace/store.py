@@ -4,9 +4,7 @@ Whatever the moment of a kill -9, what was committed is whole (SQLite, write-ahe
 """
 
 import hashlib
-import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +13,9 @@ from typing import Any
 import orjson
 
 from myna.records import Json, MynaError
+from myna.records.sqlite_file import Layout, SqliteFile
 
 VERSION = 1  # PRAGMA user_version; a file of a later one is refused, of an earlier one brought up to date
-WAIT = 10.0  # seconds that a write waits for another process's
 SCHEMA = """
 CREATE TABLE contents (hash TEXT PRIMARY KEY, json BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE spans (
@@ -54,60 +52,20 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class Store:
-    """One connection, used under a lock by all threads of this process. The folder is made; the file is nobody else's to read.
+LAYOUT = Layout("a", "trace file", VERSION, SCHEMA, frozenset({"spans"}), "--trace", TraceError)
 
-    Raises TraceError where the file is none of ours, of a later version, or cannot be written.
-    """
+
+class Store(SqliteFile):
+    """The file of a trace. Raises TraceError where it is none of ours, of a later version, or cannot be written."""
 
     def __init__(self, path: Path | str):
-        self.path = Path(path)
-        self._lock = threading.RLock()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None, check_same_thread=False)
-            self._refuse_others()
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            with self.write() as db:
-                if self._version() == 0:  # else another process was faster
-                    for statement in SCHEMA.split(";"):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version = {VERSION}")
-        except (OSError, sqlite3.Error) as e:
-            raise TraceError(f"{self.path} cannot be opened as a trace file: {e}. Name another with --trace.") from None
-
-    def _version(self) -> int:
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
-
-    def _refuse_others(self) -> None:
-        """Before a byte of the file is changed."""
-        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if (version := self._version()) > VERSION:
-            why = f"was written by a later Myna (format {version}; this one knows {VERSION}). Update myna."
-        elif tables and "spans" not in tables:
-            why = "is a database, and no trace file. Name another with --trace."
-        else:
-            return
-        self._db.close()
-        raise TraceError(f"{self.path} {why}")
+        super().__init__(path, LAYOUT)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A transaction: all of it or nothing. Raises TraceError (a full disk, another process that holds the file)."""
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                finally:
-                    if self._db.in_transaction:  # a full disk has rolled back already
-                        self._db.execute("ROLLBACK")
-            except sqlite3.Error as e:
-                raise TraceError(f"{self.path} cannot be written: {e}.") from None
+        with self._transaction("BEGIN IMMEDIATE", "written") as db:
+            yield db
 
     def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -122,10 +80,6 @@ class Store:
         if not found or not isinstance(found[0][0], bytes) or digest(found[0][0]) != hash:
             raise TraceError(f"{self.path}: the content {hash[:12]} is {'damaged' if found else 'missing'}.")
         return orjson.loads(found[0][0])
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
 
 
 def keep(db: sqlite3.Connection, value: object) -> str:

@@ -4,9 +4,7 @@ Whatever the moment of a kill -9, what was committed is whole (write-ahead log).
 see one state of it, writers wait for each other. What is deleted is overwritten, in FTS5's segments too.
 """
 
-import os
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +13,9 @@ from typing import Any
 import orjson
 
 from myna.records import MynaError
+from myna.records.sqlite_file import Layout, SqliteFile
 
 VERSION = 1  # PRAGMA user_version; a file of a later one is refused
-WAIT = 10.0  # seconds that a write waits for another process's
 # `words` holds what words.words() made, joined by blanks: the ascii tokenizer cuts there alone, as all else that a word may
 # hold is declared to be part of it. Its rowid is the chunk's id.
 SCHEMA = """
@@ -46,49 +44,16 @@ class IndexFileError(MynaError):
     """The file of an index cannot be read or written."""
 
 
-class Store:
-    """One connection, used under a lock by all threads of this process. The folder is made; the file is nobody else's to read.
+LAYOUT = Layout(
+    "an", "index", VERSION, SCHEMA, frozenset({"chunks", "words"}), "--index", IndexFileError, ("secure_delete = ON",)
+)
 
-    Raises IndexFileError where the file is none of ours, of a later version, or cannot be written.
-    """
+
+class Store(SqliteFile):
+    """The file of an index. Raises IndexFileError where it is none of ours, of a later version, or cannot be written."""
 
     def __init__(self, path: Path | str):
-        self.path = Path(path)
-        self._lock = threading.RLock()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None, check_same_thread=False)
-            self._refuse_others()
-            for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "secure_delete = ON"):
-                self._db.execute(f"PRAGMA {setting}")
-            self._make()
-        except (OSError, sqlite3.Error) as e:
-            raise IndexFileError(f"{self.path} cannot be opened as an index: {e}. Name another with --index.") from None
-
-    def _make(self) -> None:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            if self._version() == 0:  # else another process was faster
-                for statement in SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {VERSION}")
-            self._db.execute("COMMIT")
-
-    def _version(self) -> int:
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
-
-    def _refuse_others(self) -> None:
-        """Before a byte of the file is changed."""
-        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if (version := self._version()) > VERSION:
-            why = f"was written by a later Myna (format {version}; this one knows {VERSION}). Update myna."
-        elif tables and not {"chunks", "words"} <= tables:
-            why = "is a database, and no index. Name another with --index."
-        else:
-            return
-        self._db.close()
-        raise IndexFileError(f"{self.path} {why}")
+        super().__init__(path, LAYOUT)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -103,20 +68,6 @@ class Store:
         with self._transaction("BEGIN", "read") as db:
             yield db
 
-    @contextmanager
-    def _transaction(self, begin: str, what: str) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._db.execute(begin)
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                finally:
-                    if self._db.in_transaction:  # a full disk has rolled back already
-                        self._db.execute("ROLLBACK")
-            except sqlite3.Error as e:
-                raise IndexFileError(f"{self.path} cannot be {what}: {e}.") from None
-
     def scrub(self) -> None:
         """After something was deleted: FTS5 merges its segments, which hold the words of the dead until then, and the log of
         earlier states is emptied. Another process that reads may keep that log for a while; the next scrub empties it."""
@@ -124,10 +75,6 @@ class Store:
             db.execute("INSERT INTO words (words) VALUES ('optimize')")
         with self._lock:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
 
 
 def fact(db: sqlite3.Connection, name: str) -> Any:

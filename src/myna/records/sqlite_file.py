@@ -1,0 +1,103 @@
+"""A SQLite file of ours: made where there is none, refused where it is somebody else's or of a later version, written in
+transactions by several threads and processes.
+
+Whatever the moment of a kill -9, what was committed is whole (write-ahead log).
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from myna.records.errors import MynaError
+
+WAIT = 10.0  # seconds that a write waits for another process's
+SETTINGS = ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is in the file.
+
+    article   "a" or "an", before
+    kind      what people call it ("trace file")
+    version   PRAGMA user_version; a file of a later one is refused
+    tables    without which a database is not one of these
+    flag      how another file is named on the command line
+    error     what is raised
+    settings  pragmas beside SETTINGS
+    """
+
+    article: str
+    kind: str
+    version: int
+    schema: str
+    tables: frozenset[str]
+    flag: str
+    error: type[MynaError]
+    settings: tuple[str, ...] = ()
+
+
+class SqliteFile:
+    """One connection, used under a lock by all threads of this process. The folder is made; the file is nobody else's to read.
+
+    Raises the layout's error where the file is none of ours, of a later version, or cannot be written.
+    """
+
+    def __init__(self, path: Path | str, layout: Layout):
+        self.path, self._layout = Path(path), layout
+        self._lock = threading.RLock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None, check_same_thread=False)
+            self._refuse_others()
+            for setting in (*SETTINGS, *layout.settings):
+                self._db.execute(f"PRAGMA {setting}")
+            with self._transaction("BEGIN IMMEDIATE", "written") as db:
+                if self._version() == 0:  # else another process was faster
+                    for statement in layout.schema.split(";"):
+                        db.execute(statement)
+                    db.execute(f"PRAGMA user_version = {layout.version}")
+        except (OSError, sqlite3.Error) as e:
+            said = (
+                f"{self.path} cannot be opened as {layout.article} {layout.kind}: {e}. Name another with {layout.flag}."
+            )
+            raise layout.error(said) from None
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _refuse_others(self) -> None:
+        """Before a byte of the file is changed."""
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if (version := self._version()) > self._layout.version:
+            why = f"was written by a later Myna (format {version}; this one knows {self._layout.version}). Update myna."
+        elif tables and not self._layout.tables <= tables:
+            why = f"is a database, and no {self._layout.kind}. Name another with {self._layout.flag}."
+        else:
+            return
+        self._db.close()
+        raise self._layout.error(f"{self.path} {why}")
+
+    @contextmanager
+    def _transaction(self, begin: str, what: str) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing. Raises the layout's error: a full disk, another process that holds the file."""
+        with self._lock:
+            try:
+                self._db.execute(begin)
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                finally:
+                    if self._db.in_transaction:  # a full disk has rolled back already
+                        self._db.execute("ROLLBACK")
+            except sqlite3.Error as e:
+                raise self._layout.error(f"{self.path} cannot be {what}: {e}.") from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
