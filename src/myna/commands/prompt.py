@@ -19,7 +19,7 @@ from myna.commands.options import printable, spoken
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
 from myna.provider import Provider
-from myna.provider.connect import connect
+from myna.provider.connect import connected
 from myna.records import Candidate, Conversation, DataError, Message, RequestError
 from myna.records.jsonl import read_rows
 from myna.trace import Trace
@@ -44,12 +44,12 @@ def show(file: str, /, *, value: Values = (), model: str | None = None, trace: T
         Where versions are looked up.
     """
     prompt = _prompt(file, trace)
-    provider = None if model is None else connect(model)
-    try:
-        given = _given(prompt, value)
-        found = explain(prompt, given) if provider is None else explained_for(prompt, given, provider)
-    finally:
-        _close(provider)
+    given = _given(prompt, value)
+    if model is None:
+        found = explain(prompt, given)
+    else:
+        with connected(model) as provider:
+            found = explained_for(prompt, given, provider)
     _print_explained(prompt, found)
 
 
@@ -75,11 +75,8 @@ def run(
     prompt, kept = _prompt(file, trace), opened(trace, new=True)
     given = _given(prompt, value)
     prompt.check(given)  # before a model is loaded
-    provider = connect(model or prompt.model or DEFAULT)
-    try:
+    with connected(model or prompt.model or DEFAULT) as provider:
         answer = asyncio.run(ask(prompt, given, provider, trace=kept))
-    finally:
-        _close(provider)
     if json:
         print(orjson.dumps(_as_json(prompt, answer)).decode())
         return
@@ -125,11 +122,8 @@ def run_cases(file: str, cases: Path, /, *, model: str | None = None, trace: Tra
     """
     prompt, kept = _prompt(file, trace), opened(trace, new=True)
     asked = [_case(prompt, row, f"{cases}:{line}") for line, row in read_rows(cases)]
-    provider = connect(model or prompt.model or DEFAULT)
-    try:
+    with connected(model or prompt.model or DEFAULT) as provider:
         passed = asyncio.run(_test(prompt, asked, provider, kept))
-    finally:
-        _close(provider)
     print(f"{passed} of {len(asked)} passed ({prompt.name} {prompt.version[:12]}, {provider.name})")
     if passed < len(asked):
         sys.exit(1)
@@ -254,8 +248,3 @@ def _as_json(prompt: Prompt, answer: Answer) -> Mapping[str, Any]:
 
 def _lines(value: Any) -> list[str]:
     return value.splitlines() if isinstance(value, str) else [orjson.dumps(one).decode() for one in value]
-
-
-def _close(provider: Provider | None) -> None:
-    if close := getattr(provider, "close", None):
-        close()

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from myna.commands.options import printable, spoken
+from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
 from myna.records import SqlError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from myna.apps.sql import Answer, Rows
 
 SHOWN = 30  # rows; --json prints all
+NAMED = 80  # characters of the question that name the run
 
 
 def run(
@@ -28,6 +30,7 @@ def run(
     json: bool = False,
     rows: int = 1_000,
     seconds: float = 10.0,
+    trace: TraceFile = None,
 ) -> None:
     """Answer a question from a database, which is read and never changed.
 
@@ -49,24 +52,28 @@ def run(
         At most so many rows.
     seconds
         The query is stopped after so many.
+    trace
+        The trace file; $MYNA_TRACE or this user's if left out.
     """
     from myna.apps.sql import QUERY, Limits, ask, connect
     from myna.apps.sql.answer import prompt
     from myna.apps.sql.card import card
-    from myna.apps.sql.fence import nonce
 
     database = connect(db)
     if show:
-        for message in prompt(database, question, card(database, question), nonce()).messages:
+        for message in prompt(database, question, card(database, question)).messages:
             print(f"--- {message.role}\n{spoken(message.text)}")
         return
     if rows < 1 or seconds <= 0:
         raise SqlError("--rows and --seconds are above 0.", kind="refused")
-    from myna.provider.connect import connect as connect_model
+    from myna.provider.connect import connected
+    from myna.provider.traced import Traced
 
-    provider = connect_model(model)
     ours = ":" not in model  # our engine enforces the form; what others do is not known
-    answer = asyncio.run(ask(provider, database, question, Limits(seconds=seconds, rows=rows), QUERY if ours else None))
+    kept, limits = opened(trace, new=True), Limits(seconds=seconds, rows=rows)
+    with connected(model) as provider, kept.span("sql", question[:NAMED], database=database.name):
+        asked = ask(Traced(provider, kept), database, question, limits, QUERY if ours else None)
+        answer = asyncio.run(asked)
     _print_json(answer) if json else _print(answer)
     if chart is not None:
         _draw(answer.queried.rows, chart)

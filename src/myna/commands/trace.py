@@ -92,7 +92,7 @@ def replay(run: int, /, *, model: str | None = None, trace: TraceFile = None) ->
     trace
         The trace file; $MYNA_TRACE or this user's if left out.
     """
-    from myna.provider.connect import connect
+    from myna.provider.connect import connected
     from myna.provider.traced import Traced
 
     file = opened(trace)
@@ -100,12 +100,8 @@ def replay(run: int, /, *, model: str | None = None, trace: TraceFile = None) ->
     if not calls:
         raise RequestError(f"run {run} has no finished calls.", param="run")
     model = model or (calls[0].call.model if calls[0].call else "")
-    provider = Traced(connect(model), file)
-    try:
-        same = asyncio.run(_again(file, calls, provider, f"run {run} by {model}"))
-    finally:
-        if close := getattr(provider.inner, "close", None):
-            close()
+    with connected(model) as provider:
+        same = asyncio.run(_again(file, calls, Traced(provider, file), f"run {run} by {model}"))
     print(f"{same} of {len(calls)} answers are the same")
 
 

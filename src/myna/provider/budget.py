@@ -89,13 +89,13 @@ class Held:
     """What is laid aside, until it is settled."""
 
     def __init__(self, budget: Budget, amounts: dict[str, float]):
-        self._budget, self._amounts = budget, amounts
+        self._budget, self.amounts = budget, amounts
         self._add("_held", amounts, 1)
 
     def settle(self, **spent: float) -> None:
         """It is over, and this is what it took."""
-        self._add("_held", self._amounts, -1)
-        self._amounts = {}
+        self._add("_held", self.amounts, -1)
+        self.amounts = {}
         self._add("spent", spent, 1)
 
     def _add(self, where: str, amounts: dict[str, float], sign: int) -> None:
@@ -129,7 +129,7 @@ class Budgeted:
         prompt = await asyncio.to_thread(prompt_at_most, self.inner, what)
         sampling, held = self._hold(prompt, sampling)
         usage: Usage | None = None
-        at_most, began = dict(held._amounts), False
+        at_most, began = dict(held.amounts), False
         try:
             async with aclosing(self.inner.stream(what, sampling)) as deltas:
                 while True:

@@ -11,6 +11,8 @@ The key of an http endpoint is $MYNA_API_KEY; it is sent to no other host than t
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -44,6 +46,17 @@ def connect(where: str) -> Provider:
     from myna.provider import local  # torch
 
     return local.load(where)
+
+
+@contextmanager
+def connected(where: str) -> Iterator[Provider]:
+    """`connect`, for the time of the block: an engine of ours is closed after it."""
+    provider = connect(where)
+    try:
+        yield provider
+    finally:
+        if close := getattr(provider, "close", None):
+            close()
 
 
 def _named(model: str, where: str) -> str:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -77,8 +77,9 @@ class Trace:
         """
         if kind not in KINDS:
             raise RequestError(f"{kind!r} is no feedback; these are: {', '.join(KINDS)}.", param="kind")
-        if not KINDS[kind](value):
-            raise RequestError(f"{value!r} is no {kind}; {KIND_TEXT[kind]}.", param="value")
+        fits, rule = KINDS[kind]
+        if not fits(value):
+            raise RequestError(f"{value!r} is no {kind}; {rule}.", param="value")
         with self.store.write() as db:
             if not db.execute("SELECT 1 FROM spans WHERE id = ?", (span,)).fetchone():
                 raise RequestError(
@@ -172,17 +173,14 @@ def here() -> Span | None:
     return _HERE.get()
 
 
-KINDS = {
-    "thumb": lambda value: value in (1, -1) and not isinstance(value, bool),
-    "edit": lambda value: isinstance(value, str),
-    "choice": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-    "note": lambda value: isinstance(value, str),
-}
-KIND_TEXT = {
-    "thumb": "a thumb is 1 or -1",
-    "edit": "an edit is the text as it should have been",
-    "choice": "a choice is a candidate's number, from 0",
-    "note": "a note is text",
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "thumb": (lambda value: value in (1, -1) and not isinstance(value, bool), "a thumb is 1 or -1"),
+    "edit": (lambda value: isinstance(value, str), "an edit is the text as it should have been"),
+    "choice": (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+        "a choice is a candidate's number, from 0",
+    ),
+    "note": (lambda value: isinstance(value, str), "a note is text"),
 }
 
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from myna.apps.fence import RULE, fenced
 from myna.apps.sql.card import Card, card
 from myna.apps.sql.database import Database, Limits, Rows, Table
-from myna.apps.sql.fence import RULE, fenced, nonce, one_line
 from myna.apps.sql.guard import Allowed, check
 from myna.apps.sql.numbers import Found, marked, trace
+from myna.apps.sql.shown import one_line, shown
 from myna.provider import Provider, complete
 from myna.records import Conversation, Form, Message, Sampling, SqlError
 
@@ -77,9 +78,8 @@ async def query(
     query fails too, or the database cannot be read at all.
     """
     tables = await asyncio.to_thread(database.tables)
-    shown = await asyncio.to_thread(card, database, question, tables=tables)
-    mark = nonce()
-    asked = prompt(database, question, shown, mark)
+    found = await asyncio.to_thread(card, database, question, tables=tables)
+    asked = prompt(database, question, found)
     attempts: list[Attempt] = []
     while True:
         reply = await complete(provider, asked, replace(DRAW, form=form))
@@ -91,21 +91,21 @@ async def query(
             attempts.append(Attempt(written, str(e)))
             if e.kind == "unavailable" or len(attempts) == 2:
                 raise SqlError(f"{e}\nThe query was: {one_line(written, 2_000)}", kind=e.kind, sql=written) from None
-            asked = asked + Message("assistant", written) + Message("user", repair(e, tables, mark))
+            asked = asked + Message("assistant", written) + Message("user", repair(e, tables))
             continue
-        return Queried(question, sql, rows, (*attempts, Attempt(written)), (*shown.notes, *rows.notes))
+        return Queried(question, sql, rows, (*attempts, Attempt(written)), (*found.notes, *rows.notes))
 
 
-def prompt(database: Database, question: str, shown: Card, mark: str) -> Conversation:
+def prompt(database: Database, question: str, found: Card) -> Conversation:
     """What the model is asked: exactly this."""
     system = (
-        f"You write {NAMES[database.dialect]} queries. {RULE.format(nonce=mark)} Answer the question with one SELECT "
+        f"You write {NAMES[database.dialect]} queries. {RULE} Answer the question with one SELECT "
         "query over these tables, and nothing else."
     )
-    return Conversation.of(("system", system), ("user", f"{fenced(shown.text, mark)}\n\n{question}"))
+    return Conversation.of(("system", system), ("user", f"{fenced(shown(found.text), 'schema')}\n\n{question}"))
 
 
-def repair(error: SqlError, tables: Sequence[Table], mark: str) -> str:
+def repair(error: SqlError, tables: Sequence[Table]) -> str:
     """The database's message, as data; and which names are near those it does not know."""
     message = str(error)[:MESSAGE]
     names = {column.name for table in tables for column in table.columns} | {table.name for table in tables}
@@ -116,7 +116,7 @@ def repair(error: SqlError, tables: Sequence[Table], mark: str) -> str:
         else set()
     )
     hint = f"\nNames like it: {', '.join(sorted(near))}" if near and error.kind in ("failed", "refused") else ""
-    return f"That query did not do:\n{fenced(message + hint, mark)}\n\nAnswer with one corrected SELECT query, and nothing else."
+    return f"That query did not do:\n{fenced(shown(message + hint), 'message')}\n\nAnswer with one corrected SELECT query, and nothing else."
 
 
 def extract(text: str) -> str:
@@ -153,13 +153,12 @@ async def put(provider: Provider, queried: Queried) -> Answer:
     raises."""
     if not queried.rows.rows:
         return Answer(queried, "没有符合的行。" if _chinese(queried.question) else "No row answers that.")
-    mark = nonce()
     system = (
-        f"You say what a database query found. {RULE.format(nonce=mark)} Answer in one or two short sentences, in the language of "
+        f"You say what a database query found. {RULE} Answer in one or two short sentences, in the language of "
         "the question. Use only numbers that stand in the rows, as they stand there."
     )
     found = f"{queried.sql}\n\n{table_text(queried.rows)}"
-    said = f"{queried.question}\n\n{fenced(found, mark)}"
+    said = f"{queried.question}\n\n{fenced(shown(found), 'rows')}"
     reply = await complete(provider, Conversation.of(("system", system), ("user", said)), replace(DRAW, max_tokens=200))
     text = reply.text.strip()
     numbers = trace(text, queried.rows, (queried.question, queried.sql))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from myna.apps.sql.database import Database, Dialect, Limits, Rows, Table, quoted
-from myna.apps.sql.fence import one_line
+from myna.apps.sql.shown import one_line
 from myna.records import SqlError
 
 SIZE = 12_000  # characters, about 3,000 tokens
