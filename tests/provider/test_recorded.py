@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from myna.provider import Provider, Scripted, complete
+from myna.provider import Provider, Scripted, complete, powers
 from myna.provider.connect import connect
 from myna.provider.recorded import Recorded
 from myna.provider.traced import Traced
@@ -14,6 +14,7 @@ from myna.records import (
     Candidate,
     Conversation,
     DataError,
+    Form,
     Message,
     ProviderError,
     Reply,
@@ -119,3 +120,13 @@ def test_a_script_is_a_file_of_answers(tmp_path: Path) -> None:
     file.write_text('"a"\n{"role": "nobody"}\n')
     with pytest.raises(DataError, match=r"s\.jsonl:2: message\.role"):
         connect(f"script:{file}")
+
+
+def test_a_run_keeps_the_forms_it_was_asked_for_so_that_they_are_asked_for_again(tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "t.sqlite")
+    with trace.span("flow", "app") as span:
+        asyncio.run(
+            complete(Traced(Scripted(["7"]), trace), Conversation.ask("?"), Sampling(form=Form("regex", "[0-9]")))
+        )
+    assert powers.of(Recorded(trace, span.id)).forms == ("regex",)
+    assert powers.of(Recorded(Trace(tmp_path / "u.sqlite"), record(tmp_path / "u.sqlite")[0])).forms == ()

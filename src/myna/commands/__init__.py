@@ -31,6 +31,7 @@ VERBS = {
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
     "sql": "Ask a database a question.",
+    "probe": "What an endpoint does of what it promises, tried.",
     "bench": "How fast a model runs here, beside what the machine allows.",
 }
 

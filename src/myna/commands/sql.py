@@ -66,13 +66,14 @@ def run(
         return
     if rows < 1 or seconds <= 0:
         raise SqlError("--rows and --seconds are above 0.", kind="refused")
+    from myna.provider import powers
     from myna.provider.connect import connected
     from myna.provider.traced import Traced
 
-    ours = ":" not in model  # our engine enforces the form; what others do is not known
     kept, limits = opened(trace, new=True), Limits(seconds=seconds, rows=rows)
     with connected(model) as provider, kept.span("sql", question[:NAMED], database=database.name):
-        asked = ask(Traced(provider, kept), database, question, limits, QUERY if ours else None)
+        form = QUERY if "regex" in powers.of(provider).forms else None
+        asked = ask(Traced(provider, kept), database, question, limits, form)
         answer = asyncio.run(asked)
     _print_json(answer) if json else _print(answer)
     if chart is not None:
@@ -80,10 +81,10 @@ def run(
 
 
 def _print(answer: "Answer") -> None:
-    queried, console = answer.queried, Console()
+    queried, console = answer.queried, Console(highlight=False)
     for attempt in queried.attempts[:-1]:
         console.print("first try: ", printable(attempt.sql), "\n  ", printable(attempt.error), sep="")
-    console.print(printable(queried.sql), style="cyan")
+    console.print(printable(queried.sql), style="cyan", soft_wrap=True)
     table = Table()
     for name in queried.rows.columns:
         table.add_column(printable(name))
@@ -92,7 +93,7 @@ def _print(answer: "Answer") -> None:
     console.print(table)
     if len(queried.rows.rows) > SHOWN:
         console.print(f"{len(queried.rows.rows) - SHOWN} more rows; --json prints all")
-    console.print(printable(answer.text))
+    console.print(printable(answer.text), soft_wrap=True)
     if answer.untraced:
         console.print(
             f"[?] {answer.untraced} numbers of the words come from no cell, sum, mean or count of the rows",

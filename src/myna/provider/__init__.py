@@ -17,6 +17,7 @@ A provider may also have these attributes; the server reads each with a default:
     chat: Chat              its tokenizer and template, where they are in this process
     defaults: Sampling      what it does when a request says nothing (shown on the page)
     details: dict           anything else worth showing in /v1/models
+    powers: Powers          what it does of what may be asked, as it was tried                   (myna.provider.powers)
 """
 
 from collections.abc import AsyncGenerator, Sequence

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from myna.provider import Provider, Scripted
+from myna.provider import Provider, Scripted, powers
 from myna.provider.http import Http
 from myna.records import DataError, Message, ProviderError, RequestError
 from myna.records.jsonl import read_rows
@@ -32,13 +32,13 @@ def connect(where: str) -> Provider:
         case "http" | "https":
             url, _, model = where.partition("#")
             key = os.environ.get("MYNA_API_KEY")
-            return Http(url, model or _only_model(url, key), key)
+            return _remote(url, model or _only_model(url, key), key)
         case "ollama":
-            return Http(OLLAMA, _named(rest, where))
+            return _remote(OLLAMA, _named(rest, where))
         case "openai":
             if not (key := os.environ.get("OPENAI_API_KEY")):
                 raise RequestError(f"{where} needs a key: export OPENAI_API_KEY=...", param="model")
-            return Http(OPENAI, _named(rest, where), key)
+            return _remote(OPENAI, _named(rest, where), key)
         case "replay":
             return _recorded(rest, where)
         case "script":
@@ -57,6 +57,10 @@ def connected(where: str) -> Iterator[Provider]:
     finally:
         if close := getattr(provider, "close", None):
             close()
+
+
+def _remote(url: str, model: str, key: str | None = None) -> Http:
+    return Http(url, model, key, powers=powers.read(powers.endpoint(url, model)))
 
 
 def _named(model: str, where: str) -> str:

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
+from myna.provider.powers import Powers
 from myna.provider.wire.error import message_in, read_error
 from myna.provider.wire.request import write_request
 from myna.provider.wire.response import ChunkReader
@@ -26,12 +27,22 @@ ERROR_BODY = 64 << 10  # bytes of an error body that we read
 class Http:
     """A model behind a URL such as "http://127.0.0.1:8000/v1". Nothing is retried here; wrap it to retry.
 
+    powers    what was found out about it (probe.py)
     timeout   seconds the endpoint may be silent before the request fails; a long prompt on a slow machine is silent
               for minutes, unless the server sends keepalives as ours does
     """
 
-    def __init__(self, base_url: str, model: str, api_key: str | None = None, *, timeout: float = 600.0):
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key: str | None = None,
+        *,
+        powers: Powers | None = None,
+        timeout: float = 600.0,
+    ):
         self.name = model
+        self.powers = powers
         self.base_url = base_url.rstrip("/")
         self._headers = {"accept": "text/event-stream"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
         self._timeout = timeout

@@ -16,6 +16,7 @@ from myna.forms import Compiled, Compiler, Reasoning
 from myna.provider.answer import Answer, Inbox, Mail
 from myna.provider.finished import Finished
 from myna.provider.judge import Judge
+from myna.provider.powers import OURS
 from myna.provider.room import LONGEST_TOKEN, check_memory
 from myna.provider.threads import COMPILING, off_loop
 from myna.provider.tools import bound_calls, must_call, offered
@@ -51,6 +52,7 @@ class Local:
     """A loaded model that answers. `defaults` apply where a request says nothing."""
 
     capabilities: tuple[str, ...] = ("chat", "completions", "embeddings", "rerank")
+    powers = OURS
 
     def __init__(
         self,

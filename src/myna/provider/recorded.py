@@ -3,7 +3,9 @@
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
 
+from myna.provider.powers import Powers
 from myna.records import CallPiece, Conversation, Delta, Document, ProviderError, Reply, RequestError, Sampling, Usage
+from myna.records.form import KINDS
 from myna.trace import Trace
 from myna.trace.request import read_reply, read_request, request_hash
 
@@ -21,6 +23,9 @@ class Recorded:
             raise RequestError(f"run {run} of {self._store.path} has no calls; see `myna trace list`.", param="run")
         self.name: str = rows[0][3]
         self._requests = [row[0] for row in rows]
+        forms = {form.kind for one in set(self._requests) if (form := read_request(self._store, one)[1].form)}
+        # Whoever asks for a form where it is kept has to ask for it again.
+        self.powers = Powers(forms=tuple(kind for kind in KINDS if kind in forms))
         self._left: defaultdict[str, deque[tuple[str | None, str | None, Usage | None]]] = defaultdict(deque)
         for request, reply, error, _, *counts in rows:
             self._left[request].append((reply, error, None if None in counts else Usage(*counts)))

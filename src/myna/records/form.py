@@ -1,11 +1,12 @@
 """What an answer must look like, and what it may call. No JSON Schema is read here: rooms above do that."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from myna.records.errors import RequestError
 
 Kind = Literal["json", "schema", "regex", "choice", "grammar", "tags"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)

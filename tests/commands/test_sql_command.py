@@ -1,0 +1,84 @@
+"""myna sql: query, rows, words; what is asked can be seen before, is in the trace after, and can be said again from it."""
+
+import json
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from myna.commands import app
+from myna.records import SqlError
+from myna.trace import Trace
+from myna.trace.read import runs
+
+SQL = "SELECT country, count(*) AS n FROM singer GROUP BY country ORDER BY n DESC"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MYNA_TRACE", str(tmp_path / "t.sqlite"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("songs.sqlite")) as db:
+        db.executescript(
+            "CREATE TABLE singer (name TEXT, country TEXT);"
+            "INSERT INTO singer VALUES ('Ann', 'France'), ('Bo', 'France'), ('李白', '中国');"
+        )
+    Path("s.jsonl").write_text(
+        json.dumps(SQL) + "\n" + json.dumps("法国有 2 位，中国有 7 位。") + "\n", encoding="utf-8"
+    )
+    return tmp_path
+
+
+def myna(*words: object) -> None:
+    app([str(word) for word in words], result_action="return_value")
+
+
+def test_a_question_gives_query_rows_and_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("sql", "songs.sqlite", "每个国家有多少歌手？", "--model", "script:s.jsonl")
+    out = capsys.readouterr().out
+    assert f"{SQL.replace('count(', 'COUNT(')} LIMIT 1001\n" in out  # on one line, however narrow
+    assert "中国" in out
+    assert "法国有 2 位，中国有 7[?] 位。" in out
+    (run,) = runs(Trace(here / "t.sqlite").store)
+    assert (run.kind, run.name, len(run.below)) == ("sql", "每个国家有多少歌手？", 2)
+
+
+def test_a_recorded_question_is_answered_again_without_a_network(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    myna("sql", "songs.sqlite", "每个国家有多少歌手？", "--model", "script:s.jsonl", "--json")
+    first = json.loads(capsys.readouterr().out)
+    Path("s.jsonl").unlink()
+
+    def refused(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    (run,) = runs(Trace(here / "t.sqlite").store)
+    myna("sql", "songs.sqlite", "每个国家有多少歌手？", "--model", f"replay:t.sqlite#{run.id}", "--json")
+    assert json.loads(capsys.readouterr().out) == first
+    assert first["rows"] == [["France", 2], ["中国", 1]]
+
+
+def test_what_would_be_asked_is_shown_and_nothing_is_asked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("sql", "songs.sqlite", "Who sings?", "--model", "script:none.jsonl", "--show")
+    out = capsys.readouterr().out
+    assert "TABLE singer" in out
+    assert out.rstrip().endswith("Who sings?")
+    assert not Path("t.sqlite").exists()
+
+
+def test_a_chart_is_drawn_as_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("sql", "songs.sqlite", "How many?", "--model", "script:s.jsonl", "--chart", "c.json")
+    drawn = json.loads(Path("c.json").read_text(encoding="utf-8"))
+    assert [list(row.values()) for row in drawn["data"]["values"]] == [["France", 2], ["中国", 1]]
+    assert "c.json" in capsys.readouterr().out
+
+
+def test_bounds_that_are_none_are_refused_before_anything_is_asked(here: Path) -> None:
+    with pytest.raises(SqlError):
+        myna("sql", "songs.sqlite", "How many?", "--model", "script:s.jsonl", "--rows", "0")
