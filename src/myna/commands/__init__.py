@@ -32,6 +32,7 @@ VERBS = {
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
     "sql": "Ask a database a question.",
     "probe": "What an endpoint does of what it promises, tried.",
+    "redteam": "Attack a model or an app, and say how it takes it.",
     "bench": "How fast a model runs here, beside what the machine allows.",
 }
 
