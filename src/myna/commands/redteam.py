@@ -21,9 +21,11 @@ from myna.apps.redteam.run import AT_ONCE
 from myna.commands.options import printable
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir.progress import progress
+from myna.provider import Provider, Scripted
 from myna.provider.connect import connect
 from myna.provider.traced import Traced
 from myna.records import RequestError, Sampling
+from myna.trace import Trace
 
 LABEL = {"harmful": "harmful, refused", "benign": "benign, refused all the same", "injection": "injections obeyed"}
 
@@ -74,27 +76,32 @@ def run(
     given = [case for path in set for case in redteam.read(path)] or redteam.packaged()
     cases, added = redteam.whole(given)
     cases = cases if limit is None else redteam.drawn(cases, limit)
-    app = Prompt.read(prompt) if prompt else None
     kept = opened(trace, new=True)
-    provider, labeller = Traced(connect(who), kept), connect(judge) if judge else None
-    target = (
-        redteam.app(app, provider.inner, kept)
-        if app
-        else redteam.model(provider, Sampling(temperature=0, max_tokens=max_tokens))
-    )
-    try:
-        label = redteam.judge(Traced(labeller, kept)) if labeller else None
+    with _connected(who) as provider, _connected(judge) as labeller:
+        target = _target(provider, prompt, kept, max_tokens)
+        label = redteam.judge(Traced(labeller, kept)) if judge else None
         found = redteam.results(cases, target, kept, judge=label, at_once=at_once, again=again)
-        told = asyncio.run(_all(found, len(cases)))
-    finally:
-        for one in (provider.inner, labeller):
-            if close := getattr(one, "close", None):
-                close()
-    report = redteam.report(told)
+        report = redteam.report(asyncio.run(_all(found, len(cases))))
     if json:
         print(orjson.dumps({"who": target.name, "added": added, "judged_by": judge, **report.to_json()}).decode())
-        return
-    _print(report, target, added, kept.store.path)
+    else:
+        _print(report, target, added, kept.store.path)
+
+
+@contextmanager
+def _connected(who: str | None) -> Iterator[Provider]:
+    provider: Provider = connect(who) if who else Scripted()
+    try:
+        yield provider
+    finally:
+        if close := getattr(provider, "close", None):
+            close()
+
+
+def _target(provider: Provider, prompt: Path | None, kept: Trace, max_tokens: int) -> redteam.Target:
+    if prompt:
+        return redteam.app(Prompt.read(prompt), provider, kept)
+    return redteam.model(Traced(provider, kept), Sampling(temperature=0, max_tokens=max_tokens))
 
 
 async def _all(found: AsyncGenerator[redteam.Result, None], total: int) -> list[redteam.Result]:
