@@ -1,19 +1,21 @@
 """An index in one SQLite file.
 
 Words are always searched. With an embedder chunks get vectors as well, and how much these count is fitted on questions
-(`tune`); until then, and where they do not help, words decide alone and `Found.how` says so.
+(`tune`); until then, and where they do not help, words decide alone and `Found.how` says so. With an arm a structure over the chunks
+is searched beside them (arm.py).
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from myna.apps.index import rows
 from myna.apps.index import vectors as matrix
+from myna.apps.index.arm import UNFITTED, Arm, Asked, Led
 from myna.apps.index.embed import embed_all
-from myna.apps.index.fusion import Fitted, Pool, fit
+from myna.apps.index.fusion import Fitted, Pool, fit, fuse
 from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed
 from myna.apps.index.parsed import Parsed
 from myna.apps.index.rank import asked, combine, query_words, reranked
@@ -34,9 +36,9 @@ Question = tuple[str, str]  # what is asked, and the name of the document that a
 class FileIndex:
     """See Index. Raises IndexFileError where the file is none of ours or cannot be written, or holds vectors of another model."""
 
-    def __init__(self, path: Path | str, embedder: Embedder | None = None):
+    def __init__(self, path: Path | str, embedder: Embedder | None = None, arm: Arm | None = None):
         self.store = Store(path)
-        self.embedder = embedder
+        self.embedder, self.arm = embedder, arm
         self._matrix: matrix.Matrix | None = None
 
     def close(self) -> None:
@@ -64,10 +66,8 @@ class FileIndex:
             raise ValueError(f"a search is for at least one hit, not {k}")
         given = asked(queries)
         self._check_model()
-        with self.store.read() as db:
-            fitted = self._fitted(db)
         meant = await embed_all(self.embedder, given, "query") if self.embedder else None
-        found = await asyncio.to_thread(self._search, given, meant, fitted, max(k, RERANKED) if rerank else k)
+        found = await asyncio.to_thread(self._search, given, meant, max(k, RERANKED) if rerank else k)
         if not rerank:
             return found
         texts = {i: hit.text for i, hit in enumerate(found.hits)}
@@ -93,18 +93,19 @@ class FileIndex:
     def fitted(self) -> Fitted | None:
         """How much vectors count, and how that was found; None before `tune`."""
         with self.store.read() as db:
-            return self._fitted(db)
+            return _fitted(db)
 
     async def tune(self, questions: Sequence[Question], asked: str = "given") -> Fitted:
-        """Fit the weight of the vectors on questions, and keep it in the file."""
-        if not self.embedder:
+        """Fit the weight of the vectors on questions, or that of the arm where there is one, and keep it in the file."""
+        if not (self.embedder or self.arm):
             raise IndexFileError(f"{self.store.path}: there is nothing to weigh without an embedder.")
-        return await self.keep(fit(await self.pools(questions), asked))
+        arms = ("search", self.arm.name) if self.arm else ("words", "vectors")
+        return await self.keep(fit(await self.pools(questions), asked, arms))
 
     async def keep(self, fitted: Fitted) -> Fitted:
         """From now on search with this weight."""
         with self.store.write() as db:
-            say(db, "fitted", asdict(fitted))
+            say(db, _fact_of(fitted.arms[1]), asdict(fitted))
         return fitted
 
     def vectors(self) -> matrix.Matrix:
@@ -113,7 +114,8 @@ class FileIndex:
             return self._vectors(db)
 
     async def pools(self, questions: Sequence[Question]) -> list[Pool]:
-        """What words and vectors find for each question, and which chunks are right: for fitting and measuring."""
+        """What words and vectors find for each question, or with an arm what both and it find, and which chunks are right: for
+        fitting and measuring."""
         self._check_model()
         texts = [question for question, _ in questions]
         meant = await embed_all(self.embedder, texts, "query") if self.embedder and texts else None
@@ -131,8 +133,8 @@ class FileIndex:
                 others = db.execute("SELECT name FROM names WHERE sha = ?", (sha,)).fetchall()
                 rows.drop(db, sha)
                 rows.put(db, document)
-                db.executemany("INSERT OR REPLACE INTO names VALUES (?, ?)", ((other, sha) for (other,) in others))
-            db.execute("INSERT OR REPLACE INTO names VALUES (?, ?)", (name, sha))
+                db.executemany("INSERT INTO names VALUES (?, ?)", ((other, sha) for (other,) in others))
+            db.execute("INSERT INTO names VALUES (?, ?) ON CONFLICT DO UPDATE SET sha = excluded.sha", (name, sha))
             if before and before != (sha,):
                 rows.drop_nameless(db, before)
             (count,) = db.execute("SELECT count(*) FROM chunks WHERE sha = ?", (sha,)).fetchone()
@@ -176,19 +178,36 @@ class FileIndex:
                     "INSERT OR REPLACE INTO vectors SELECT id, ? FROM chunks WHERE id = ? AND text = ?", (matrix.pack(vector), chunk, text)
                 )  # fmt: skip
 
-    def _search(self, given: Sequence[str], meant: "np.ndarray | None", fitted: Fitted | None, k: int) -> Found:
-        notes: list[str] = []
-        weight = fitted.weight if fitted else 0.0
+    def _search(self, given: Sequence[str], meant: "np.ndarray | None", k: int) -> Found:
+        notes, pools, each, ways = [], [], [], []
         with self.store.read() as db:
-            pools = []
             for i, query in enumerate(given):
                 pool, note = self._pool(db, query, None if meant is None else meant[i], max(k, DEPTH))
+                flat, led = self._led(db, query, None if meant is None else meant[i], pool)
+                notes += [*([note] if note else []), *led.notes]
                 pools.append(pool)
-                notes += [note] if note else []
-            scores = combine(pools, weight)
+                each.append(fuse(Pool(flat, led.scores), self._arm_weight(db)))
+                ways.append(led.via)
+            scores = combine(each)
             order = sorted(scores, key=lambda one: (-scores[one], self._place(db, one)))[:k]
-            hits = tuple(self._hit(db, one, scores[one], pools) for one in order)
-        return Found(hits, self._how(fitted), tuple(dict.fromkeys(notes)))
+            hits = tuple(self._hit(db, one, scores[one], pools, ways) for one in order)
+            how = self._how(db)
+        return Found(hits, how, tuple(dict.fromkeys(notes)))
+
+    def _led(
+        self, db: "sqlite3.Connection", query: str, meant: "np.ndarray | None", pool: Pool
+    ) -> tuple[dict[int, float], Led]:
+        """What words and vectors make of their pool, and where the arm leads."""
+        weight = fitted.weight if (fitted := _fitted(db)) else 0.0
+        flat = fuse(pool, weight)
+        if self.arm is None:
+            return flat, Led({}, {})
+        return flat, self.arm.lead(db, Asked(query, meant, weight, flat, fact(db, "changes")))
+
+    def _arm_weight(self, db: "sqlite3.Connection") -> float:
+        if self.arm is None:
+            return 0.0
+        return fitted.weight if (fitted := _fitted(db, self.arm.name)) else UNFITTED
 
     def _pool(self, db: "sqlite3.Connection", query: str, meant: "np.ndarray | None", depth: int) -> tuple[Pool, str]:
         asked_for, note = query_words(query)
@@ -208,8 +227,12 @@ class FileIndex:
         with self.store.read() as db:
             for i, (question, name) in enumerate(questions):
                 found = db.execute("SELECT c.id FROM names n JOIN chunks c ON c.sha = n.sha WHERE name = ?", (name,))
+                right = frozenset(one for (one,) in found)
                 pool, _ = self._pool(db, question, None if meant is None else meant[i], DEPTH)
-                pools.append(replace(pool, right=frozenset(one for (one,) in found)))
+                if self.arm:
+                    flat, led = self._led(db, question, None if meant is None else meant[i], pool)
+                    pool = Pool(flat, led.scores)
+                pools.append(replace(pool, right=right))
         return pools
 
     def _vectors(self, db: "sqlite3.Connection") -> matrix.Matrix:
@@ -219,7 +242,14 @@ class FileIndex:
             self._matrix = matrix.load(db, changes)
         return self._matrix
 
-    def _hit(self, db: "sqlite3.Connection", chunk: int, score: float, pools: Sequence[Pool]) -> Hit:
+    def _hit(
+        self,
+        db: "sqlite3.Connection",
+        chunk: int,
+        score: float,
+        pools: Sequence[Pool],
+        ways: Sequence[Mapping[int, tuple[str, ...]]],
+    ) -> Hit:
         columns = "sha, start, end, section, parent_start, parent_end, text"
         sha, start, end, section, *parent, text = db.execute(
             f"SELECT {columns} FROM chunks WHERE id = ?", (chunk,)
@@ -233,6 +263,7 @@ class FileIndex:
         return Hit(
             sha, start, end, text, tuple(name for (name,) in names), _path(db, sha, section), page[0] if page else None,
             (parent[0], parent[1]), score, max(pool.lexical.get(chunk, 0.0) for pool in pools), max(cosines, default=None),
+            tuple(dict.fromkeys(line for via in ways for line in via.get(chunk, ()))),
         )  # fmt: skip
 
     def _place(self, db: "sqlite3.Connection", chunk: int) -> tuple[str, int]:
@@ -240,14 +271,15 @@ class FileIndex:
         sha, start = db.execute("SELECT sha, start FROM chunks WHERE id = ?", (chunk,)).fetchone()
         return sha, start
 
-    def _how(self, fitted: Fitted | None) -> str:
-        if not self.embedder:
-            return "words alone"
-        return str(fitted) if fitted else "words alone: the weight of the vectors is not fitted; run `myna index tune`"
-
-    def _fitted(self, db: "sqlite3.Connection") -> Fitted | None:
-        known = fact(db, "fitted")
-        return Fitted(**known) if known else None
+    def _how(self, db: "sqlite3.Connection") -> str:
+        fitted = _fitted(db)
+        how = "words alone"
+        if self.embedder:
+            how = str(fitted) if fitted else f"{how}: the weight of the vectors is not fitted; run `myna index tune`"
+        if self.arm is None:
+            return how
+        weighed = _fitted(db, self.arm.name) or f"weight {UNFITTED} of {self.arm.name}, which is not fitted"
+        return f"{how}; {weighed}"
 
     def _check_model(self) -> None:
         with self.store.read() as db:
@@ -259,6 +291,15 @@ class FileIndex:
         return IndexFileError(
             f"{self.store.path} holds vectors of {known}, which do not compare with those of {model}. Use {known}, or make another index."
         )
+
+
+def _fact_of(arm: str) -> str:
+    return "fitted" if arm == "vectors" else f"fitted {arm}"
+
+
+def _fitted(db: "sqlite3.Connection", arm: str = "vectors") -> Fitted | None:
+    known = fact(db, _fact_of(arm))
+    return Fitted(**known | {"arms": tuple(known.get("arms", ("words", "vectors")))}) if known else None
 
 
 def _lexical(db: "sqlite3.Connection", asked_for: Sequence[str], depth: int) -> dict[int, float]:

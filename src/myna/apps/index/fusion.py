@@ -34,14 +34,16 @@ class Fitted:
     dense: float
     fused: float
     asked: str = "given"  # where the questions are from: "given", or "made" from the corpus
+    arms: tuple[str, str] = ("words", "vectors")  # what was weighed: the second beside the first
 
     def __str__(self) -> str:
-        figures = f"{self.questions} {self.asked} questions: words {self.lexical:.3f}, vectors {self.dense:.3f}, together {self.fused:.3f}"
+        first, second = self.arms
+        figures = f"{self.questions} {self.asked} questions: {first} {self.lexical:.3f}, {second} {self.dense:.3f}, together {self.fused:.3f}"
         if self.questions < FEWEST:
-            return f"words alone: {self.questions} questions are too few to fit on, {FEWEST} are needed"
+            return f"{first} alone: {self.questions} questions are too few to fit on, {FEWEST} are needed"
         if not self.weight:
-            return f"words alone: vectors did not help on {figures}"
-        return f"weight of vectors {self.weight:.2f}, fitted on {figures}"
+            return f"{first} alone: {second} did not help on {figures}"
+        return f"weight of {second} {self.weight:.2f}, fitted on {figures}"
 
 
 def fuse(pool: Pool, weight: float) -> dict[int, float]:
@@ -62,7 +64,7 @@ def _scaled(scores: Mapping[int, float]) -> dict[int, float]:
     return {one: round(score / best, DIGITS) if best > 0 else 0.0 for one, score in scores.items()}
 
 
-def fit(pools: Sequence[Pool], asked: str = "given") -> Fitted:
+def fit(pools: Sequence[Pool], asked: str = "given", arms: tuple[str, str] = ("words", "vectors")) -> Fitted:
     """The weight with the best mean reciprocal rank, each averaged with its neighbours': a peak of one step is luck. Words alone
     unless something is better than they are by more than the standard error of the difference (paired, over questions)."""
     ranks = [[reciprocal_rank(pool, step / STEPS) for pool in pools] for step in range(STEPS + 1)]
@@ -70,7 +72,7 @@ def fit(pools: Sequence[Pool], asked: str = "given") -> Fitted:
     best = max(range(STEPS + 1), key=lambda i: (round(_smooth(means, i), DIGITS), -i))
     if len(pools) < FEWEST or means[best] - means[0] <= _standard_error(ranks[best], ranks[0]):
         best = 0
-    return Fitted(best / STEPS, len(pools), means[0], means[-1], means[best], asked)
+    return Fitted(best / STEPS, len(pools), means[0], means[-1], means[best], asked, arms)
 
 
 def reciprocal_rank(pool: Pool, weight: float) -> float:

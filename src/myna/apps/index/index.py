@@ -56,6 +56,7 @@ class Hit:
     score: float  # higher is better; compares within one search
     lexical: float = 0.0  # BM25 of the query that found it best; 0: no common word
     dense: float | None = None  # cosine; None: vectors were not asked
+    via: tuple[str, ...] = ()  # what of a structure led here, a model's words: untrusted
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from myna.apps.index.fusion import Pool, fuse
 from myna.apps.index.words import words
 from myna.provider import Scorer
 from myna.records import RequestError
@@ -30,11 +29,10 @@ def query_words(query: str) -> tuple[list[str], str]:
     return found[:MOST_WORDS], f"a query has {len(found)} different words; its first {MOST_WORDS} were searched for"
 
 
-def combine(pools: Sequence[Pool], weight: float) -> dict[int, float]:
-    """chunk -> its best score by any of the queries; a chunk that several find wins a tie by 1e-3 of their mean."""
-    each = [fuse(pool, weight) for pool in pools]
+def combine(each: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Of what each query found, chunk -> its best score; a chunk that several find wins a tie by 1e-3 of their mean."""
     if len(each) == 1:
-        return each[0]
+        return dict(each[0])
     chunks = sorted({chunk for scores in each for chunk in scores})
     return {one: _best([scores.get(one, 0.0) for scores in each]) for one in chunks}
 

@@ -72,7 +72,9 @@ class Store(SqliteFile):
         """After something was deleted: FTS5 merges its segments, which hold the words of the dead until then, and the log of
         earlier states is emptied. Another process that reads may keep that log for a while; the next scrub empties it."""
         with self._transaction("BEGIN IMMEDIATE", "written") as db:
-            db.execute("INSERT INTO words (words) VALUES ('optimize')")
+            tables = db.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%fts5%'").fetchall()
+            for (table,) in tables:  # those of structures, too
+                db.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
         with self._lock:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 

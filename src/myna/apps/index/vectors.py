@@ -40,13 +40,14 @@ def pack(vector: "np.ndarray") -> bytes:
     return vector.astype("<f2").tobytes()
 
 
-def load(db: sqlite3.Connection, changes: int) -> Matrix:
-    """All vectors of the file."""
+CHUNKS = "SELECT chunk, vector FROM vectors JOIN chunks ON chunks.id = vectors.chunk ORDER BY sha, start"
+
+
+def load(db: sqlite3.Connection, changes: int, query: str = CHUNKS) -> Matrix:
+    """All vectors of the file that a query (number, vector) gives, in its order."""
     import numpy as np
 
-    found = db.execute(
-        "SELECT chunk, vector FROM vectors JOIN chunks ON chunks.id = vectors.chunk ORDER BY sha, start"
-    ).fetchall()
+    found = db.execute(query).fetchall()
     if not found:
         return Matrix(changes, np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
     rows = np.frombuffer(b"".join(blob for _, blob in found), "<f2").reshape(len(found), -1).astype(np.float32)
