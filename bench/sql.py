@@ -20,7 +20,7 @@ from typing import Any
 from myna.apps.sql import QUERY, query
 from myna.apps.sql.database import Rows
 from myna.apps.sql.sqlite import Sqlite
-from myna.provider import Provider
+from myna.provider import Provider, powers
 from myna.provider.connect import connect
 from myna.records import MynaError, SqlError
 
@@ -68,15 +68,16 @@ def plain(rows: Cells) -> list[tuple[Any, ...]]:
     return [tuple(round(cell, 6) if isinstance(cell, float) else cell for cell in row) for row in rows]
 
 
-async def score(provider: Provider, ours: bool, asked: list[dict[str, Any]], folder: Path) -> None:
+async def score(provider: Provider, asked: list[dict[str, Any]], folder: Path) -> None:
     """A line for each set: n, right, and how many failed in which way."""
+    form = QUERY if "regex" in powers.of(provider).forms else None
     outcomes: dict[str, Counter[str]] = {}
     start = time.monotonic()
     for one in asked:
         database = Sqlite(folder / f"{one['set']}_{one['db_id']}.sqlite")
         words = f"{one['question']} {one.get('instructions', '')}".strip()
         try:
-            found = await query(provider, database, words, form=QUERY if ours else None)
+            found = await query(provider, database, words, form=form)
             outcome = "right" if right(found.rows, one, database) else "wrong rows"
             outcome += ", repaired" if len(found.attempts) > 1 and outcome == "right" else ""
             said = found.sql
@@ -101,7 +102,7 @@ def main(data: Path, limit: int | None, models: list[str]) -> None:
                 (folder / f"{name}_{packed.name.removesuffix('.gz')}").write_bytes(gzip.decompress(packed.read_bytes()))
         asked = questions(data, limit)
         for model in models:
-            asyncio.run(score(connect(model), ":" not in model, asked, folder))
+            asyncio.run(score(connect(model), asked, folder))
 
 
 if __name__ == "__main__":

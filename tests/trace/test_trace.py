@@ -319,3 +319,16 @@ def test_the_first_price_that_fits_holds(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(DataError, match=r"prices\.yaml"):
             Prices.read(file)
+
+
+def test_text_that_is_no_unicode_loses_no_span(tmp_path: Path) -> None:
+    """A file's name on Linux is bytes; Python makes lone surrogates of what is no UTF-8."""
+    trace = Trace(tmp_path / "t.sqlite")
+    with trace.span("step", "a\udc80", file="b\udc80") as span:
+        span.check("c", False, 0.0, "d\udc80")
+        span.fail(ValueError("no e\udc80"))
+    (found,) = runs(trace.store)
+    assert (found.name, found.facts["file"], found.checks[0].reason) == ("a?", "b?", "d?")
+    assert found.error == "ValueError: no e?"
+    with pytest.raises(RequestError, match="cannot be recorded"):
+        trace.begin("call", "m").ask("m", Conversation.ask("\udc80"), Sampling())

@@ -1,6 +1,7 @@
-"""myna trace list, show, replay, export, feedback: what calls, tools and checks did."""
+"""myna trace list, show, replay, export, send, feedback: what calls, tools and checks did."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -135,6 +136,37 @@ def export(
     calls = total([node for one in chosen for node in one.spans]).calls
     kinds = "whose answer was edited or chosen" if preferences else "that finished"
     print(f"{written} of {calls} calls -> {out}: those {kinds}" + ("" if everything else " and came with consent"))
+
+
+@app.command
+def send(where: str, /, *span: int, content: bool = False, trace: TraceFile = None) -> None:
+    """Give spans to an OpenTelemetry collector, or write them to a file for one. Needs the extra otel.
+
+    Parameters
+    ----------
+    where
+        A collector's http://HOST:4318 (OTLP over HTTP; headers from $OTEL_EXPORTER_OTLP_HEADERS), or a file, one JSON line for up to
+        512 spans.
+    span
+        Runs or spans; all runs if left out.
+    content
+        With what was asked and answered; without it names, numbers and times alone leave this machine.
+    trace
+        The trace file; $MYNA_TRACE or this user's if left out.
+    """
+    from myna.trace import otel
+
+    file = opened(trace)
+    chosen = [tree(file.store, one) for one in span] if span else runs(file.store, limit=-1)[::-1]
+    messages = otel.messages(file.store, chosen, content=content)
+    if where.partition("://")[0] in ("http", "https"):
+        headers, sent = otel.headers(os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")), 0
+        for message in messages:
+            otel.send(where, message, headers)
+            sent += otel.count(message)
+    else:
+        sent = otel.write(Path(where), messages)
+    print(f"{sent} spans -> {spoken(where)}" + ("" if content else ", without what was said (--content adds it)"))
 
 
 @app.command

@@ -67,10 +67,10 @@ class Http:
                         usage = delta.usage  # some endpoints repeat it on every chunk; ours is one, the last
                     else:
                         yield delta
-            if unfinished:
-                raise ProviderError(f"{self.base_url} ended its stream before the answer was finished.")
         if usage:
-            yield Delta(usage=usage)
+            yield Delta(usage=usage)  # what was counted is paid for, finished or not
+        if unfinished:
+            raise ProviderError(f"{self.base_url} ended its stream before the answer was finished.")
 
     async def aclose(self) -> None:
         """Close this event loop's connections."""

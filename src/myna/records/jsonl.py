@@ -67,7 +67,12 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
 
 
 def write(path: str | Path, records: Iterable[Record]) -> int:
-    """Write the records and return how many. The file appears whole or not at all: a crash leaves only NAME.partial.
+    """Write the records; see `write_rows`."""
+    return write_rows(path, (record.to_json() for record in records))
+
+
+def write_rows(path: str | Path, rows: Iterable[object]) -> int:
+    """Write JSON values, a line each, and return how many. The file appears whole or not at all: a crash leaves only NAME.partial.
 
     Raises DataError if the file cannot be written.
     """
@@ -76,9 +81,9 @@ def write(path: str | Path, records: Iterable[Record]) -> int:
     count = 0
     try:
         with _open(partial, "wb", gz=path.suffix == ".gz") as file:
-            for record in records:
+            for row in rows:
                 count += 1
-                file.write(orjson.dumps(record.to_json(), option=orjson.OPT_APPEND_NEWLINE))
+                file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         partial.rename(path)

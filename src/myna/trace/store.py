@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from myna.records import Json, MynaError
+from myna.records import Json, MynaError, RequestError
 from myna.records.sqlite_file import Layout, SqliteFile
 
 VERSION = 1  # PRAGMA user_version; a file of a later one is refused, of an earlier one brought up to date
@@ -44,8 +44,11 @@ class TraceError(MynaError):
 
 
 def canonical(value: object) -> bytes:
-    """The one JSON of a value: what is equal has equal bytes."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    """The one JSON of a value: what is equal has equal bytes. Raises RequestError where there is none."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as e:  # a lone surrogate in a text
+        raise RequestError(f"a request or an answer cannot be recorded: {e}.") from None
 
 
 def digest(data: bytes) -> str:

@@ -63,7 +63,7 @@ class Trace:
             (latest,) = db.execute("SELECT ifnull(max(id), 0) + 1 FROM spans").fetchone()
             run = parent.run if parent else latest
             above, noted = parent.id if parent else None, _json(facts)
-            row = (latest, run, above, kind, name, time.time(), noted)
+            row = (latest, run, above, kind, clean(name), time.time(), noted)
             db.execute(
                 "INSERT INTO spans (id, run, parent, kind, name, began, facts) VALUES (?, ?, ?, ?, ?, ?, ?)", row
             )
@@ -134,7 +134,9 @@ class Span:
         """What a check said of what happened here."""
         score = score if math.isfinite(score) else 0.0
         with self._kindly() as db:
-            db.execute("INSERT INTO checks VALUES (?, ?, ?, ?, ?)", (self.id, name, int(ok), score, reason[:LONGEST]))
+            db.execute(
+                "INSERT INTO checks VALUES (?, ?, ?, ?, ?)", (self.id, name, int(ok), score, clean(reason[:LONGEST]))
+            )
 
     def keep(self, name: str, value: object) -> str:
         """Store a value by its content and note its hash under `name`; the hash."""
@@ -147,7 +149,7 @@ class Span:
         """It ends with this error."""
         stopped = isinstance(error, asyncio.CancelledError | KeyboardInterrupt | GeneratorExit)
         self._outcome = "cancelled" if stopped else "error"
-        self._error = None if stopped else f"{type(error).__name__}: {error}"[:LONGEST]
+        self._error = None if stopped else clean(f"{type(error).__name__}: {error}"[:LONGEST])
 
     def end(self) -> None:
         """It is over. Only the first end counts."""
@@ -184,6 +186,11 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+def clean(text: str) -> str:
+    """A lone surrogate, which UTF-8 cannot write, as a question mark."""
+    return text.encode(errors="replace").decode()
+
+
 def _json(facts: dict[str, Any]) -> str:
     """Facts as JSON; what is no JSON as its text, and long texts cut, which is said."""
     return orjson.dumps({name: _short(value) for name, value in facts.items()}, default=str).decode()
@@ -193,5 +200,5 @@ def _short(value: object) -> object:
     if isinstance(value, Message | Conversation | Document):
         value = value.to_json()
     if isinstance(value, str) and len(value) > LONGEST:
-        return value[:LONGEST] + f" ... [{len(value) - LONGEST} characters are not kept]"
-    return value
+        value = value[:LONGEST] + f" ... [{len(value) - LONGEST} characters are not kept]"
+    return clean(value) if isinstance(value, str) else value

@@ -15,6 +15,7 @@ from myna.apps.fence import RULE, fenced
 from myna.apps.sql.card import Card, card
 from myna.apps.sql.database import Database, Limits, Rows, Table
 from myna.apps.sql.guard import Allowed, check
+from myna.apps.sql.names import resolve
 from myna.apps.sql.numbers import Found, marked, trace
 from myna.apps.sql.shown import one_line, shown
 from myna.provider import Provider, complete
@@ -26,6 +27,7 @@ QUERY = Form("regex", r"""(SELECT|WITH)[ \n]([^;'"`]|'([^']|'')*'|"[^"]*")*""", 
 DRAW = Sampling(temperature=0.0, max_tokens=400)
 SHOWN = 4_000  # characters of rows that the model is shown, about 1,000 tokens
 MESSAGE = 500  # characters of a database's message
+HINTS = 5  # columns of which it is said where they are
 _FENCE = re.compile(r"```(?:\w+)?[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _START = re.compile(r"\b(?:SELECT|WITH)\b", re.IGNORECASE)
 
@@ -84,16 +86,17 @@ async def query(
     while True:
         reply = await complete(provider, asked, replace(DRAW, form=form))
         written = extract(reply.text)
+        names = await asyncio.to_thread(resolve, written, tables, database.dialect)
         try:
-            sql = check(written, Allowed.of(database.dialect, tables), limits.rows)
+            sql = check(names.sql, Allowed.of(database.dialect, tables), limits.rows)
             rows = await asyncio.to_thread(database.run, sql, limits)
         except SqlError as e:
             attempts.append(Attempt(written, str(e)))
             if e.kind == "unavailable" or len(attempts) == 2:
                 raise SqlError(f"{e}\nThe query was: {one_line(written, 2_000)}", kind=e.kind, sql=written) from None
-            asked = asked + Message("assistant", written) + Message("user", repair(e, tables))
+            asked = asked + Message("assistant", written) + Message("user", repair(e, tables, names.unknown))
             continue
-        return Queried(question, sql, rows, (*attempts, Attempt(written)), (*found.notes, *rows.notes))
+        return Queried(question, sql, rows, (*attempts, Attempt(written)), (*found.notes, *names.mended, *rows.notes))
 
 
 def prompt(database: Database, question: str, found: Card) -> Conversation:
@@ -105,18 +108,21 @@ def prompt(database: Database, question: str, found: Card) -> Conversation:
     return Conversation.of(("system", system), ("user", f"{fenced(shown(found.text), 'schema')}\n\n{question}"))
 
 
-def repair(error: SqlError, tables: Sequence[Table]) -> str:
-    """The database's message, as data; and which names are near those it does not know."""
+def repair(error: SqlError, tables: Sequence[Table], unknown: Sequence[str] = ()) -> str:
+    """The database's message, as data; which tables have the columns that it does not know, and which names are near them."""
     message = str(error)[:MESSAGE]
     names = {column.name for table in tables for column in table.columns} | {table.name for table in tables}
-    unknown = {word for word in re.findall(r"\w+", message)[:100] if word not in names}
+    strange = {word for word in re.findall(r"\w+", message)[:100] if word not in names}
     near = (
-        {name for word in unknown for name in get_close_matches(word, names, n=2, cutoff=0.75)}
+        {name for word in strange for name in get_close_matches(word, names, n=2, cutoff=0.75)}
         if len(names) < 2_000
         else set()
     )
-    hint = f"\nNames like it: {', '.join(sorted(near))}" if near and error.kind in ("failed", "refused") else ""
-    return f"That query did not do:\n{fenced(shown(message + hint), 'message')}\n\nAnswer with one corrected SELECT query, and nothing else."
+    hints = list(unknown[:HINTS])
+    if near and error.kind in ("failed", "refused"):
+        hints.append(f"Names like it: {', '.join(sorted(near))}")
+    said = "\n".join([message, *hints])
+    return f"That query did not do:\n{fenced(shown(said), 'message')}\n\nAnswer with one corrected SELECT query, and nothing else."
 
 
 def extract(text: str) -> str:
