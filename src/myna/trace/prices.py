@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import yaml
-
 from myna.records import DataError, Usage
 from myna.records.fields import Fields
 
@@ -51,6 +49,8 @@ class Prices:
     @classmethod
     def read(cls, path: Path) -> "Prices":
         """Raises DataError naming the file and the field. No file is no prices."""
+        import yaml
+
         try:
             f = Fields(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
             prices = cls(f.take_list("prices", Price.from_json), f.take("currency", str, default="USD"))

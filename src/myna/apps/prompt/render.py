@@ -1,30 +1,26 @@
 """Templates become messages. They run in Jinja2's immutable sandbox, and an input that a template asks for must be declared."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from myna.apps.fence import RULE, fenced
 from myna.apps.prompt.file import Example, Prompt
 from myna.records import DataError, Message, RequestError
 
 LONGEST = 64 << 20  # characters of one turn
-_JINJA = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
-)
-_JINJA.globals.clear()  # no range(10 ** 9), no cycler: a prompt is text with slots
 
 
 def check_slots(prompt: Prompt) -> None:
     """Raises DataError for a slot that no input fills, an input that no slot uses, and a template that does not parse."""
+    from jinja2 import TemplateSyntaxError, meta
+
     used = set()
     for role, template in prompt.turns:
         try:
-            used |= meta.find_undeclared_variables(_JINJA.parse(template))
+            used |= meta.find_undeclared_variables(_jinja().parse(template))
         except TemplateSyntaxError as e:
             raise DataError(f"the {role} turn, line {e.lineno}: {e.message}") from None
     if missing := sorted(used - prompt.inputs.keys()):
@@ -63,6 +59,8 @@ def _values(prompt: Prompt, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _turn(template: str, values: Mapping[str, Any]) -> str:
+    from jinja2 import TemplateError
+
     try:
         text = _template(template).render(values)
     except TemplateError as e:
@@ -76,4 +74,16 @@ def _turn(template: str, values: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=256)
 def _template(source: str) -> Any:
-    return _JINJA.from_string(source)
+    return _jinja().from_string(source)
+
+
+@cache
+def _jinja() -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    made = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+    )
+    made.globals.clear()  # no range(10 ** 9), no cycler: a prompt is text with slots
+    return made
