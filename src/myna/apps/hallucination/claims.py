@@ -1,0 +1,138 @@
+"""Claims and their evidence: a text, sentence by sentence, each with the words that support it, or none.
+
+rows = await table(provider, text, evidence)
+rows[0].claim.text, rows[0].label ("supported", "contradicted", "none"), rows[0].quote
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from myna.apps.fence import RULE, fenced
+from myna.apps.hallucination import bounded
+from myna.apps.hallucination.quotes import DRAW, EVIDENCE, NONE, Quote, grammar, locate, read
+from myna.apps.hallucination.same import words
+from myna.provider import Provider, powers
+from myna.records import Conversation, RequestError, Sampling
+
+MOST = 30  # claims of one text
+Label = Literal["supported", "contradicted", "none"]
+LABELS: tuple[Label, ...] = get_args(Label)
+# A sentence ends at 。！？；… with the closing marks after it, at a line's end, or at . ! ? before white space. Not after one letter
+# (J. Smith, U.S.), a number at a line's start (1. First), or these:
+_SHORT = frozenset(
+    "mr mrs ms dr prof sr jr st vs etc fig no vol pp ca cf al e.g i.e inc ltd co corp u.s u.k ph.d jan feb mar apr jun jul aug sep sept oct nov dec".split()
+)
+_END = re.compile(r"[。！？；…]+[”’」』）)\"']*|\n+|[.!?]+[\"'”’)\]]*(?=\s|$)")
+_LAST = re.compile(r"[^\s(\[\"'“‘]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`text` stands in the whole from `start` to `end`."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One claim. `quote` are words of the evidence, exactly; None where none were given or what was given is not there.
+
+    label   supported: the quote states it; contradicted: the quote says otherwise; none: no evidence
+    why     what we found against the model's own label, if anything
+    """
+
+    claim: Claim
+    label: Label
+    quote: Quote | None = None
+    why: str = ""
+
+
+def split(text: str) -> tuple[Claim, ...]:
+    """Sentences, English and Chinese; what is no white space is in exactly one of them."""
+    found, start = [], 0
+    for end in _END.finditer(text):
+        if end[0][0] == "." and _abbreviation(text[start : end.start()]):
+            continue
+        found.append((start, end.end()))
+        start = end.end()
+    found.append((start, len(text)))
+    return tuple(one for a, b in found if (one := _trimmed(text, a, b)).text)
+
+
+def calls_at_most(text: str) -> int:
+    """How many model calls `table` makes of this text: one for each claim."""
+    return len(split(text))
+
+
+async def table(
+    provider: Provider, text: str, evidence: Sequence[str], *, sampling: Sampling = Sampling()
+) -> tuple[Row, ...]:
+    """Each claim with its evidence, in order; one call each.
+
+    "supported" is the model's word, and three things that we look at: the quote is in the evidence exactly; it is no empty phrase; and
+    a number of the claim is a number of the quote. Raises RequestError where there are more than MOST claims or too much evidence, and
+    what the provider raises.
+    """
+    claims = split(text)
+    if len(claims) > MOST:
+        raise RequestError(f"the text has {len(claims)} claims; at most {MOST} are looked at at once.", param="text")
+    rows = []
+    for claim in claims:
+        with bounded.step("claim", claim.text[:80]):
+            rows.append(await _row(provider, claim, evidence, sampling.resolve(DRAW)))
+    return tuple(rows)
+
+
+def prompt(claim: str, evidence: Sequence[str]) -> Conversation:
+    """What the model is asked of one claim. Raises RequestError where there is too much evidence."""
+    if (size := sum(map(len, evidence))) > EVIDENCE:
+        raise RequestError(f"the evidence has {size} characters; at most {EVIDENCE} are read.", param="evidence")
+    system = (
+        f"You check a claim against evidence. {RULE} First copy, exactly, the words of the evidence that the claim must be compared with, in "
+        f"a line that begins with 'Quote: '. Then write one line: 'Answer: supported' if the quote says what the claim says, or 'Answer: "
+        f"contradicted' if it says otherwise. If the evidence says nothing about it, write 'Quote: {NONE}' and nothing else."
+    )
+    shown = "\n\n".join(fenced(text, f"evidence {i + 1}") for i, text in enumerate(evidence))
+    return Conversation.of(("system", system), ("user", f"{shown}\n\n{fenced(claim, 'claim')}"))
+
+
+async def _row(provider: Provider, claim: Claim, evidence: Sequence[str], how: Sampling) -> Row:
+    asked = prompt(claim.text, evidence)
+    if "grammar" in powers.of(provider).forms and (
+        form := grammar(evidence, r'"\nAnswer: " ("supported" | "contradicted")')
+    ):
+        how = Sampling(form=form).resolve(how)
+    said, quoted = read(await bounded.say(provider, asked, how))
+    if not quoted or quoted[0] == NONE:
+        return Row(claim, "none", why="" if quoted else "the model gave no quote")
+    quote = next((one for one in (locate(text, evidence) for text in quoted) if one), None)
+    if quote is None:
+        return Row(claim, "none", why="the quote is not in the evidence")
+    label = said.strip(".* ").lower()
+    if label == "contradicted":
+        return Row(claim, "contradicted", quote)
+    if label != "supported":
+        return Row(claim, "none", quote, "the model did not say whether the quote supports it")
+    if missing := _numbers(claim.text) - _numbers(quote.text):
+        return Row(claim, "none", quote, f"the quote does not have {', '.join(sorted(missing)[:5])}")
+    return Row(claim, "supported", quote)
+
+
+def _numbers(text: str) -> set[str]:
+    return {word for word in words(text) if word[0].isdigit()}
+
+
+def _abbreviation(before: str) -> bool:
+    last = _LAST.search(before)
+    word = last[0].lower() if last else ""
+    return word in _SHORT or (len(word) == 1 and word.isalpha()) or (word.isdigit() and before.strip() == word)
+
+
+def _trimmed(text: str, start: int, end: int) -> Claim:
+    piece = text[start:end]
+    start += len(piece) - len(piece.lstrip())
+    return Claim(start, start + len(piece.strip()), piece.strip())
