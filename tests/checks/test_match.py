@@ -3,7 +3,7 @@
 import pytest
 
 from myna.checks import contains, exact, named, number
-from myna.checks.check import NAMED
+from myna.checks.names import PLAIN
 from myna.records import Candidate, Conversation, DataError, Message
 
 
@@ -48,6 +48,6 @@ def test_what_cannot_be_compared_is_an_error() -> None:
 
 
 def test_checks_are_found_by_name() -> None:
-    assert {named(name) for name in NAMED} == {exact, contains, number}
+    assert {named(name) for name in PLAIN} == {exact, contains, number}
     with pytest.raises(DataError, match="Did you mean number"):
         named("numbr")

@@ -11,8 +11,9 @@ from tiny import CONTEXT, VOCAB, trainee
 from torch import Tensor
 
 from myna.chat import Rendered
+from myna.checks import Verdict, blocking
 from myna.data import Tokenized, collate
-from myna.records import Conversation, DataError
+from myna.records import Candidate, Conversation, DataError, Unjudged
 from myna.train import checkpoint
 from myna.train.config import Config, Data, Lora, Model, Optim, Run
 from myna.train.loop import Loop
@@ -242,6 +243,29 @@ def test_a_round_that_was_half_written_when_the_run_was_killed_is_drawn_again(tm
     for one, two in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(one, two)
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in (tmp_path / "whole/rollouts").iterdir())
+
+
+def test_an_answer_without_a_verdict_is_in_no_group(tmp_path: Path) -> None:
+    rollouts = run(tmp_path).method.rollouts  # type: ignore[attr-defined]
+    rewards = iter([1.0, None, 0.0, None, None, 1.0, None, None])
+
+    async def shy(conversation: Conversation, candidate: Candidate) -> Verdict:
+        if (reward := next(rewards)) is None:
+            raise Unjudged("the judge said nothing")
+        return Verdict(reward > 0, reward)
+
+    rollouts.check = blocking(shy)
+    answered = rollouts.round(0, 2)
+    assert [one.score for row in answered for one in row.candidates] == [1, None, 0, None, None, 1, None, None]
+    found = [sequence.facts for (sequence,) in rollouts.examples(answered, scale=False)]
+    assert found == [
+        {"advantage": 0.5, "reward": 1},
+        {"advantage": -0.5, "reward": 0},
+        {"advantage": 0, "reward": 1},
+    ]
+    silent = [replace(row, candidates=tuple(replace(one, score=None) for one in row.candidates)) for row in answered]
+    with pytest.raises(DataError, match="no verdict about any of the answers"):
+        rollouts.examples(silent, scale=False)
 
 
 def test_a_group_of_one_is_refused_and_so_is_a_prompt_that_leaves_no_room(tmp_path: Path) -> None:

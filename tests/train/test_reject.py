@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from test_run import base, files, words  # noqa: F401  (fixtures)
 
-from myna.checks import Verdict, check
+from myna.checks import Verdict, named
 from myna.data.sources import Place, Sourced
 from myna.provider import Scripted
 from myna.provider.local import Loading, load
-from myna.records import Candidate, Conversation, DataError, Message, jsonl
+from myna.records import Candidate, Conversation, DataError, Message, Unjudged, jsonl
 from myna.train import reject
 from myna.train.reject import Draw, Kept, sample, verify
 
@@ -131,10 +131,24 @@ def test_a_check_that_changes_its_mind_keeps_nothing(tmp_path: Path, monkeypatch
     """Here it says yes to all; the fresh process has the true one."""
     lenient: Callable[[Any, Any], Verdict] = lambda conversation, candidate: Verdict.of(True)  # noqa: E731
     monkeypatch.setattr(reject, "named", lambda name: lenient)
-    assert check.named("number") is not lenient
+    assert named("number") is not lenient
     with pytest.raises(DataError, match="passed 5 answers when they were drawn"):
         gather(answering(7), tmp_path / "out", n=1)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_answer_without_a_verdict_is_counted_and_is_neither_right_nor_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def shy(conversation: Conversation, candidate: Candidate) -> Verdict:
+        if candidate.text == "99":
+            raise Unjudged("the judge said nothing")
+        return named("number")(conversation, candidate)  # type: ignore[return-value]
+
+    monkeypatch.setattr(reject, "named", lambda name: shy)
+    found = gather(Scripted(["99", "1", "7", "99"]), tmp_path / "out", sums(1), n=4)
+    assert (found.answers, found.right, found.unjudged, found.kept) == (4, 1, 2, 1)
+    assert found.to_json()["pass@1"] == 0.5
 
 
 def test_our_own_engine_gives_the_tokens_and_a_row_carries_them(
@@ -145,7 +159,7 @@ def test_our_own_engine_gives_the_tokens_and_a_row_carries_them(
     first, again = (asyncio.run(reject._draw(provider, draw, prompt, 4)) for _ in range(2))
     provider.close()
     assert [c.tokens for c in first] == [c.tokens for c in again]
-    judged = reject._judged(prompt, draw, first)
+    judged = asyncio.run(reject._judged(named(draw.check), prompt, first))
     for candidate in judged.candidates:
         row = reject._row(judged, candidate, {})
         tokens = row.messages[-1].tokens

@@ -164,7 +164,7 @@ def _case(prompt: Prompt, row: object, place: str) -> Case:
 
 
 async def _test(prompt: Prompt, cases: list[Case], provider: Provider, trace: Trace) -> int:
-    from myna.checks import named
+    from myna.checks import named, verdict
 
     passed = 0
     with trace.span("test", prompt.name, version=prompt.version) as span:
@@ -175,11 +175,12 @@ async def _test(prompt: Prompt, cases: list[Case], provider: Provider, trace: Tr
                 print(f"FAILED {case.place}: {spoken(str(e))}")
                 continue
             said = Candidate((Message("assistant", answer.text),))
-            verdict = named(case.check)(Conversation((), target=case.target), said) if case.check else None
-            if verdict is None or verdict.ok:
+            asked = Conversation((), target=case.target)
+            found = await verdict(named(case.check), asked, said) if case.check else None
+            if found is None or found.ok:
                 passed += 1
             else:
-                print(f"FAILED {case.place}: {spoken(verdict.reason)}")
+                print(f"FAILED {case.place}: {spoken(found.reason)}")
         span.note(passed=passed, cases=len(cases))
     return passed
 

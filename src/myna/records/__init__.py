@@ -15,6 +15,7 @@ from myna.records.errors import (
     SqlError,
     ToolError,
     Unavailable,
+    Unjudged,
 )
 from myna.records.form import Form, Style, ToolChoice
 from myna.records.reply import CallPiece, Delta, Reply, Sampled, Usage, fold
@@ -54,6 +55,7 @@ __all__ = [
     "ToolChoice",
     "ToolError",
     "Unavailable",
+    "Unjudged",
     "Usage",
     "Vectors",
     "fold",

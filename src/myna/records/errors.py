@@ -10,7 +10,8 @@
     ├── ProviderError      a model endpoint failed; carries its HTTP `status`, or None when it never answered
     ├── ToolError          a tool cannot do what it was asked; its message goes back to the model, as data
     ├── DocumentError      a document cannot be read; names the file and the reason
-    └── SqlError           a query was refused or failed; carries the `kind` of failure and the `sql`
+    ├── SqlError           a query was refused or failed; carries the `kind` of failure and the `sql`
+    └── Unjudged           a check could come to no verdict: an outcome of its own, never a score
 
 The command line prints one line and exits 2; the server answers in OpenAI's error shape.
 Anything else that is raised is a bug of ours and keeps its traceback.
@@ -86,3 +87,7 @@ class SqlError(MynaError):
         super().__init__(message)
         self.kind = kind
         self.sql = sql
+
+
+class Unjudged(MynaError):
+    """A check could come to no verdict: its judge said nothing that can be read, or time was up. Counted, never a score."""

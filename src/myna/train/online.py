@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from myna.checks import Check
+from myna.checks import AnyCheck, blocking
 from myna.data import Example, Listed, Row, Tokenized
 from myna.data.pack import pack
-from myna.records import Candidate, Conversation, DataError, Message, Sampling, Tokens, jsonl
+from myna.records import Candidate, Conversation, DataError, Message, Sampling, Tokens, Unjudged, jsonl
 from myna.train.config import Config, Data, Run
 from myna.train.loss import log_probs
 from myna.train.method import Outcome, Tensors
@@ -36,7 +36,7 @@ class Rollouts:
     def __init__(
         self,
         setup: Setup,
-        check: Check,
+        check: AnyCheck,
         group: int,
         max_tokens: int,
         temperature: float,
@@ -45,7 +45,7 @@ class Rollouts:
         check_counted_in_steps(setup.config)
         self.world = setup.world
         self.trainee, self.config, self.reference = setup.trainee, setup.config, reference
-        self.check = check
+        self.check = blocking(check)
         self.prompts, self.evals = setup.prompts()
         self.sampling = Sampling(n=group, max_tokens=max_tokens, temperature=temperature)
         self.samples = setup.samples
@@ -84,16 +84,25 @@ class Rollouts:
             return self.world.each([*enumerate(prompts)], mine)
 
     def examples(self, answered: Sequence[Conversation], scale: bool) -> list[Example]:
-        """Each answer as a sequence: learned from after its prompt, with its advantage in its group."""
+        """Each answer as a sequence: learned from after its prompt, with its advantage in its group. An answer that the check
+        came to no verdict about is in no group. Raises DataError where that is all of them."""
         found: list[Example] = []
         for conversation in answered:
             prompt = self.trainee.chat.render(replace(conversation, candidates=())).ids
-            rewards = np.array([candidate.score for candidate in conversation.candidates], np.float64)
+            judged = [candidate for candidate in conversation.candidates if candidate.score is not None]
+            if not judged:
+                continue
+            rewards = np.array([candidate.score for candidate in judged], np.float64)
             advantages = rewards - rewards.mean()
             if scale and rewards.std() > 0:
                 advantages /= rewards.std()
-            pairs = zip(conversation.candidates, advantages, strict=True)
+            pairs = zip(judged, advantages, strict=True)
             found.extend((_sequence(prompt, one, float(advantage)),) for one, advantage in pairs)
+        if not found:
+            why = next((str(one.meta.get("reason")) for row in answered for one in row.candidates), "no answer")
+            raise DataError(
+                f"the check came to no verdict about any of the answers, so there is nothing to learn: {why}"
+            )
         return found
 
     def noted(self, number: int, examples: list[Example], *, old: bool) -> list[Example]:
@@ -160,7 +169,11 @@ class Rollouts:
             said = Message("assistant", self.trainee.chat.tokenizer.decode(stopped, starts=False))
             tokens = Tokens(rolled.ids, rolled.logprobs)
             candidate = Candidate((said,), tokens=tokens, finish_reason=rolled.finish_reason)
-            verdict = self.check(prompt, candidate)
+            try:
+                verdict = self.check(prompt, candidate)
+            except Unjudged as e:
+                candidates.append(replace(candidate, meta={"unjudged": True, "reason": str(e)}))
+                continue
             candidates.append(replace(candidate, score=verdict.score, meta={"reason": verdict.reason}))
         return replace(prompt, candidates=tuple(candidates))
 

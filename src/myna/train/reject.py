@@ -7,18 +7,19 @@ What is kept passed the check twice: when it was drawn, and once more, read from
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
-from myna.checks import named
+from myna.checks import AnyCheck, blocking, named, verdict
 from myna.data.dedup import content, fingerprint
 from myna.data.overlap import MOST, Watch
 from myna.data.sources import Sourced
 from myna.data.turns import asked
 from myna.provider import Provider, complete
-from myna.records import Candidate, Conversation, DataError, Json, Sampling, jsonl
+from myna.records import Candidate, Conversation, DataError, Json, Sampling, Unjudged, jsonl
 from myna.train.journal import Journal, digest
 
 AT_ONCE = 16  # prompts that are asked together
@@ -38,20 +39,21 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What became of everything. `right` answers passed, `cut` ones reached max_tokens and are never kept; of `held_out` prompts
-    an evaluation row knows, and they were not asked."""
+    """What became of everything. `right` answers passed, about `unjudged` ones there is no verdict, `cut` ones reached max_tokens and
+    are never kept; of `held_out` prompts an evaluation row knows, and they were not asked."""
 
     prompts: int = 0
     held_out: int = 0
     answers: int = 0
     right: int = 0
+    unjudged: int = 0
     cut: int = 0
     solved: int = 0
     duplicates: int = 0
     kept: int = 0
 
     def to_json(self) -> Json:
-        return asdict(self) | {"pass@1": self.right / max(self.answers, 1)}
+        return asdict(self) | {"pass@1": self.right / max(self.answers - self.unjudged, 1)}
 
 
 async def sample(
@@ -74,13 +76,16 @@ async def sample(
     if not asking:
         raise DataError("there are no prompts to answer" + (", but those of evaluation rows" if prompts else ""))
     for prompt in asking:
-        check(prompt, Candidate(()))  # before anything is drawn: it may lack what the check compares with
+        with suppress(Unjudged):
+            await verdict(
+                check, prompt, Candidate(())
+            )  # before anything is drawn: it may lack what the check compares with
     journal = Journal(out, {"model": provider.name, "prompts": digest(asking), **asdict(draw)})
     while len(journal.rows) < len(asking):
         first = len(journal.rows)
         some = asking[first : first + AT_ONCE]
         drawn = await asyncio.gather(*(_draw(provider, draw, prompt, first + i) for i, prompt in enumerate(some)))
-        journal.add([_judged(prompt, draw, candidates) for prompt, candidates in zip(some, drawn, strict=True)])
+        journal.add([await _judged(check, prompt, candidates) for prompt, candidates in zip(some, drawn, strict=True)])
         seen(len(journal.rows), len(asking))
     kept = _write(journal.rows, provider.name, draw, out)
     journal.close()
@@ -89,7 +94,7 @@ async def sample(
 
 def verify(file: Path, check: str) -> list[int]:
     """The rows of a file, counted from 1, whose last turn does not pass the check."""
-    judge = named(check)
+    judge = blocking(named(check))
     rows = enumerate(jsonl.read(file, Conversation), start=1)
     return [n for n, row in rows if not judge(asked(row), Candidate(row.messages[-1:])).ok]
 
@@ -110,24 +115,29 @@ def _seed(draw: Draw, number: int) -> int:
     return draw.seed * 1_000_003 + number
 
 
-def _judged(prompt: Conversation, draw: Draw, candidates: Sequence[Candidate]) -> Conversation:
-    judge, found = named(draw.check), []
+async def _judged(check: AnyCheck, prompt: Conversation, candidates: Sequence[Candidate]) -> Conversation:
+    found = []
     for candidate in candidates:
-        verdict = judge(prompt, candidate)
-        said = {"ok": verdict.ok, "reason": verdict.reason}
-        found.append(replace(candidate, score=verdict.score, meta={**candidate.meta, **said}))
+        try:
+            said = await verdict(check, prompt, candidate)
+        except Unjudged as e:
+            found.append(replace(candidate, meta={**candidate.meta, "ok": False, "unjudged": True, "reason": str(e)}))
+            continue
+        meta = {**candidate.meta, "ok": said.ok, "reason": said.reason}
+        found.append(replace(candidate, score=said.score, meta=meta))
     return replace(prompt, candidates=tuple(found))
 
 
 def _write(answered: Sequence[Conversation], model: str, draw: Draw, out: Path) -> Kept:
     rows: list[Conversation] = []
     seen: set[bytes] = set()
-    answers = right = cut = solved = duplicates = 0
+    answers = right = unjudged = cut = solved = duplicates = 0
     for number, conversation in enumerate(answered):
         passed = [c for c in conversation.candidates if c.meta["ok"]]
         whole = [c for c in passed if c.finish_reason != "length" and c.text.strip()]
         answers += len(conversation.candidates)
         right += len(passed)
+        unjudged += sum("unjudged" in c.meta for c in conversation.candidates)
         cut += sum(c.finish_reason == "length" for c in conversation.candidates)
         solved += bool(whole)
         whole.sort(key=lambda candidate: -(candidate.score or 0.0))  # of two alike the first drawn
@@ -142,7 +152,9 @@ def _write(answered: Sequence[Conversation], model: str, draw: Draw, out: Path) 
             rows.append(row)
     jsonl.write(out, rows)
     _verify_afresh(out, draw.check)
-    return Kept(answers=answers, right=right, cut=cut, solved=solved, duplicates=duplicates, kept=len(rows))
+    return Kept(
+        answers=answers, right=right, unjudged=unjudged, cut=cut, solved=solved, duplicates=duplicates, kept=len(rows)
+    )
 
 
 def _row(conversation: Conversation, candidate: Candidate, meta: Json) -> Conversation:

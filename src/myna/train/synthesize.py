@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from myna.checks import named
+from myna.checks import named, verdict
 from myna.data.dedup import Signature, signature
 from myna.data.overlap import MOST, Watch
 from myna.data.sources import Place, Sourced
 from myna.data.turns import asked
 from myna.provider import Provider, complete
-from myna.records import Candidate, Conversation, DataError, Json, Message, Sampling, jsonl
+from myna.records import Candidate, Conversation, DataError, Json, Message, Sampling, Unjudged, jsonl
 from myna.train.journal import Journal, digest
 
 SHOWN = 6  # tasks in a prompt; at most OWN of them the teacher's own, so that it does not drift (the paper: 8 and 2)
@@ -184,8 +184,8 @@ async def _answer(teacher: Provider, wish: Wish, task: str, made: Made) -> Conve
     if wish.check:
         prompt = replace(prompt, target=answers[0].text)
         try:
-            agreed = named(wish.check)(prompt, answers[-1]).ok
-        except DataError:  # such as a target without a number
+            agreed = (await verdict(named(wish.check), prompt, answers[-1])).ok
+        except (DataError, Unjudged):  # such as a target without a number
             agreed = False
         if not agreed:
             made.disagreed += 1
