@@ -54,6 +54,7 @@ TORCH_FREE = [
     "data",
     "provider",
     "checks",
+    "apps.flow",
     "apps.sql",
     "engine.request",
     "engine.blocks",
