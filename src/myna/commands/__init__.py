@@ -26,7 +26,7 @@ VERBS = {
     "compare": "Training runs side by side.",
     "merge": "Make an adapter part of its model.",
     "prompt": "Prompt files: what they send, what comes back, what changed.",
-    "index": "Documents to search in: add, list, remove, report, tune.",
+    "index": "Documents to search in: add, list, remove, report, tune, build.",
     "search": "Find passages in the documents of an index.",
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",

@@ -1,10 +1,11 @@
-"""myna index add, list, remove, report, tune: documents to search in, in one file."""
+"""myna index add, list, remove, report, tune, build, entity: documents to search in, in one file."""
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -12,23 +13,31 @@ from rich.table import Table
 
 from myna.apps.index.file import FileIndex
 from myna.apps.index.folder import Report, read_folder
+from myna.apps.index.graph import Graph
 from myna.apps.index.reading import Document, read_file
+from myna.apps.index.tree import Tree
 from myna.commands.options import printable
+from myna.commands.trace import TraceFile
+from myna.modeldir import DEFAULT as DEFAULT_MODEL
+from myna.provider.connect import connect
 from myna.provider.local_embed import CrossEncoder, LocalEmbedder, load_embedder
 from myna.records import DataError, MynaError
+from myna.trace import Prices, Trace
+from myna.trace.where import price_file
 
-app = App(name="index", help="Documents to search in: add, list, remove, report, tune.")
+app = App(name="index", help="Documents to search in: add, list, remove, report, tune, build.")
+By = Literal["tree", "graph"]
 IndexFile = Annotated[Path, Parameter(name="--index")]
 DEFAULT = Path("index.sqlite")
 
 
 @contextmanager
-def opened(path: Path, model: str | None = None, *, new: bool = False) -> Iterator[FileIndex]:
-    """The index that is meant. One that is only read must be there."""
+def opened(path: Path, model: str | None = None, *, new: bool = False, by: By | None = None) -> Iterator[FileIndex]:
+    """The index that is meant, searched by a structure, too, where one is named. One that is only read must be there."""
     if not new and not path.is_file():
         raise DataError(f"there is no index {path}. Make it: myna index add FOLDER --index {path}")
     embedder = _embedder(model) if model else None
-    index = FileIndex(path, embedder)
+    index = FileIndex(path, embedder, _arm(by) if by else None)
     try:
         yield index
     finally:
@@ -42,6 +51,10 @@ def _embedder(model: str) -> LocalEmbedder:
     if isinstance(embedder, CrossEncoder):
         raise MynaError(f"{embedder.name} scores pairs of texts and makes no vectors.")
     return embedder
+
+
+def _arm(by: By) -> Tree | Graph:
+    return Tree() if by == "tree" else Graph()
 
 
 @app.command
@@ -124,27 +137,129 @@ def report(*, index: IndexFile = DEFAULT) -> None:
             if parsed:
                 figures.add_parsed(one.name, one.size, parsed)
         fitted = file.fitted()
+        structures = [*_tree_lines(file), *_graph_lines(file)]
     print(printable("\n".join(figures.lines()), {"\n": "\n"}))
     print(f"{sum(one.chunks for one in listed)} chunks, {sum(one.vectors for one in listed)} with vectors; "
           f"{fitted or 'words alone: nothing was fitted'}")  # fmt: skip
+    print(printable("\n".join(structures), {"\n": "\n"}))
 
 
 @app.command
-def tune(model: str, /, *, index: IndexFile = DEFAULT, questions: Path | None = None) -> None:
-    """Fit how much vectors count beside words.
+def build(
+    structure: By, /, *, index: IndexFile = DEFAULT, by: str = DEFAULT_MODEL, model: str | None = None, yes: bool = False,
+    trace: TraceFile = None, prices: Path | None = None,
+) -> None:  # fmt: skip
+    """Build a structure over the documents: a tree of summaries, or a graph of entities. What it takes at most is said first.
+
+    What is there already is kept, so a build that was interrupted goes on, and after documents have changed only theirs is made.
+
+    Parameters
+    ----------
+    structure
+        tree: summaries of sections, documents and folders; graph: what passages name, and how it is related.
+    index
+        The file of the index.
+    by
+        Who writes it: a pulled model, http://HOST/v1#MODEL, ollama:MODEL.
+    model
+        The model that made the index's vectors; summaries get one, too.
+    yes
+        Do not ask whether to build.
+    trace
+        Record every call in this trace file.
+    prices
+        A price file (see docs/trace.md); this user's if left out.
+    """
+    from myna.provider.budget import Budget, Budgeted
+    from myna.provider.traced import Traced
+
+    costs = Prices.read(prices or price_file())
+    with opened(index, model) as file:
+        provider = connect(by)
+        try:
+            arm = _arm(structure)
+            estimate = arm.estimate(file, provider)
+            print(printable(estimate.line(provider.name, costs)))
+            if not estimate.calls and not estimate.dropped:
+                return
+            if not yes and not _agreed():
+                raise MynaError("nothing was built; --yes builds without asking.")
+            asked = Traced(provider, Trace(trace, costs)) if trace else provider
+            built = asyncio.run(arm.build(file, Budgeted(asked, Budget(estimate.limits), costs), told=_told))
+        finally:
+            if close := getattr(provider, "close", None):
+                close()
+    print(built)
+
+
+def _agreed() -> bool:
+    return sys.stdin.isatty() and input("Build it? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _told(done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} of {of}", end="" if done < of else "\n", file=sys.stderr, flush=True)
+
+
+@app.command
+def entity(name: str, /, *, index: IndexFile = DEFAULT) -> None:
+    """How an entity is related to others, with the passage that states it.
+
+    Parameters
+    ----------
+    name
+        However it is written.
+    index
+        The file of the index.
+    """
+    with opened(index) as file:
+        edges = Graph().edges(file, name)
+    if not edges:
+        raise DataError(f"the graph of {index} has no relation of {name!r}; `myna index report` shows what it has.")
+    print(printable("\n".join(map(str, edges)), {"\n": "\n"}))
+
+
+@app.command
+def tune(
+    model: str | None = None, /, *, index: IndexFile = DEFAULT, questions: Path | None = None, by: By | None = None
+) -> None:
+    """Fit how much vectors count beside words, or a structure beside both.
 
     Parameters
     ----------
     model
-        The model that made the vectors.
+        The model that made the vectors; none if only words are searched.
     index
         The file of the index.
     questions
         Rows {"question": ..., "name": ...} of JSON, where name is the document that answers; made from the documents if left out.
+    by
+        Fit the weight of this structure, tree or graph: with questions of yours alone.
     """
-    with opened(index, model) as file:
+    if by and not questions:
+        raise MynaError("a structure is weighed on questions of yours: --questions FILE.")
+    with opened(index, model, by=by) as file:
         asked = _read_questions(questions) if questions else None
         print(asyncio.run(file.tune(asked) if asked is not None else _fit(file)))
+
+
+def _tree_lines(file: FileIndex) -> Iterator[str]:
+    if (tree := Tree().standing(file)) is None:
+        yield "no tree; build it: myna index build tree"
+        return
+    levels = ", ".join(f"{count} of level {level}" for level, count in tree.levels.items())
+    yield f"tree by {tree.model}: {sum(tree.levels.values())} summaries ({levels or 'none'}), {tree.missing} missing"
+
+
+def _graph_lines(file: FileIndex) -> Iterator[str]:
+    if (graph := Graph().standing(file)) is None:
+        yield "no graph; build it: myna index build graph"
+        return
+    yield (
+        f"graph by {graph.model}: {graph.entities} entities, {graph.relations} relations from {graph.passages} passages; "
+        f"{graph.missing} missing, {graph.failed} failed, {graph.left_out} names and relations that their passages do not have left out"
+    )
+    yield from (f"  {len(group)} together: {', '.join(group[:8])}" for group in graph.groups[:8] if len(group) > 2)
 
 
 async def _fit(file: FileIndex) -> str:

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from myna.apps.index.index import Hit
-from myna.commands.index import DEFAULT, IndexFile, opened
+from myna.commands.index import DEFAULT, By, IndexFile, opened
 from myna.commands.options import printable
 from myna.provider import Scorer
 
@@ -21,6 +21,7 @@ def run(
     k: Annotated[int, Parameter(name=("--k", "-k"))] = 5,
     model: str | None = None,
     rerank: str | None = None,
+    by: By | None = None,
     json: bool = False,
 ) -> None:
     """Find passages in the documents of an index.
@@ -37,11 +38,13 @@ def run(
         The model that made the vectors; words alone if left out.
     rerank
         A cross-encoder that reads the best passages once more.
+    by
+        A structure to search beside words and vectors: tree or graph (myna index build).
     json
         One JSON object, for programs.
     """
     scorer = _scorer(rerank) if rerank else None
-    with opened(Path(index), model) as file:
+    with opened(Path(index), model, by=by) as file:
         found = asyncio.run(file.search(queries, k, rerank=scorer))
     if json:
         print(orjson.dumps(asdict(found)).decode())
@@ -49,6 +52,8 @@ def run(
     screen = Console(highlight=False, markup=False, soft_wrap=True)
     for number, hit in enumerate(found.hits, 1):
         screen.print(printable(f"{number}. {_where(hit)}  {hit.score:.3f}"), style="bold")
+        for line in hit.via:
+            screen.print(printable(f"   by {line}"), style="dim")
         screen.print(printable(hit.text, {"\n": "\n"}), end="\n\n")
     for note in (*found.notes, found.how if found.hits else "nothing was found"):
         screen.print(printable(note), style="dim")

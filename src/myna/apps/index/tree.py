@@ -72,6 +72,9 @@ class Built:
     empty: int = 0
     lapsed: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.made} summaries made, {self.empty} of them empty; {self.lapsed} left out: their documents changed meanwhile"
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

@@ -8,6 +8,7 @@ the commas that group its digits. What is written together in two scripts (`iPho
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from myna.apps.index.porter import stem
 
@@ -22,24 +23,25 @@ _WORD = re.compile(
     r"|(?P<latin>[a-z]+(?:['\u2019][a-z]+)*)"
     rf"|(?P<other>[^\W\d_a-z{_CJK}]+)"
 )
+_IS_CJK = re.compile(f"[{_CJK}]")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def words(text: str) -> list[str]:
     """In order, with repetitions. None of them holds a blank."""
     found: list[str] = []
-    for match in _WORD.finditer(fold(text)):
-        run = match.group()
-        match match.lastgroup:
-            case "cjk":
-                found += [*run, *(run[i : i + 2] for i in range(len(run) - 1))]
-            case "latin":
-                found += [stem(piece) for piece in _pieces(run.partition("'")[0].partition("\u2019")[0])]
-            case "number":
-                found += _pieces(_number(run))
-            case _:
-                found += _pieces(run)
+    for kind, run in _runs(text):
+        found += [*run, *(run[i : i + 2] for i in range(len(run) - 1))] if kind == "cjk" else _words(kind, run)
     return found
+
+
+def units(text: str) -> list[str]:
+    """The same with single characters of Chinese alone, so that what stands side by side in the text does so here."""
+    return [one for kind, run in _runs(text) for one in (run if kind == "cjk" else _words(kind, run))]
+
+
+def is_cjk(character: str) -> bool:
+    return _IS_CJK.match(character) is not None
 
 
 def fold(text: str) -> str:
@@ -49,6 +51,19 @@ def fold(text: str) -> str:
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     kept = "".join(c for c in folded if c.isascii() or unicodedata.category(c) != "Mn" or c in "\u3099\u309a")
     return unicodedata.normalize("NFC", kept)
+
+
+def _runs(text: str) -> Iterator[tuple[str, str]]:
+    return ((match.lastgroup or "", match.group()) for match in _WORD.finditer(fold(text)))
+
+
+def _words(kind: str, run: str) -> list[str]:
+    match kind:
+        case "latin":
+            return [stem(piece) for piece in _pieces(run.partition("'")[0].partition("\u2019")[0])]
+        case "number":
+            return _pieces(_number(run))
+    return _pieces(run)
 
 
 def _number(run: str) -> str:
