@@ -14,7 +14,7 @@ Tools from an OpenAPI document are in `openapi`, those of an MCP server in `mcp_
 
 from myna.apps.tools.approvals import Approvals, Ask, Asked, at_terminal, later, never
 from myna.apps.tools.dispatch import Dispatcher, Outcome, Status
-from myna.apps.tools.tool import Effect, Tool, tool
+from myna.apps.tools.tool import Effect, Tool, Untrusted, tool
 
 __all__ = [
     "Approvals",
@@ -25,6 +25,7 @@ __all__ = [
     "Outcome",
     "Status",
     "Tool",
+    "Untrusted",
     "at_terminal",
     "later",
     "never",

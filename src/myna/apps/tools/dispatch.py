@@ -9,15 +9,16 @@ order of the calls. Each is a value: whoever dispatches records it.
 import asyncio
 import json
 import logging
+import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
 from myna.apps.tools.approvals import Approvals, Ask, never
-from myna.apps.tools.tool import Tool, canonical
+from myna.apps.tools.tool import Tool, Untrusted, canonical
 from myna.records import Json, Message, MynaError, ToolCall, ToolError
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,14 @@ MOST_ARGUMENTS = 1 << 20  # characters
 MOST_AT_ONCE = 8  # reads
 GRACE = 1.0  # seconds for a tool that was given up to clean up after itself
 MOST_SAID = 2000  # characters of an error
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|\bwww\.|\bmailto:", re.IGNORECASE)  # in canonical arguments
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a call. `result` is what the model is shown, `cut` the characters of the tool's text left out of it,
-    `approval` the id of the approval it used up. `untrusted`: the result is a stranger's text, and taints what it enters."""
+    `approval` the id of the approval it used up; `foreign`: the tool said of this very result that it is a stranger's (Untrusted).
+    `untrusted`: the result is a stranger's text, and taints what it enters."""
 
     call: ToolCall
     tool: Tool | None
@@ -45,6 +48,7 @@ class Outcome:
     seconds: float = 0.0
     cut: int = 0
     approval: str | None = None
+    foreign: bool = False
 
     @property
     def ran(self) -> bool:
@@ -53,7 +57,7 @@ class Outcome:
 
     @property
     def untrusted(self) -> bool:
-        return self.ran and self.tool is not None and self.tool.untrusted
+        return self.foreign or (self.ran and self.tool is not None and self.tool.untrusted)
 
     @property
     def message(self) -> Message:
@@ -100,7 +104,7 @@ class Dispatcher:
         """All outcomes of a message's calls, in their order. `tainted`: untrusted text was in the context that wrote them."""
         return [outcome async for outcome in self.outcomes(calls, tainted=tainted)]
 
-    async def outcomes(self, calls: Sequence[ToolCall], *, tainted: bool) -> AsyncIterator[Outcome]:
+    async def outcomes(self, calls: Sequence[ToolCall], *, tainted: bool) -> AsyncGenerator[Outcome, None]:
         """Each outcome when it is known, in the order of the calls: a write's before the next call begins. So whoever records
         them as they come knows, when cancelled, what was done; a write that was running then is in doubt."""
         known = {tool.name: tool for tool in self.tools}
@@ -128,7 +132,7 @@ class Dispatcher:
         if isinstance(ready, Outcome):
             return ready
         approval = None
-        if reason := _reason(ready.tool, tainted):
+        if reason := _reason(ready, tainted):
             answer = await self._approved(ready, reason)
             if isinstance(answer, Outcome):
                 return answer
@@ -159,12 +163,14 @@ EXPIRED = "error: the approval of this call expired or was changed before it cou
 WAITING = "This call waits for an approval, and was not run."
 
 
-def _reason(tool: Tool, tainted: bool) -> str:
-    """Why a call must ask, or "" where it need not."""
-    if tool.effect == "danger":
+def _reason(ready: _Ready, tainted: bool) -> str:
+    """Why a call must ask, or "" where it need not. To read from an address is to send it there, with whatever was put in it."""
+    if ready.tool.effect == "danger":
         return "the tool is marked dangerous"
-    if tool.effect != "read" and tainted:
+    if tainted and ready.tool.effect != "read":
         return "text of unknown origin is in the context, and may have asked for this"
+    if tainted and ADDRESS.search(ready.arguments):
+        return "an address is in its arguments, which can carry out what was read, and text of unknown origin is in the context"
     return ""
 
 
@@ -221,12 +227,13 @@ def _no_constant(name: str) -> None:
 
 async def _run(ready: _Ready, approval: str | None) -> Outcome:
     """Runs the tool on its own copy of exactly what was checked and approved."""
-    tool, began = ready.tool, time.monotonic()
+    tool, began, foreign = ready.tool, time.monotonic(), False
     task = asyncio.ensure_future(_caught(tool, json.loads(ready.arguments)))
     try:
         await asyncio.wait({task}, timeout=tool.timeout)
         if task.done():
             status, text = _ended(task)
+            foreign = isinstance(text, Untrusted)
         else:
             status, text = "timeout", _given_up(tool)
     finally:
@@ -236,7 +243,7 @@ async def _run(ready: _Ready, approval: str | None) -> Outcome:
             if not task.done():
                 log.warning("%s goes on after it was cancelled", tool.name)
     result, cut = _cut(text, tool.cap if status == "ok" else min(tool.cap, MOST_SAID))
-    return Outcome(ready.call, tool, status, result, time.monotonic() - began, cut, approval)
+    return Outcome(ready.call, tool, status, result, time.monotonic() - began, cut, approval, foreign)
 
 
 async def _caught(tool: Tool, arguments: Json) -> tuple[Status, str]:

@@ -11,6 +11,8 @@ from myna.records import Json, MynaError
 
 Effect = Literal["read", "write", "danger"]
 """What a call may change: nothing; something, here or elsewhere; anything at all (it always asks)."""
+
+
 Run = Callable[[Json], Awaitable[str]]
 Check = Callable[[Json], Awaitable[str | None]]
 
@@ -18,6 +20,10 @@ EFFECTS: tuple[str, ...] = get_args(Effect)
 TIMEOUT = 30.0  # seconds
 CAP = 20_000  # characters, about 5,000 tokens of English
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI's API takes, and so every endpoint
+
+
+class Untrusted(str):
+    """A result that is a stranger's text, of a tool whose results are not always: it taints the context that it enters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,8 @@ class Tool:
     check        why arguments are not what `parameters` allows, or None where they are
     timeout      seconds one call may take
     cap          characters of a result that the model is shown
-    untrusted    whether results are a stranger's text: they taint the context they enter
+    untrusted    whether results are a stranger's text: they taint the context they enter. Where only some are, `run` returns
+                 those as Untrusted
     source       where the tool comes from: a function, a document, a server; part of its definition
     """
 

@@ -1,0 +1,17 @@
+"""An agent: a model in a loop with tools, within limits, that never does unasked what a stranger's text may have asked for. No torch.
+
+    agent = Agent("clerk", "You keep the shop's books.", tools=(query, add_note), limits=Limits(steps=10, tokens=20_000))
+    ended = await run(agent, "How many invoices of May are unpaid?", provider, ask=at_terminal)
+    ended.reason, ended.answer, ended.spent
+
+loop.py    the loop                                    session.py   what it knows on its way, to write down and go on with
+react.py   tool calls as text                          stall.py     whether it goes round in circles
+egress.py  links and images of an answer made harmless
+"""
+
+from myna.apps.agent.agent import Agent, Ended, Event, Reason, Retried, Said
+from myna.apps.agent.loop import run, steps
+from myna.apps.agent.session import Session
+from myna.provider.budget import Limits
+
+__all__ = ["Agent", "Ended", "Event", "Limits", "Reason", "Retried", "Said", "Session", "run", "steps"]

@@ -1,0 +1,231 @@
+"""The loop: ask the model, run its calls, ask again, until it answers or something says enough.
+
+    ended = await run(agent, "How many cafes opened last year?", provider, ask=at_terminal)
+    assert ended.reason == "done"
+
+Every limit is looked at before it could be passed. Whatever ends it, and that is said, each call of the conversation has its result,
+but for those that wait for an approval; so any session can be run again, with more limits, an approval or another question.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
+
+from myna.apps.agent import react
+from myna.apps.agent.agent import Agent, Ended, Event, Reason, Retried, Said
+from myna.apps.agent.egress import harmless
+from myna.apps.agent.session import Session
+from myna.apps.agent.stall import stalled
+from myna.apps.fence import RULE
+from myna.apps.tools import Approvals, Ask, Dispatcher, Outcome, Tool, never
+from myna.apps.tools.tool import canonical
+from myna.provider import Provider, complete, powers
+from myna.provider.budget import Budget, Budgeted, BudgetExceeded, Limits
+from myna.provider.traced import Traced
+from myna.records import Conversation, Json, Message, MynaError, ProviderError, Reply, Sampling, ToolCall, Unavailable
+from myna.trace import Prices, Trace
+
+T = TypeVar("T")
+TRIES = 3  # of one turn, where the provider fails
+WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before another try, doubled each time
+
+
+async def run(agent: Agent, task: str | Session, provider: Provider, *, approvals: Approvals | None = None, ask: Ask = never,
+              budget: Budget | None = None, prices: Prices = Prices(), trace: Trace | None = None) -> Ended:  # fmt: skip
+    """Work on a task, or go on with a session. See `steps`."""
+    session = Session.of(task) if isinstance(task, str) else task
+    given = {"approvals": approvals, "ask": ask, "budget": budget, "prices": prices, "trace": trace}
+    last: Event | None = None
+    async with aclosing(steps(agent, session, provider, **given)) as events:  # type: ignore[arg-type]
+        async for event in events:
+            last = event
+    assert isinstance(last, Ended)
+    return last
+
+
+async def steps(agent: Agent, session: Session, provider: Provider, *, approvals: Approvals | None = None, ask: Ask = never,
+                budget: Budget | None = None, prices: Prices = Prices(), trace: Trace | None = None,
+                ) -> AsyncGenerator[Event, None]:  # fmt: skip
+    """What happens, as it happens, and as the last event how it ended. Close it (contextlib.aclosing).
+
+    approvals, ask  as a Dispatcher takes them
+    budget          above the agent's own limits
+    trace           where the run is recorded, with prices of its own
+
+    Cancelled or closed, it stops the model and the tools that run, and leaves the session whole. Raises nothing of the provider's:
+    that is the reason "error".
+    """
+    with trace.span("agent", agent.name, run=session.run) if trace else nullcontext() as span:
+        loop = _Loop(
+            agent, session, provider, approvals or Approvals(), ask, budget, trace.prices if trace else prices, trace
+        )
+        async with aclosing(loop.events()) as events:
+            async for event in events:
+                if span and isinstance(event, Ended):
+                    span.note(reason=event.reason, detail=event.detail, spent=event.spent, tainted=event.tainted)
+                yield event
+
+
+@dataclass
+class _Loop:
+    agent: Agent
+    session: Session
+    inner: Provider
+    approvals: Approvals
+    ask: Ask
+    above: Budget | None
+    prices: Prices
+    trace: Trace | None
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.before, self.began = dict(self.session.spent), time.monotonic()
+        self.budget = Budget(_left(self.agent.bounds, self.before), parent=self.above)
+        asked = Traced(self.inner, self.trace) if self.trace else self.inner
+        self.provider = Budgeted(asked, self.budget, self.prices)
+        tools = tuple(_seen(tool, self.trace) for tool in self.agent.tools) if self.trace else self.agent.tools
+        self.desk = Dispatcher(tools, self.approvals, self.ask, self.session.run)
+        known, chat = powers.of(self.inner), getattr(self.inner, "chat", None)
+        mute = (known.tried > 0 and not known.tools) or (chat is not None and chat.tools_in is None)
+        self.react = self.agent.speech == "react" or (self.agent.speech is None and mute)
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        reason: Reason
+        try:
+            async with aclosing(self._turns()) as turns:
+                async for event in turns:
+                    yield event
+            reason, detail = self._over() or ("error", "it ended, and nobody knows why")
+        except BudgetExceeded as e:
+            reason, detail = e.limit, str(e)  # type: ignore[assignment]
+        except MynaError as e:
+            reason, detail = "error", str(e)
+        finally:
+            self.session.settle()
+            self.session.spent = self._spent()
+        yield self._ended(reason, detail)
+
+    async def _turns(self) -> AsyncGenerator[Event, None]:
+        """Turn after turn, until something says enough. Calls that waited, when it stopped before, are dispatched again."""
+        waited = [call for call in self.session.open if call.id in self.session.waiting]
+        self.session.settle()
+        calls: Sequence[ToolCall] = waited
+        while True:
+            async with aclosing(self._dispatch(calls)) as outcomes:
+                async for outcome in outcomes:
+                    yield outcome
+            if self._over():
+                return
+            self.budget.step()
+            async with aclosing(self._answer()) as answers:
+                async for event in answers:
+                    yield event
+            calls = self.session.open
+
+    def _over(self) -> tuple[Reason, str] | None:
+        """Why it should end here, by what is in the session alone."""
+        session, last = self.session, self.session.messages[-1]
+        if session.waiting:
+            return "approval", f"{len(session.waiting)} calls wait for somebody to approve them"
+        if last.role == "assistant" and not last.tool_calls:
+            cut = last.meta.get("finish") == "length"
+            return ("length", "the answer was cut: max_tokens, or what was left to spend") if cut else ("done", "")
+        why = stalled(session.messages, self.agent.stall)
+        return ("stalled", why) if why else None
+
+    async def _answer(self) -> AsyncGenerator[Event, None]:
+        """One turn of the model, tried again where the provider fails; each try is a call."""
+        for attempt in range(TRIES):
+            try:
+                reply = await complete(self.provider, self._talk(), self._sampling())
+            except (ProviderError, Unavailable) as e:
+                if attempt == TRIES - 1 or not _passes(e):
+                    raise
+                wait = min(max(WAIT * 2**attempt, getattr(e, "retry_after", 0)), LONGEST_WAIT)
+                yield Retried(str(e), wait)
+                await self._sleep(wait)
+            else:
+                yield self._said(reply)
+                return
+
+    def _said(self, reply: Reply) -> Said:
+        message, finish = reply.message, reply.candidates[0].finish_reason
+        if self.react:
+            message = react.read(message, len(self.session.messages))
+        kept = self.session.turn(message, finish)
+        return Said(int(self._spent()["steps"]), kept, reply.usage)
+
+    async def _dispatch(self, calls: Sequence[ToolCall]) -> AsyncGenerator[Outcome, None]:
+        """The outcomes of calls, each in the session before it is told."""
+        async with aclosing(self.desk.outcomes(calls, tainted=self.session.tainted)) as outcomes:
+            while (outcome := await self._in_time(anext(outcomes, None))) is not None:
+                self.session.take(outcome)
+                self.outcomes.append(outcome)
+                if self.trace and not outcome.ran:
+                    self.trace.begin("tool", outcome.call.name, status=outcome.status, said=outcome.result).end()
+                yield outcome
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self.budget.left("seconds")):
+                return await work
+        except TimeoutError:
+            raise BudgetExceeded("the time is over.", limit="seconds") from None
+
+    def _talk(self) -> Conversation:
+        """What the model is sent."""
+        system = "\n\n".join(
+            filter(None, (self.agent.instructions, RULE if self.desk.tools or self.session.tainted else ""))
+        )
+        messages = [Message("system", system)] if system else []
+        talk = Conversation((*messages, *self.session.messages), tools=self.desk.schemas)
+        return react.written(talk) if self.react else talk
+
+    def _sampling(self) -> Sampling:
+        own = self.agent.sampling
+        return replace(own, stop=(*(own.stop or ()), *react.STOP)) if self.react else own
+
+    async def _sleep(self, seconds: float) -> None:
+        left = self.budget.left("seconds")
+        await asyncio.sleep(seconds if left is None else max(min(seconds, left), 0))
+
+    def _spent(self) -> dict[str, float]:
+        now = self.budget.spent | {"seconds": time.monotonic() - self.began}
+        return {name: self.before.get(name, 0) + spent for name, spent in now.items()}
+
+    def _ended(self, reason: Reason, detail: str) -> Ended:
+        session, last = self.session, self.session.messages[-1]
+        answer = last.text if last.role == "assistant" and not last.tool_calls else ""
+        answer, links = harmless(answer) if session.tainted else (answer, ())
+        waiting = tuple(call for call in session.open if call.id in session.waiting)
+        return Ended(
+            reason=reason, detail=detail, answer=answer, links=links, messages=tuple(session.messages),
+            outcomes=tuple(self.outcomes), waiting=waiting, spent=dict(session.spent), tainted=session.tainted, session=session,
+        )  # fmt: skip
+
+
+def _left(limits: Limits, spent: Mapping[str, float]) -> Limits:
+    """What is left of limits."""
+    given = {f.name: getattr(limits, f.name) for f in fields(limits)}
+    return Limits(**{name: None if most is None else max(most - spent.get(name, 0), 0) for name, most in given.items()})
+
+
+def _passes(error: ProviderError | Unavailable) -> bool:
+    """Whether another try may help: the endpoint was busy, broke or fell silent, and did not refuse."""
+    status = getattr(error, "status", None)
+    return status is None or status >= 500 or status in (408, 429)
+
+
+def _seen(tool: Tool, trace: Trace) -> Tool:
+    """The tool, with a span around its work; what happens inside of it is below that."""
+
+    async def work(arguments: Json) -> str:
+        with trace.span("tool", tool.name, arguments=canonical(arguments), effect=tool.effect) as span:
+            result = await tool.run(arguments)
+            span.note(result=result)
+            return result
+
+    return replace(tool, run=work)

@@ -1,0 +1,130 @@
+"""What an agent knows in the middle of its work: the conversation, whether a stranger's text is in it, what is spent.
+
+It can be written down and read back. Whoever brings one from elsewhere can put anything in it, so one that is read is tainted unless
+it comes out of a file of ours (runs.py), and no approval is ever in it: those are the Approvals file's alone.
+"""
+
+import json
+import uuid
+from dataclasses import dataclass, field, replace
+
+from myna.apps.fence import fenced
+from myna.apps.tools import Outcome
+from myna.apps.tools.dispatch import MOST_ARGUMENTS
+from myna.records import Json, Message, Role, ToolCall
+from myna.records.fields import Fields
+
+DOUBT = "error: this call was interrupted. Whether it had its effect is not known."
+NUDGE = "Your last answer was empty. Call a tool, or give your answer."
+
+
+@dataclass
+class Session:
+    """
+    messages  all of them, without the system prompt. A tool's message has its outcome's status in `meta`
+    run       what approvals are bound to
+    tainted   a stranger's text is in the messages
+    waiting   ids of calls that wait for an approval
+    spent     in all runs so far
+    """
+
+    messages: list[Message]
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    tainted: bool = False
+    waiting: set[str] = field(default_factory=set)
+    spent: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: str, *, tainted: bool = False) -> "Session":
+        """A task to begin with. `tainted`: text of unknown origin is in it."""
+        return cls([Message("user", task)], tainted=tainted)
+
+    def say(self, text: str, *, tainted: bool = False, role: Role = "user") -> None:
+        """One more turn, before it is run again."""
+        self.messages.append(Message(role, text))
+        self.tainted |= tainted
+
+    @property
+    def open(self) -> list[ToolCall]:
+        """Calls of the last turn that have no result."""
+        at = self._last_turn()
+        if at is None:
+            return []
+        answered = {message.tool_call_id for message in self.messages[at + 1 :]}
+        return [call for call in self.messages[at].tool_calls if call.id not in answered]
+
+    def turn(self, message: Message, finish: str | None) -> Message:
+        """Take the model's turn, with ids that are there once; an empty one becomes a word from us. The message as it is kept."""
+        if not (message.text.strip() or message.tool_calls or finish == "length"):
+            self.messages.append(Message("user", NUDGE, meta={"empty": True}))
+            return message
+        taken = {call.id for one in self.messages for call in one.tool_calls}
+        calls: list[ToolCall] = []
+        for call in message.tool_calls:
+            id = call.id if call.id and call.id not in taken else f"call_{len(taken) + 1}_{uuid.uuid4().hex[:8]}"
+            taken.add(id)
+            calls.append(ToolCall(id, call.name, _kept(call.arguments)))
+        same = tuple(calls) == message.tool_calls
+        meta = {"finish": finish} if finish == "length" else {}
+        kept = replace(message, tool_calls=tuple(calls), tokens=message.tokens if same else None, meta=meta)
+        self.messages.append(kept)
+        return kept
+
+    def take(self, outcome: Outcome) -> None:
+        """What became of an open call."""
+        if outcome.status == "waiting":
+            self.waiting.add(outcome.call.id)
+            return
+        self.waiting.discard(outcome.call.id)
+        self.tainted |= outcome.untrusted
+        text = fenced(outcome.result, outcome.call.name) if outcome.untrusted else outcome.result
+        self._answer(replace(outcome.message, content=text, meta={"status": outcome.status}))
+
+    def settle(self) -> None:
+        """Every open call that waits for nobody was interrupted, and its result says so."""
+        for call in self.open:
+            if call.id not in self.waiting:
+                self._answer(
+                    Message("tool", DOUBT, tool_call_id=call.id, name=call.name, meta={"status": "interrupted"})
+                )
+
+    def _answer(self, result: Message) -> None:
+        """Results stand in the order of their calls, whenever they come."""
+        at = self._last_turn()
+        assert at is not None
+        order = {call.id: i for i, call in enumerate(self.messages[at].tool_calls)}
+        results = [*self.messages[at + 1 :], result]
+        self.messages[at + 1 :] = sorted(results, key=lambda one: order.get(one.tool_call_id or "", len(order)))
+
+    def _last_turn(self) -> int | None:
+        turns = (i for i in reversed(range(len(self.messages))) if self.messages[i].role == "assistant")
+        return next(turns, None)
+
+    def to_json(self) -> Json:
+        return {
+            "run": self.run,
+            "tainted": self.tainted,
+            "waiting": sorted(self.waiting),
+            "spent": self.spent,
+            "messages": [message.to_json() for message in self.messages],
+        }
+
+    @classmethod
+    def from_json(cls, value: object, *, ours: bool = False) -> "Session":
+        """Raises DataError. `ours`: nobody else could have written it; else it is tainted, whatever it says."""
+        f = Fields(value, "session")
+        told = f.take("tainted", bool, default=True)
+        return cls(
+            messages=[*f.take_list("messages", Message.from_json, required=True)],
+            run=f.take("run", str),
+            tainted=told or not ours,
+            waiting={str(one) for one in f.take("waiting", list, default=[])},
+            spent={name: max(float(spent), 0.0) for name, spent in f.take("spent", dict, default={}).items()},
+        )
+
+
+def _kept(arguments: str) -> str:
+    """Arguments as the conversation carries them: what no tool would take is not sent back a hundred times."""
+    if len(arguments) <= MOST_ARGUMENTS:
+        return arguments
+    return json.dumps({"cut": f"{len(arguments):,} characters; {MOST_ARGUMENTS:,} are the most, and nothing was run"})
