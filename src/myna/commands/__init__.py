@@ -31,6 +31,7 @@ VERBS = {
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
     "sql": "Ask a database a question.",
+    "doubt": "Is an answer to be believed? Agreement, evidence, and when not to answer.",
     "probe": "What an endpoint does of what it promises, tried.",
     "redteam": "Attack a model or an app, and say how it takes it.",
     "bench": "How fast a model runs here, beside what the machine allows.",
@@ -44,7 +45,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says it
 )
 HELPS_ITSELF = ("train",)  # its flags are its methods' keys
-GROUPS = ("tokenizer", "data", "prompt", "index", "trace", "tools")  # verbs that have verbs of their own
+GROUPS = ("tokenizer", "data", "prompt", "index", "trace", "tools", "doubt")  # verbs that have verbs of their own
 for verb, line in VERBS.items():
     if verb in GROUPS:
         app.command(f"myna.commands.{verb}:app", name=verb, help=line)

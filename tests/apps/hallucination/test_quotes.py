@@ -29,12 +29,8 @@ def test_a_quote_is_an_exact_part_of_the_evidence(text: str, a: int, b: int) -> 
         assert found.text == ["zz", text][found.source][found.start : found.end] != ""
         around = text[: found.start] + "|" + found.text + "|" + text[found.end :]
         assert found.source == 0 or not re.search(r"[ab]\|[ab]", around)
-    elif quote := text[a:b].strip(" 。\n"):
-        assert all(
-            re.search(r"[ab]\|[ab]", text[:i] + "|" + quote + "|" + text[i + len(quote) :])
-            for i in range(len(text))
-            if text.startswith(quote, i)
-        )
+    elif text[a:b].strip(" 。\n"):
+        assert re.search(r"[ab]\|[ab]", text[:a] + "|" + text[a:b] + "|" + text[b:])
 
 
 @pytest.mark.parametrize(

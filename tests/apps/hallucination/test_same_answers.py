@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myna.apps.hallucination.same import alike, f1, groups, normalised
+from myna.apps.hallucination.same import alike, f1, groups, normalised, right
 
 ANSWERS = ["Paris", "paris.", "The Paris", "Rome", "in Rome", "巴黎", "巴黎。", "北京", "308", "308 points", ""]
 
@@ -67,3 +67,23 @@ def test_a_chain_of_likenesses_is_one_group() -> None:
     names = [str(i) for i in range(8)]
     random.Random(0).shuffle(names)
     assert len(groups(names, lambda a, b: abs(int(a) - int(b)) == 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "answers", "good"),
+    [
+        ("The third bone is the stapes.", ["Stapes"], True),
+        ("在1889年", ["1889年"], True),
+        ("1889", ["1889年"], True),
+        ("1888年", ["1889年"], False),
+        ("Francis Poulenc", ["Poulenc", "x"], True),
+        ("308 points", ["309 points"], False),
+        ("cat", ["caterpillar"], False),
+        ("", ["x"], False),
+        ("", [""], False),
+        ("x", [], False),
+        ("red green blue " * 10, ["blue"], False),
+    ],
+)
+def test_a_labelled_answer_is_found_in_a_short_one(said: str, answers: list[str], good: bool) -> None:
+    assert right(said, answers) is good

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from myna.apps.fence import RULE, fenced
 from myna.apps.hallucination import bounded
 from myna.apps.hallucination.quotes import DRAW, EVIDENCE, NONE, Quote, grammar, locate, read
-from myna.apps.hallucination.same import words
+from myna.apps.hallucination.same import numbers
 from myna.provider import Provider, powers
 from myna.records import Conversation, RequestError, Sampling
 
@@ -117,13 +117,9 @@ async def _row(provider: Provider, claim: Claim, evidence: Sequence[str], how: S
         return Row(claim, "contradicted", quote)
     if label != "supported":
         return Row(claim, "none", quote, "the model did not say whether the quote supports it")
-    if missing := _numbers(claim.text) - _numbers(quote.text):
+    if missing := numbers(claim.text) - numbers(quote.text):
         return Row(claim, "none", quote, f"the quote does not have {', '.join(sorted(missing)[:5])}")
     return Row(claim, "supported", quote)
-
-
-def _numbers(text: str) -> set[str]:
-    return {word for word in words(text) if word[0].isdigit()}
 
 
 def _abbreviation(before: str) -> bool:

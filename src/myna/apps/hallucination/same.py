@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 ALIKE = 0.8  # F1 from which two answers say the same: one word more in five, not another number in two
+HALF = 0.5  # F1 from which an answer counts as the labelled one
+LONG = 20  # words that may stand around it
 LONGEST = 4_000  # characters of an answer that are compared; longer ones are no short answers, see samples.py
 _ARTICLES = frozenset({"a", "an", "the"})
 # Digits with their separators are one word; so is any other run of letters, outside of the scripts that write no spaces.
@@ -50,6 +52,26 @@ def alike(a: str, b: str) -> bool:
     if [word for word in x if word[0].isdigit()] != [word for word in y if word[0].isdigit()]:
         return False
     return f1(a, b) >= ALIKE
+
+
+def right(said: str, answers: Sequence[str]) -> bool:
+    """Whether a short answer is one of those that are right: it has that one's words in it, one after the other, or has F1 of HALF and
+    more with it and all its numbers. An answer of more than LONG words more is none: it may name whatever there is."""
+    given, there = words(said), numbers(said)
+    for one in answers:
+        wanted = words(one)
+        if not wanted or len(given) > len(wanted) + LONG:
+            continue
+        if any(given[i : i + len(wanted)] == wanted for i in range(len(given) - len(wanted) + 1)):
+            return True
+        if f1(said, one) >= HALF and numbers(one) <= there:
+            return True
+    return False
+
+
+def numbers(text: str) -> set[str]:
+    """The numbers among the words."""
+    return {word for word in words(text) if word[0].isdigit()}
 
 
 def groups(answers: Sequence[str], same: Callable[[str, str], bool] = alike) -> tuple[tuple[int, ...], ...]:

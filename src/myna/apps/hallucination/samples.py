@@ -23,6 +23,8 @@ from myna.records import Conversation, Reply, RequestError, Sampling
 DRAW = Sampling(temperature=1.0, top_p=0.9, top_k=50, min_p=0.0, repetition_penalty=1.0, max_tokens=64, logprobs=10)
 MOST = 32  # samples of one question
 Outcome = Literal["answer", "empty", "cut", "endless"]
+# What a confidence can be made of; see `Samples.confidence`.
+SIGNALS = ("agreement", "semantic", "weighted", "mean", "least", "entropy")
 Grouping = Callable[[Sequence[str]], tuple[tuple[int, ...], ...]]
 
 
@@ -46,13 +48,17 @@ class Samples:
     calls: int
 
     @property
-    def answer(self) -> str | None:
-        """What most say, in the words of its likeliest sample, or of its first where nobody knows; None where nobody answered."""
+    def spoken(self) -> Sample | None:
+        """Of those who say what most say the likeliest, or the first where nobody knows; None where nobody answered."""
         if not self.groups:
             return None
-        found = self.groups[0]
-        best = max(found, key=lambda i: (self._mean(i), -i)) if self._known(found) else found[0]
-        return self.samples[best].text
+        known = [(one.signals.mean, -i) for i in self.groups[0] if (one := self.samples[i]).signals.mean is not None]
+        return self.samples[-max(known)[1] if len(known) == len(self.groups[0]) else self.groups[0][0]]
+
+    @property
+    def answer(self) -> str | None:
+        """What most say."""
+        return self.spoken.text if self.spoken else None
 
     @property
     def agreement(self) -> float:
@@ -78,11 +84,22 @@ class Samples:
         counted = Counter[str](one.outcome for one in self.samples)
         return counted + Counter(missing=self.asked - len(self.samples))
 
-    def _mean(self, i: int) -> float:
-        return self.samples[i].signals.mean or 0.0
-
-    def _known(self, group: Sequence[int]) -> bool:
-        return all(self.samples[i].signals.mean is not None for i in group)
+    def confidence(self, signal: str) -> float | None:
+        """One of SIGNALS of `answer`, turned so that higher is surer; None where it is not known. Raises RequestError for no signal."""
+        if signal not in SIGNALS:
+            raise RequestError(f"{signal!r} is no signal; these are: {', '.join(SIGNALS)}.", param="signal")
+        if self.spoken is None:
+            return None
+        of = self.spoken.signals
+        match signal:
+            case "agreement":
+                return self.agreement
+            case "mean":
+                return of.mean
+            case "least":
+                return of.least
+        found = of.entropy if signal == "entropy" else self.semantic if signal == "semantic" else self.weighted
+        return None if found is None else 0.0 - found
 
 
 def question(text: str, context: str | None = None) -> Conversation:
