@@ -6,12 +6,28 @@
 
 loop.py    the loop                                    session.py   what it knows on its way, to write down and go on with
 react.py   tool calls as text                          stall.py     whether it goes round in circles
-egress.py  links and images of an answer made harmless
+egress.py  links and images of an answer made harmless        window.py    what still fits: the oldest is told in short
+plan.py    a plan whose items are done when a result shows it  memory.py    what is kept beyond a session
+team.py    agents as tools
 """
 
-from myna.apps.agent.agent import Agent, Ended, Event, Reason, Retried, Said
+from myna.apps.agent.agent import Agent, Compacted, Ended, Event, Reason, Retried, Said
 from myna.apps.agent.loop import run, steps
+from myna.apps.agent.memory import Memory
 from myna.apps.agent.session import Session
 from myna.provider.budget import Limits
 
-__all__ = ["Agent", "Ended", "Event", "Limits", "Reason", "Retried", "Said", "Session", "run", "steps"]
+__all__ = [
+    "Agent",
+    "Compacted",
+    "Ended",
+    "Event",
+    "Limits",
+    "Memory",
+    "Reason",
+    "Retried",
+    "Said",
+    "Session",
+    "run",
+    "steps",
+]

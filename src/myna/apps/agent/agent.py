@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from myna.apps.agent.memory import Memory
 from myna.apps.agent.session import Session
 from myna.apps.tools import Outcome, Tool
 from myna.provider.budget import Limits
@@ -29,6 +30,10 @@ class Agent:
     speech        native: the endpoint's own tool calls; react: as text; None: native unless the endpoint is known not to call tools
     stall         so many repetitions of the same steps, or empty answers, end it; at least 2
     about         what it is for, as a helper of another
+    helpers       agents that it may call, as tools
+    plan          whether it has the tools of plan.py
+    memory        what it remembers beyond a session
+    window        tokens that a request and its answer may have together; the model's own if None
     """
 
     name: str
@@ -39,6 +44,10 @@ class Agent:
     speech: Speech | None = None
     stall: int = 3
     about: str = ""
+    helpers: tuple["Agent", ...] = ()
+    plan: bool = False
+    memory: Memory | None = None
+    window: int | None = None
 
     def __post_init__(self) -> None:
         if self.stall < 2:
@@ -79,6 +88,19 @@ class Retried:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """So many messages more are told in short: in `text`, which the model wrote, or, where it failed, which lists them. Tokens of
+    the request before and after; `cut`: characters left out of its texts because even so it did not fit."""
+
+    messages: int
+    before: int
+    after: int
+    text: str
+    by: Literal["model", "list"]
+    cut: int = 0
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a run ended.
@@ -105,4 +127,4 @@ class Ended:
     session: Session = field(repr=False)
 
 
-Event = Said | Retried | Outcome | Ended
+Event = Said | Retried | Compacted | Outcome | Ended

@@ -14,18 +14,28 @@ from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
-from myna.apps.agent import react
-from myna.apps.agent.agent import Agent, Ended, Event, Reason, Retried, Said
+from myna.apps.agent import react, window
+from myna.apps.agent.agent import Agent, Compacted, Ended, Event, Reason, Retried, Said
 from myna.apps.agent.egress import harmless
+from myna.apps.agent.own import own_tools, reminded
 from myna.apps.agent.session import Session
 from myna.apps.agent.stall import stalled
-from myna.apps.fence import RULE
 from myna.apps.tools import Approvals, Ask, Dispatcher, Outcome, Tool, never
 from myna.apps.tools.tool import canonical
 from myna.provider import Provider, complete, powers
 from myna.provider.budget import Budget, Budgeted, BudgetExceeded, Limits
 from myna.provider.traced import Traced
-from myna.records import Conversation, Json, Message, MynaError, ProviderError, Reply, Sampling, ToolCall, Unavailable
+from myna.records import (
+    Conversation,
+    Json,
+    MynaError,
+    ProviderError,
+    Reply,
+    RequestError,
+    Sampling,
+    ToolCall,
+    Unavailable,
+)
 from myna.trace import Prices, Trace
 
 T = TypeVar("T")
@@ -86,7 +96,10 @@ class _Loop:
         self.budget = Budget(_left(self.agent.bounds, self.before), parent=self.above)
         asked = Traced(self.inner, self.trace) if self.trace else self.inner
         self.provider = Budgeted(asked, self.budget, self.prices)
-        tools = tuple(_seen(tool, self.trace) for tool in self.agent.tools) if self.trace else self.agent.tools
+        self.room = window.room_of(self.agent, self.inner)
+        tools = (*self.agent.tools, *own_tools(self.agent, self.session, self._help))
+        if self.trace:
+            tools = tuple(_seen(tool, self.trace) for tool in tools)
         self.desk = Dispatcher(tools, self.approvals, self.ask, self.session.run)
         known, chat = powers.of(self.inner), getattr(self.inner, "chat", None)
         mute = (known.tried > 0 and not known.tools) or (chat is not None and chat.tools_in is None)
@@ -112,6 +125,8 @@ class _Loop:
         """Turn after turn, until something says enough. Calls that waited, when it stopped before, are dispatched again."""
         waited = [call for call in self.session.open if call.id in self.session.waiting]
         self.session.settle()
+        if self.agent.memory:
+            await reminded(self.agent.memory, self.session)
         calls: Sequence[ToolCall] = waited
         while True:
             async with aclosing(self._dispatch(calls)) as outcomes:
@@ -137,19 +152,50 @@ class _Loop:
         return ("stalled", why) if why else None
 
     async def _answer(self) -> AsyncGenerator[Event, None]:
-        """One turn of the model, tried again where the provider fails; each try is a call."""
+        """One turn of the model, tried again where the provider fails or finds it too long; each try is a call."""
         for attempt in range(TRIES):
+            last = attempt == TRIES - 1
+            talk, made = await self._fitting()
+            if made:
+                yield made
             try:
-                reply = await complete(self.provider, self._talk(), self._sampling())
+                reply = await complete(self.provider, talk, self._sampling())
             except (ProviderError, Unavailable) as e:
-                if attempt == TRIES - 1 or not _passes(e):
+                if last or not _passes(e):
                     raise
                 wait = min(max(WAIT * 2**attempt, getattr(e, "retry_after", 0)), LONGEST_WAIT)
                 yield Retried(str(e), wait)
                 await self._sleep(wait)
+            except RequestError as e:
+                if last or e.code != "context_length_exceeded":
+                    raise
+                self.room = window.tokens(self.inner, talk) * 2 // 3
             else:
                 yield self._said(reply)
                 return
+
+    async def _fitting(self) -> tuple[Conversation, Compacted | None]:
+        """What the model is sent, in the room that it has, and what had to be told in short for that."""
+        talk, room = self._talk(), self.room
+        if room is None or (before := window.tokens(self.inner, talk)) <= room:
+            return talk, None
+        with (
+            self.trace.span("compact", self.agent.name, tokens=before, room=room)
+            if self.trace
+            else nullcontext() as span
+        ):
+            short = await window.compact(self.session, self.provider, room)
+            text, by, messages = short or ("", "list", 0)
+            talk, cut = window.clipped(self._talk(), self.inner, room)
+            made = Compacted(messages, before, window.tokens(self.inner, talk), text, by, cut)
+            if span:
+                span.note(messages=messages, after=made.after, by=by, text=text, cut=cut)
+        return talk, made
+
+    async def _help(self, helper: Agent, session: Session) -> Ended:
+        """Run a helper on a session of its own, within this budget."""
+        given = {"approvals": self.approvals, "ask": self.ask, "budget": self.budget, "prices": self.prices}
+        return await run(helper, session, self.inner, trace=self.trace, **given)  # type: ignore[arg-type]
 
     def _said(self, reply: Reply) -> Said:
         message, finish = reply.message, reply.candidates[0].finish_reason
@@ -176,12 +222,7 @@ class _Loop:
             raise BudgetExceeded("the time is over.", limit="seconds") from None
 
     def _talk(self) -> Conversation:
-        """What the model is sent."""
-        system = "\n\n".join(
-            filter(None, (self.agent.instructions, RULE if self.desk.tools or self.session.tainted else ""))
-        )
-        messages = [Message("system", system)] if system else []
-        talk = Conversation((*messages, *self.session.messages), tools=self.desk.schemas)
+        talk = window.view(self.agent.instructions, self.session, self.desk.schemas)
         return react.written(talk) if self.react else talk
 
     def _sampling(self) -> Sampling:

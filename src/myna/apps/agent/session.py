@@ -8,10 +8,11 @@ import json
 import uuid
 from dataclasses import dataclass, field, replace
 
+from myna.apps.agent.plan import Item
 from myna.apps.fence import fenced
 from myna.apps.tools import Outcome
 from myna.apps.tools.dispatch import MOST_ARGUMENTS
-from myna.records import Json, Message, Role, ToolCall
+from myna.records import DataError, Json, Message, Role, ToolCall
 from myna.records.fields import Fields
 
 DOUBT = "error: this call was interrupted. Whether it had its effect is not known."
@@ -26,6 +27,10 @@ class Session:
     tainted   a stranger's text is in the messages
     waiting   ids of calls that wait for an approval
     spent     in all runs so far
+    facts     what is never told in short
+    plan      see plan.py
+    start     messages before it are told in short, in `summary`, but for the first
+    children  sessions of helpers that wait for an approval, by the id of the call
     """
 
     messages: list[Message]
@@ -33,6 +38,11 @@ class Session:
     tainted: bool = False
     waiting: set[str] = field(default_factory=set)
     spent: dict[str, float] = field(default_factory=dict)
+    facts: list[str] = field(default_factory=list)
+    plan: list[Item] = field(default_factory=list)
+    start: int = 0
+    summary: str = ""
+    children: dict[str, "Session"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: str, *, tainted: bool = False) -> "Session":
@@ -84,6 +94,7 @@ class Session:
         """Every open call that waits for nobody was interrupted, and its result says so."""
         for call in self.open:
             if call.id not in self.waiting:
+                self.children.pop(call.id, None)
                 self._answer(
                     Message("tool", DOUBT, tool_call_id=call.id, name=call.name, meta={"status": "interrupted"})
                 )
@@ -106,6 +117,11 @@ class Session:
             "tainted": self.tainted,
             "waiting": sorted(self.waiting),
             "spent": self.spent,
+            "facts": self.facts,
+            "plan": [item.to_json() for item in self.plan],
+            "start": self.start,
+            "summary": self.summary,
+            "children": {id: child.to_json() for id, child in self.children.items()},
             "messages": [message.to_json() for message in self.messages],
         }
 
@@ -114,12 +130,21 @@ class Session:
         """Raises DataError. `ours`: nobody else could have written it; else it is tainted, whatever it says."""
         f = Fields(value, "session")
         told = f.take("tainted", bool, default=True)
+        messages = [*f.take_list("messages", Message.from_json, required=True)]
+        if not messages:
+            raise DataError("session.messages: there is none")
+        children = f.take("children", dict, default={}).items()
         return cls(
-            messages=[*f.take_list("messages", Message.from_json, required=True)],
+            messages=messages,
             run=f.take("run", str),
             tainted=told or not ours,
             waiting={str(one) for one in f.take("waiting", list, default=[])},
             spent={name: max(float(spent), 0.0) for name, spent in f.take("spent", dict, default={}).items()},
+            facts=[str(one) for one in f.take("facts", list, default=[])],
+            plan=[*f.take_list("plan", Item.from_json)],
+            start=min(max(f.take("start", int, default=0), 0), len(messages)),
+            summary=f.take("summary", str, default=""),
+            children={str(id): cls.from_json(child, ours=ours) for id, child in children},
         )
 
 

@@ -13,8 +13,8 @@ Tools from an OpenAPI document are in `openapi`, those of an MCP server in `mcp_
 """
 
 from myna.apps.tools.approvals import Approvals, Ask, Asked, at_terminal, later, never
-from myna.apps.tools.dispatch import Dispatcher, Outcome, Status
-from myna.apps.tools.tool import Effect, Tool, Untrusted, tool
+from myna.apps.tools.dispatch import Dispatcher, Outcome, Status, this_call
+from myna.apps.tools.tool import Effect, Tool, Untrusted, Waits, tool
 
 __all__ = [
     "Approvals",
@@ -26,8 +26,10 @@ __all__ = [
     "Status",
     "Tool",
     "Untrusted",
+    "Waits",
     "at_terminal",
     "later",
     "never",
+    "this_call",
     "tool",
 ]

@@ -13,12 +13,13 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
 from myna.apps.tools.approvals import Approvals, Ask, never
-from myna.apps.tools.tool import Tool, Untrusted, canonical
+from myna.apps.tools.tool import Tool, Untrusted, Waits, canonical
 from myna.records import Json, Message, MynaError, ToolCall, ToolError
 
 log = logging.getLogger(__name__)
@@ -162,6 +163,13 @@ REFUSED = "error: this call was refused, and was not run."
 EXPIRED = "error: the approval of this call expired or was changed before it could be used, and the call was not run."
 WAITING = "This call waits for an approval, and was not run."
 
+_CALL: ContextVar[ToolCall] = ContextVar("call")
+
+
+def this_call() -> ToolCall:
+    """The call whose tool asks. Raises LookupError outside of a dispatcher."""
+    return _CALL.get()
+
 
 def _reason(ready: _Ready, tainted: bool) -> str:
     """Why a call must ask, or "" where it need not. To read from an address is to send it there, with whatever was put in it."""
@@ -228,7 +236,7 @@ def _no_constant(name: str) -> None:
 async def _run(ready: _Ready, approval: str | None) -> Outcome:
     """Runs the tool on its own copy of exactly what was checked and approved."""
     tool, began, foreign = ready.tool, time.monotonic(), False
-    task = asyncio.ensure_future(_caught(tool, json.loads(ready.arguments)))
+    task = asyncio.ensure_future(_caught(ready.call, tool, json.loads(ready.arguments)))
     try:
         await asyncio.wait({task}, timeout=tool.timeout)
         if task.done():
@@ -246,9 +254,12 @@ async def _run(ready: _Ready, approval: str | None) -> Outcome:
     return Outcome(ready.call, tool, status, result, time.monotonic() - began, cut, approval, foreign)
 
 
-async def _caught(tool: Tool, arguments: Json) -> tuple[Status, str]:
+async def _caught(call: ToolCall, tool: Tool, arguments: Json) -> tuple[Status, str]:
+    _CALL.set(call)  # in a task of its own, so for this call alone
     try:
         text = await tool.run(arguments)
+    except Waits:
+        return "waiting", WAITING
     except ToolError as e:
         return "error", f"error: {e}"
     except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as e:  # exit() in a tool is no end of ours

@@ -26,6 +26,11 @@ class Untrusted(str):
     """A result that is a stranger's text, of a tool whose results are not always: it taints the context that it enters."""
 
 
+class Waits(Exception):
+    """Raised by a tool's work that cannot go on before somebody approves something inside of it: the call waits, and is dispatched
+    again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """
