@@ -27,6 +27,7 @@ VERBS = {
     "merge": "Make an adapter part of its model.",
     "prompt": "Prompt files: what they send, what comes back, what changed.",
     "index": "Documents to search in: add, list, remove, report, tune, build.",
+    "flow": "Flows of steps that are written down: run, resume, answer, show, report.",
     "search": "Find passages in the documents of an index.",
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
@@ -45,7 +46,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says it
 )
 HELPS_ITSELF = ("train",)  # its flags are its methods' keys
-GROUPS = ("tokenizer", "data", "prompt", "index", "trace", "tools", "doubt")  # verbs that have verbs of their own
+GROUPS = ("flow", "tokenizer", "data", "prompt", "index", "trace", "tools", "doubt")  # verbs that have verbs of their own
 for verb, line in VERBS.items():
     if verb in GROUPS:
         app.command(f"myna.commands.{verb}:app", name=verb, help=line)

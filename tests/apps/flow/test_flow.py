@@ -24,11 +24,6 @@ def _none_made() -> None:
     made.clear()
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "flows.sqlite")
-
-
 class Intent(BaseModel):
     """A pydantic model, as some write them."""
 

@@ -1,7 +1,6 @@
 """Writes happen at most once: where nobody knows, a probe or a person is asked."""
 
 import asyncio
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -34,11 +33,6 @@ def _nothing_sent() -> None:
     sent.clear()
     keys.clear()
     fate.clear()
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "flows.sqlite")
 
 
 @step(effect="write", timeout=0.2)

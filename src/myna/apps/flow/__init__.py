@@ -15,7 +15,7 @@ from myna.apps.flow.errors import FlowError, JournalError, NotDone, StepFailed
 from myna.apps.flow.flow import Flow, flow
 from myna.apps.flow.journal import Journal, journal_file
 from myna.apps.flow.probe import Happened
-from myna.apps.flow.run import Ended, answer, open_questions, resume, run
+from myna.apps.flow.run import Ended, answer, begin, open_questions, resume, run
 from myna.apps.flow.scope import Here, gather, here
 from myna.apps.flow.step import Step, step
 
@@ -31,6 +31,7 @@ __all__ = [
     "Step",
     "StepFailed",
     "answer",
+    "begin",
     "flow",
     "gather",
     "here",

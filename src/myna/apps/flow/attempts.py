@@ -16,9 +16,9 @@ from myna.apps.flow.journal import StepRow
 from myna.apps.flow.probe import Happened
 from myna.apps.flow.running import Rows
 from myna.apps.flow.scope import SCOPE, Scope, key_of
-from myna.checks import Verdict
+from myna.checks import Verdict, verdict
 from myna.provider.budget import Budget, Budgeted, BudgetExceeded, Limits
-from myna.records import Candidate, Conversation, Message
+from myna.records import Candidate, Conversation, Message, Unjudged
 from myna.trace import Span
 from myna.trace import here as span_here
 
@@ -208,8 +208,7 @@ async def _judged(call: Call, output: bytes, span: Span | None) -> dict[str, Ver
     candidate = Candidate((Message("assistant", as_text(output)),))
     verdicts = {}
     for name, check in call.step.checks.items():
-        said: Any = await asyncio.to_thread(check, asked, candidate)
-        verdicts[name] = await said if inspect.isawaitable(said) else said
+        verdicts[name] = await verdict(check, asked, candidate)
         if span is not None:
             span.check(name, verdicts[name].ok, verdicts[name].score, verdicts[name].reason)
     return verdicts
@@ -236,6 +235,8 @@ def _failure(call: Call, error: Exception) -> tuple[Failure, str]:
             return "budget", said
         case NotDone():
             return "not done", said
+        case Unjudged():
+            return "unjudged", said
         case StepFailed(path=call.path, kind=kind):
             return kind, words(error)
     return "error", said

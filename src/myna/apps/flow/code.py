@@ -1,4 +1,4 @@
-"""What a step's code is: a hash of its function, and one of each function, class, constant and prompt file of the same module that it
+"""What a step's code is: a hash of its function, and one of each function, class, constant and prompt of the same module that it
 uses. Comments, layout, docstrings and decorators do not count, nor do other modules: a package that is updated goes unseen.
 """
 
@@ -36,22 +36,38 @@ def _add(one: Any, name: str, found: dict[str, str]) -> None:
             continue
         if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == one.__module__:
             _add(value, used, found)
-        elif (told := _constant(value)) is not None:
+        elif (told := _constant(used, value, inspect.getmodule(one))) is not None:
             found[used] = _hash(told)
 
 
-def _constant(value: Any) -> bytes | None:
-    """The JSON of a constant, in which a prompt file is its version; None for anything else."""
-    try:
-        return orjson.dumps(value, default=_version, option=orjson.OPT_PASSTHROUGH_DATACLASS)
-    except (TypeError, orjson.JSONEncodeError):
+def _constant(name: str, value: Any, module: Any) -> bytes | None:
+    """What a constant is: a text or a tuple by its value, a prompt file by its version, what may change while the flow runs (a list, a
+    counter) by the line that makes it and the prompts in it; None for anything else."""
+    if isinstance(value, str | bytes | tuple) or hasattr(value, "version"):
+        try:
+            return orjson.dumps(value, default=_version, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+        except (TypeError, orjson.JSONEncodeError):
+            return None
+    if not isinstance(value, int | float | list | dict | set):
         return None
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    versions = [_version(one) for one in members if hasattr(one, "version")]
+    return orjson.dumps([_assignment(name, module), *versions])
 
 
 def _version(value: Any) -> str:
-    if isinstance(version := getattr(value, "version", None), str):
-        return version
-    raise TypeError
+    return str(getattr(value, "version", "")) or repr(type(value))
+
+
+def _assignment(name: str, module: Any) -> str:
+    """The line of a module that gives a name its value."""
+    try:
+        tree = ast.parse(inspect.getsource(module))
+    except (OSError, TypeError, SyntaxError):
+        return ""
+    made = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    targets = [(node, node.targets if isinstance(node, ast.Assign) else [node.target]) for node in made]
+    return "".join(ast.unparse(node) for node, names in targets if name in {ast.unparse(one) for one in names})
 
 
 def _uses(one: Any, tree: ast.AST) -> Iterator[tuple[str, Any]]:

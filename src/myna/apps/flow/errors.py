@@ -7,7 +7,9 @@ from typing import Literal
 
 from myna.records import MynaError
 
-Failure = Literal["error", "check", "timeout", "value", "budget", "not done", "stopped", "interrupted", "answered"]
+Failure = Literal[
+    "error", "check", "timeout", "value", "budget", "not done", "unjudged", "stopped", "interrupted", "answered"
+]
 Reason = Literal["unknown", "changed", "journal"]
 LONGEST = 2000  # characters of an error's words that are kept
 
@@ -25,7 +27,8 @@ class NotDone(FlowError):
 
 
 class StepFailed(FlowError):
-    """A step failed. `path` is where; `kind` why: error (it raised), check, timeout, value (its output cannot be kept), not done."""
+    """A step failed. `path` is where; `kind` why: error (it raised), check, timeout, value (its output cannot be kept),
+    unjudged (a check came to no verdict), not done."""
 
     def __init__(self, message: str, *, path: str, kind: Failure):
         super().__init__(message)
@@ -52,7 +55,11 @@ def words(error: BaseException) -> str:
         text = str(error)
     except Exception as e:
         text = f"(its text cannot be shown: {type(e).__name__})"
-    text = text[:LONGEST].encode("utf-8", "backslashreplace").decode()
+    longest = (
+        2 * LONGEST if isinstance(error, MynaError) else LONGEST
+    )  # one of ours may be made of the words of another
+    left_out = f" ... [{len(text) - longest} characters more]" if len(text) > longest else ""
+    text = text[:longest].encode("utf-8", "backslashreplace").decode() + left_out
     return text if isinstance(error, MynaError) else f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

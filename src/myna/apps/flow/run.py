@@ -64,11 +64,16 @@ async def run(
     Raises FlowError or RequestError where the inputs are wrong, before anything is done; JournalError where nothing can be written
     down; CancelledError, and then the run can be resumed.
     """
-    bound, given = flow.shape.bind((), {**inputs, **means})
-    data = flow.shape.write_inputs(bound)
-    number = journal.begin_run(flow.name, inspect.getfile(flow.shape.function), data, model, flow.max_calls)
-    with locked(journal.path, number):
-        return await _go(flow, journal, number, bound, given, trace=trace, budget=budget, changed="refuse")
+    flow.shape.bind((), {**inputs, **means})
+    number = begin(flow, journal, inputs, model=model)
+    return await resume(flow, journal, number, means, trace=trace, budget=budget)
+
+
+def begin(flow: Flow[Any, Any], journal: Journal, inputs: Mapping[str, Any], *, model: str = "") -> int:
+    """The number of a new run, which `resume` then makes. Raises FlowError where the inputs are wrong, JournalError."""
+    inputs, _ = flow.shape.bind((), {**inputs, **dict.fromkeys(flow.shape.means)})
+    data = flow.shape.write_inputs(inputs)
+    return journal.begin_run(flow.name, inspect.getfile(flow.shape.function), data, model, flow.max_calls)
 
 
 async def resume(

@@ -20,7 +20,7 @@ from myna.apps.flow.probe import Probe
 from myna.apps.flow.running import Running, Unkept
 from myna.apps.flow.scope import SCOPE, Scope
 from myna.apps.flow.values import Shape
-from myna.checks import Check
+from myna.checks import AnyCheck
 from myna.provider.budget import Budget, Limits
 
 P = ParamSpec("P")
@@ -38,7 +38,7 @@ class Step(Generic[P, T]):
     calls: int
     retry: int
     timeout: float | None
-    checks: Mapping[str, Check] = field(default_factory=dict)
+    checks: Mapping[str, AnyCheck] = field(default_factory=dict)
     probe: Probe | None = None
 
     @property
@@ -73,11 +73,11 @@ def step(function: Callable[P, Coroutine[Any, Any, T]], /) -> Step[P, T]: ...
 @overload
 def step(
     *, effect: Effect = "read", calls: int | None = None, retry: int = 0, timeout: float | None = SECONDS,
-    checks: Mapping[str, Check] = {}, probe: Probe | None = None,
+    checks: Mapping[str, AnyCheck] = {}, probe: Probe | None = None,
 ) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Step[P, T]]: ...  # fmt: skip
 def step(
     function: Any = None, /, *, effect: Effect = "read", calls: int | None = None, retry: int = 0,
-    timeout: float | None = SECONDS, checks: Mapping[str, Check] = {}, probe: Probe | None = None,
+    timeout: float | None = SECONDS, checks: Mapping[str, AnyCheck] = {}, probe: Probe | None = None,
 ) -> Any:  # fmt: skip
     """Make a step of an async function. What stands before the * are inputs: typed data, kept in the journal, as is the output.
 
@@ -98,7 +98,7 @@ def step(
 
 
 def _step(
-    function: Callable[..., Any], effect: Effect, calls: int | None, retry: int, timeout: float | None, checks: Mapping[str, Check],
+    function: Callable[..., Any], effect: Effect, calls: int | None, retry: int, timeout: float | None, checks: Mapping[str, AnyCheck],
     probe: Probe | None,
 ) -> Step[Any, Any]:  # fmt: skip
     shape = Shape.of(function, "step")
