@@ -46,7 +46,16 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says it
 )
 HELPS_ITSELF = ("train",)  # its flags are its methods' keys
-GROUPS = ("flow", "tokenizer", "data", "prompt", "index", "trace", "tools", "doubt")  # verbs that have verbs of their own
+GROUPS = (
+    "flow",
+    "tokenizer",
+    "data",
+    "prompt",
+    "index",
+    "trace",
+    "tools",
+    "doubt",
+)  # verbs that have verbs of their own
 for verb, line in VERBS.items():
     if verb in GROUPS:
         app.command(f"myna.commands.{verb}:app", name=verb, help=line)
