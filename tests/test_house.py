@@ -24,7 +24,7 @@ ARROWS: dict[str, set[str]] = {
     "provider": {"records", "modeldir", "chat", "forms", "model", "engine", "trace"},
     "serve": {"records", "modeldir", "provider"},
     "trace": {"records"},
-    "checks": {"records", "forms", "provider"},
+    "checks": {"records", "forms", "provider", "trace"},
     "apps": {"records", "chat", "forms", "provider", "checks", "trace"},
     "train": {"records", "modeldir", "chat", "data", "kernels", "model", "engine", "provider", "checks"},
     "commands": {

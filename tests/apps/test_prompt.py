@@ -264,7 +264,12 @@ def test_a_run_is_recorded_with_its_prompt_and_every_attempt(tmp_path: Path) -> 
     assert (run.kind, run.name, run.facts["version"]) == ("prompt", "translate", prompt.version)
     assert trace.store.content(run.facts["source"])["source"] == FILE
     assert run.facts["source"] == prompt.version
-    assert [node.call.prompt for node in run.below if node.call] == [prompt.version] * 2
+    assert [(node.kind, node.name) for node in run.below] == [("attempt", "1"), ("attempt", "2")]
+    assert [[node.call.prompt for node in one.below if node.call] for one in run.below] == [[prompt.version]] * 2
+    assert [[(check.name, check.ok) for check in one.checks] for one in run.below] == [
+        [("whole", True), ("output", False)],
+        [("whole", True), ("output", True)],
+    ]
     assert [(check.name, check.ok) for check in run.checks] == [("output", True)]
 
 

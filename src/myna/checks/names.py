@@ -9,21 +9,25 @@ Arguments are the keyword-only parameters of the function that makes a check, an
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from typing import Any, Self, get_type_hints
 
-import yaml
-
 from myna.checks.check import AnyCheck, all_of
 from myna.records import DataError
 
 # Name -> the module that has it.
 PLAIN = {"exact": "match", "number": "match", "contains": "match"}
-MADE: dict[str, str] = {}
+MADE = {
+    **dict.fromkeys(("length", "includes", "excludes", "regex", "language"), "text"),
+    **dict.fromkeys(("grounding", "entailment"), "grounding"),
+    **dict.fromkeys(("judge", "preferred"), "judge"),
+    **{name: name for name in ("schema", "pii", "moderation", "citation", "sql")},
+    "human": "reviews",
+}
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,25 @@ class Named:
 def named(spec: object, **given: object) -> AnyCheck:
     """The check, or all of the checks, that a text or a value of the form above names. Raises DataError."""
     if isinstance(spec, str) and spec not in PLAIN and spec not in MADE:
+        import yaml
+
         try:
             spec = yaml.safe_load(spec)
         except yaml.YAMLError as e:
             raise DataError(f"{str(spec)[:80]!r} names no check: {str(e).splitlines()[0]}") from None
     if isinstance(spec, list):
         some = [Named.from_json(one, f"checks.{n}") for n, one in enumerate(spec)]
-        return all_of({one.name: one.make(**given) for one in some})
+        return all_of({name: one.make(**given) for name, one in distinct(some).items()})
     return Named.from_json(spec).make(**given)
+
+
+def distinct(checks: Sequence[Named]) -> dict[str, Named]:
+    """Each by a name of its own: judge, judge 2."""
+    found: dict[str, Named] = {}
+    for one in checks:
+        number = sum(other.name == one.name for other in found.values()) + 1
+        found[one.name if number == 1 else f"{one.name} {number}"] = one
+    return found
 
 
 @cache

@@ -1,38 +1,29 @@
 """Asking: one call, and where the answer is not what the file demands, a bounded number of further ones, each told what was wrong.
 
-What a model said goes back to it as fenced data, clamped, under words that are always ours: a rejected answer is a stranger's text
-like any other.
+What is checked, and what is done where a check says no, is the file's to say (`checks`, and `output`); checks/guard.py does it.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-import jsonschema_rs
-import orjson
-
-from myna.apps.fence import RULE, fenced
 from myna.apps.prompt.explain import Explained, explain
 from myna.apps.prompt.file import Prompt
-from myna.checks import Check, Verdict
-from myna.provider import Provider, complete
-from myna.provider.budget import Budget, Budgeted, Limits
+from myna.checks import AnyCheck, Verdict
+from myna.checks.guard import ROUNDS, Guard, Passed, Refused, guarded, most_calls
+from myna.checks.names import distinct
+from myna.checks.reviews import Ask
+from myna.checks.schema import of_schema, parsed
+from myna.provider import Provider
+from myna.provider.budget import Budget, Budgeted
 from myna.provider.traced import Traced
-from myna.records import Candidate, Conversation, Message, MynaError, Reply
+from myna.records import Candidate, Conversation, Reply, RequestError
 from myna.trace import Prices, Trace
 
-CLAMP = 4000  # characters of a rejected answer, and of what was wrong with it, that go back
-ROUNDS = 3  # calls where the file does not say
+__all__ = ["Answer", "Refused", "ask", "explained_for"]
+
 ANSWER = 1024  # tokens kept free for the answer where the file does not say
-
-
-class Refused(MynaError):
-    """No answer passed. `answers` are those there were, with what was wrong with each."""
-
-    def __init__(self, message: str, answers: tuple[tuple[str, str], ...]):
-        super().__init__(message)
-        self.answers = answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +51,60 @@ async def ask(
     given: Mapping[str, Any],
     provider: Provider,
     *,
-    checks: Mapping[str, Check] = {},
+    checks: Mapping[str, AnyCheck] = {},
+    person: Ask | None = None,
     trace: Trace | None = None,
     budget: Budget | None = None,
     prices: Prices = Prices(),
 ) -> Answer:
-    """Fill in, ask, check; ask again where a check or the output's schema says no, at most `limits.calls` times in all.
+    """Fill in, ask, check; what is done where a check or the output's schema says no is the check's policy, to ask again if nothing
+    is said, for at most `limits.calls` answers.
 
-    Raises RequestError before any call where the inputs are wrong; Refused where no answer passed, or the same one was wrong twice;
-    BudgetExceeded; and what the provider raises. With a trace the run is recorded, and the prompt under its version.
+    checks   more of them than the file has
+    person   who decides where a policy is to escalate
+
+    Raises RequestError and DataError before any call where the inputs are wrong or a check cannot be made; Refused where no answer
+    passed, or the same one was wrong twice; BudgetExceeded; and what the provider raises. With a trace the run is recorded, and the
+    prompt under its version.
     """
     explained = await asyncio.to_thread(explained_for, prompt, given, provider)
-    budget = Budget(replace(prompt.limits, calls=prompt.limits.calls or ROUNDS), parent=budget)
+    rounds, calls = _bounds(prompt, guards_of(prompt, provider, checks, person))
+    budget = Budget(replace(prompt.limits, calls=calls), parent=budget)
+
+    async def answered(provider: Provider) -> Answer:
+        talk = replace(explained.conversation, meta={**explained.conversation.meta, "inputs": dict(given)})
+        guards = guards_of(prompt, provider, checks, person)
+        passed = await guarded(
+            provider, talk, explained.sampling, guards, rounds=rounds, person=person, name=prompt.name
+        )
+        return _answer(prompt, explained, passed)
+
     if trace is None:
-        return await _rounds(prompt, explained, Budgeted(provider, budget, prices), checks, budget.limits)
+        return await answered(Budgeted(provider, budget, prices))
     with trace.span("prompt", prompt.name, version=prompt.version) as span:
         span.keep("source", prompt.kept)
-        asked = Budgeted(Traced(provider, trace), budget, trace.prices)
-        answer = await _rounds(prompt, explained, asked, checks, budget.limits)
+        answer = await answered(Budgeted(Traced(provider, trace), budget, trace.prices))
         for name, verdict in answer.verdicts.items():
             span.check(name, verdict.ok, verdict.score, verdict.reason)
         span.note(rejected=[why for _, why in answer.rejected])
         return answer
+
+
+def guards_of(
+    prompt: Prompt, provider: Provider, checks: Mapping[str, AnyCheck] = {}, person: Ask | None = None
+) -> list[Guard]:
+    """All that an answer must pass: whole, what the file's output says, the file's checks, and these."""
+    guards = [Guard("whole", whole)]
+    if prompt.output is not None:
+        guards.append(Guard("output", of_schema(prompt.output, "output")))
+    for name, one in zip(distinct([one.check for one in prompt.checks]), prompt.checks, strict=True):
+        guards.append(Guard(name, one.check.make(provider=provider, ask=person), one.otherwise))
+    return guards + [Guard(name, check) for name, check in checks.items()]
+
+
+def whole(conversation: Conversation, candidate: Candidate) -> Verdict:
+    """The answer was not cut."""
+    return Verdict.of(candidate.finish_reason != "length", "the answer was cut; it must be shorter")
 
 
 def explained_for(prompt: Prompt, given: Mapping[str, Any], provider: Provider) -> Explained:
@@ -96,65 +119,23 @@ def explained_for(prompt: Prompt, given: Mapping[str, Any], provider: Provider) 
     )
 
 
-async def _rounds(
-    prompt: Prompt, explained: Explained, provider: Provider, checks: Mapping[str, Check], limits: Limits
-) -> Answer:
-    rejected: list[tuple[str, str]] = []
-    talk = explained.conversation
-    for _ in range(limits.calls or ROUNDS):
-        reply = await complete(provider, talk, explained.sampling)
-        value, verdicts = await asyncio.to_thread(judged, prompt, talk, reply.candidates[0], checks)
-        wrong = {name: verdict.reason for name, verdict in verdicts.items() if not verdict.ok}
-        if not wrong:
-            return Answer(value, reply.text, reply, verdicts, tuple(rejected), explained)
-        why = "; ".join(f"{name}: {reason}" if reason else name for name, reason in wrong.items())
-        if (reply.text, why) in rejected:
-            raise Refused(
-                f"{prompt.name}: the same wrong answer came twice: {why[:500]}", (*rejected, (reply.text, why))
-            )
-        rejected.append((reply.text, why))
-        talk = _told(explained.conversation, reply.text, why)
-    raise Refused(
-        f"{prompt.name}: none of {len(rejected)} answers passed; the last: {rejected[-1][1][:500]}", tuple(rejected)
-    )
+def _bounds(prompt: Prompt, guards: Sequence[Guard]) -> tuple[int, int]:
+    """How many answers, and how many calls they and their checks may take. Where the file limits calls, as many answers as surely fit."""
+    limit, each = prompt.limits.calls, most_calls(guards, 1)
+    if limit is None:
+        return ROUNDS, ROUNDS * each
+    if limit < each:
+        raise RequestError(
+            f"{prompt.name}: limits.calls is {limit}, and one answer with its checks takes up to {each}",
+            param="limits.calls",
+        )
+    return limit // each, limit
 
 
-def judged(
-    prompt: Prompt, talk: Conversation, candidate: Candidate, checks: Mapping[str, Check]
-) -> tuple[Any, dict[str, Verdict]]:
-    """The value of an answer, and what the output's schema and each check say of it."""
-    verdicts: dict[str, Verdict] = {}
-    value: Any = candidate.text
-    if candidate.finish_reason == "length":
-        verdicts["whole"] = Verdict.of(False, "the answer was cut; it must be shorter")
+def _answer(prompt: Prompt, explained: Explained, passed: Passed) -> Answer:
+    value: Any = passed.text
     if prompt.output is not None:
-        value, error = _parsed(candidate.text, prompt.output)
-        verdicts["output"] = Verdict.of(error is None, error or "")
-    verdicts |= {name: check(talk, candidate) for name, check in checks.items()}
-    return value, verdicts
-
-
-def _parsed(text: str, schema: dict[str, Any]) -> tuple[Any, str | None]:
-    """The JSON of an answer, perhaps between fences, and what is wrong with it."""
-    bare = text.strip()
-    if bare.startswith("```") and bare.endswith("```") and "\n" in bare:
-        bare = bare[bare.index("\n") : -3]
-    try:
-        value = orjson.loads(bare)
-    except orjson.JSONDecodeError as e:
-        return None, f"it is not JSON: {e}"
-    error = next(jsonschema_rs.validator_for(schema, offline=True).iter_errors(value), None)
-    if error is None:
-        return value, None
-    return value, f"{'.'.join(map(str, error.instance_path)) or 'it'}: {error.message}"
-
-
-def _told(talk: Conversation, text: str, why: str) -> Conversation:
-    """The question once more, with what was wrong with the last answer. Earlier ones are not repeated, so it never grows."""
-    data: dict[Literal["answer", "wrong"], str] = {"answer": text[:CLAMP], "wrong": why[:CLAMP]}
-    words = f"An answer to this was rejected. {RULE}\n\n{fenced(data, 'rejected')}\n\nAnswer again, so that this is not wrong with it."
-    return replace(talk, messages=(*talk.messages[:-1], _with(talk.messages[-1], words)))
-
-
-def _with(message: Message, words: str) -> Message:
-    return replace(message, content=f"{message.text}\n\n{words}")
+        value, _, _ = parsed(passed.text, of_schema(prompt.output).source)
+    verdicts = {name: one for name, one in passed.verdicts.items() if name != "whole"}
+    rejected = tuple((one.text, one.why) for one in passed.attempts[:-1])
+    return Answer(value, passed.text, passed.reply, verdicts, rejected, explained)

@@ -8,6 +8,7 @@
     sampling: {temperature: 0, max_tokens: 300}
     examples: examples.jsonl                # or a list; each {"inputs": {...}, "output": ...}
     shots: {count: 2, choose: nearest, by: text}
+    checks: [pii, {length: {most: 200, otherwise: fix}}]      # docs/checks.md; `otherwise` is what is done where one says no
     limits: {calls: 3, tokens: 8000, seconds: 60}
     ---
     system:
@@ -33,6 +34,8 @@ from typing import Any, Literal, Self
 import jsonschema_rs
 import yaml
 
+from myna.checks import Named
+from myna.checks.guard import POLICIES, Guard, Otherwise
 from myna.provider.budget import Limits, names
 from myna.records import DataError, Json, RequestError, Sampling
 from myna.records.fields import Fields
@@ -95,6 +98,29 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """A check of the answer, and what is done where it says no."""
+
+    check: Named
+    otherwise: Otherwise = "ask"
+
+    @classmethod
+    def from_json(cls, value: object, path: str) -> Self:
+        otherwise: Any = "ask"
+        if isinstance(value, dict) and len(value) == 1:
+            ((name, arguments),) = value.items()
+            if isinstance(arguments, dict) and "otherwise" in arguments:
+                otherwise = arguments["otherwise"]
+                value = {name: {key: one for key, one in arguments.items() if key != "otherwise"}}
+        check = Named.from_json(value, path)
+        if otherwise not in POLICIES:
+            raise DataError(f"{path}.{check.name}.otherwise: {otherwise!r} is none of {', '.join(POLICIES)}")
+        if not check.needs:
+            Guard(check.name, check.make(), otherwise)
+        return cls(check, otherwise)
+
+
+@dataclass(frozen=True)
 class Prompt:
     """What a file says. `turns` are (role, template); `source` is the file, byte for byte."""
 
@@ -108,6 +134,7 @@ class Prompt:
     shots: Shots = Shots()
     limits: Limits = Limits()
     model: str | None = None
+    checks: tuple[Checked, ...] = ()
 
     @classmethod
     def read(cls, path: Path | str) -> Self:
@@ -135,7 +162,7 @@ class Prompt:
         inputs = {key: Input.from_json(value, f"inputs.{key}") for key, value in described.items()}
         prompt = cls(
             name, source, turns, inputs, _schema(f.take("output", dict, default=None)), _sampling(f), _examples(f, folder, examples),
-            _shots(f, inputs), _limits(f), f.take("model", str, default=None),
+            _shots(f, inputs), _limits(f), f.take("model", str, default=None), f.take_list("checks", Checked.from_json),
         )  # fmt: skip
         if unknown := f.rest():
             key = next(iter(unknown))
@@ -178,7 +205,7 @@ class Prompt:
                 raise RequestError(f"{path}.{name}: {error.message[:300]}", param=f"{path}.{name}")
 
 
-KEYS = ("inputs", "output", "sampling", "examples", "shots", "limits", "model")
+KEYS = ("inputs", "output", "sampling", "examples", "shots", "checks", "limits", "model")
 
 
 def _head(source: str) -> tuple[Json, tuple[tuple[str, str], ...]]:
