@@ -25,7 +25,8 @@ COMMON = frozenset(
     no not of on or our over said says she should so some such than that the their them then there these they this those to too under up
     was we were what when where which while who why will with would you your about after all also any because before being between both
     during each few further here itself just only other out own same through until very according answer based document evidence given
-    passage passages provided source sources stated text""".split()
+    passage passages provided source sources stated text
+    yes okay sure course thanks""".split()
 )
 COMMON_HAN = frozenset(
     "的了是在和与及或也都就而且但于之其这那此该为被把将从到对有没不我你他她它们们个等中上下根据文中所述"

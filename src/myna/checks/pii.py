@@ -24,6 +24,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)  # where two overlap, the earlier holds
 PLACEHOLDER = re.compile(r"<([A-Z_]{1,20})_(\d{1,9})>")
 NO_WORD = r"(?<![A-Za-z0-9])"
 END = r"(?![A-Za-z0-9])"
+ROUNDS = 8  # of mending
 NEAR = 40  # characters before a number in which a word may say what it is
 
 # Prefixes as their issuers document them; then what is called a password or a key and looks like one.
@@ -38,7 +39,7 @@ CALLED = (
     r"|密码|口令|密钥|秘钥|令牌)[\"']?\s{0,3}(?:[:=：]|是|为|is)\s{0,3}[\"']?(?P<value>[^\s\"'，。；,;<>]{6,200})"
 )
 PRIVATE = r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----(?:[A-Za-z0-9+/=\s:,.]|-(?!-)){0,20000}-----END [A-Z ]{0,30}PRIVATE KEY-----"
-LOGIN = r"[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{1,64}:(?P<login>[^\s/@]{1,128})@"
+LOGIN = r"[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{1,64}:(?P<login>[^\s/@<>]{1,128})@"
 
 FREE = r"(?<![A-Za-z0-9_])(?<![A-Za-z0-9][-./])"
 EXTENSION = r"(?:\s?(?:x|ext\.?|转)\s?\d{1,6})?(?![A-Za-z0-9_]|[-./]\d)"
@@ -69,14 +70,14 @@ RULES = (
     _rule("secret", f"{NO_WORD}(?:{KEYS}){END}"),
     _rule("secret", CALLED, lambda text: not _called_otherwise(text)),
     _rule("secret", LOGIN),
-    _rule("email", r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_%+-][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9-])"),
+    _rule("email", r"[A-Za-z0-9_%+-][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9-])"),
     _rule("iban", rf"{NO_WORD}[A-Z]{{2}}\d{{2}}(?:[ -]?[A-Z0-9]{{1,4}}){{3,8}}{END}", is_iban),
     _rule("iban", rf"{NO_WORD}[A-Z]{{2}}\d{{2}}[A-Z0-9]{{11,30}}{END}", is_iban),
     _rule("cn_id", rf"{NO_WORD}\d{{17}}[\dXx]{END}", is_cn_id),
     _rule("cn_id", rf"{NO_WORD}\d{{15}}{END}", is_cn_id, near=r"身份证|identity|\bID\b"),
     _rule("credit_card", rf"{NO_WORD}\d{{13,19}}{END}|{NO_WORD}\d{{4}}(?:[ -]\d{{4}}){{2,3}}(?:[ -]\d{{1,4}})?{END}|{NO_WORD}\d{{4}}[ -]\d{{6}}[ -]\d{{4,5}}{END}", is_card),
+    _rule("ip", r"(?<![A-Za-z0-9:.])(?:[0-9A-Fa-f:]{1,29}:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f:]{2,39})(?![A-Za-z0-9:]|\.\d)", is_ip),
     _rule("ip", r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![A-Za-z0-9_]|\.\d)", is_ip),
-    _rule("ip", r"(?<![A-Za-z0-9:.])[0-9A-Fa-f:]{3,39}(?:(?<=:)(?:\d{1,3}\.){3}\d{1,3})?(?![A-Za-z0-9:])", is_ip),
     _rule("mac", r"(?<![A-Za-z0-9:-])[0-9A-Fa-f]{2}(?:(?::[0-9A-Fa-f]{2}){5}|(?:-[0-9A-Fa-f]{2}){5})(?![A-Za-z0-9:-])"),
     _rule("us_ssn", r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])", is_ssn),
     _rule("us_ssn", rf"{NO_WORD}\d{{3}} ?\d{{2}} ?\d{{4}}{END}", is_ssn, near=r"\bssn\b|social security"),
@@ -173,9 +174,14 @@ class Pii:
         return Verdict.of(not found, ", ".join(f"{n} {label}" for label, n in counts.items()), tuple(found))
 
     def mend(self, text: str) -> str:
-        """With placeholders, which nobody can turn back."""
-        masked = mask(text, kinds=self.kinds)
-        return unmask(masked.text, {name: value for name, value in masked.values.items() if value in self.allow})
+        """With placeholders, which nobody can turn back. What only now stands apart from its neighbours goes, too."""
+        for _ in range(ROUNDS):
+            masked = mask(text, kinds=self.kinds)
+            mended = unmask(masked.text, {name: value for name, value in masked.values.items() if value in self.allow})
+            if mended == text:
+                break
+            text = mended
+        return text
 
 
 def pii(*, kinds: Sequence[Kind] = KINDS, allow: Sequence[str] = ()) -> Check:

@@ -25,6 +25,8 @@ DATE = re.compile(
     r"(?:19|20)\d\d[-/. ](?:0?[1-9]|1[0-2])[-/. ](?:0?[1-9]|[12]\d|3[01])|(?:0?[1-9]|[12]\d|3[01])[-/. ](?:0?[1-9]|[12]\d|3[01])[-/. ](?:19|20)\d\d"
 )
 
+SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
+
 
 def digits(text: str) -> str:
     return "".join(c for c in text if c.isdigit())
@@ -72,7 +74,7 @@ def is_ip(text: str) -> bool:
         found = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return found.version == 4 or (text.count(":") >= 2 and text != "::")
+    return found.version == 4 or any(c.isdigit() for c in text)  # C::D is one by its form, and C++ by its look
 
 
 def is_ssn(text: str) -> bool:
@@ -88,9 +90,9 @@ def is_international(text: str) -> bool:
 
 
 def is_national(text: str) -> bool:
-    """7 to 12 digits that are no date."""
+    """7 to 12 digits that are no date, nor grouped as US social security numbers are."""
     main = _main(text)
-    return 7 <= len(digits(main)) <= 12 and not DATE.search(main)
+    return 7 <= len(digits(main)) <= 12 and not DATE.search(main) and not SSN.fullmatch(main)
 
 
 def _main(text: str) -> str:

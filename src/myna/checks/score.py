@@ -48,7 +48,8 @@ class Scores:
             return None
         n, share = self.n, self.passed / self.n
         centre, wide = share + Z**2 / (2 * n), Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-        return max((centre - wide) / (1 + Z**2 / n), 0.0), min((centre + wide) / (1 + Z**2 / n), 1.0)
+        low, high = ((centre + side) / (1 + Z**2 / n) for side in (-wide, wide))
+        return max(min(low, share), 0.0), min(max(high, share), 1.0)  # rounding moves an end past the share itself
 
     def __str__(self) -> str:
         if self.mean is None or self.interval is None:

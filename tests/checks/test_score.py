@@ -1,0 +1,67 @@
+"""A check as a score: no row without a verdict is in any number, and the interval is Wilson's."""
+
+import asyncio
+import math
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from said import said
+
+from myna.checks import Verdict
+from myna.checks.score import Scores, score
+from myna.records import Candidate, Conversation, Unjudged
+
+
+def rows(n: int) -> Iterator[tuple[Conversation, Candidate]]:
+    return ((Conversation.ask(str(i)), said(str(i))) for i in range(n))
+
+
+async def third(conversation: Conversation, candidate: Candidate) -> Verdict:
+    n = int(candidate.text)
+    await asyncio.sleep(0.001 * (5 - n % 5))  # the later ones end first
+    if n % 3 == 2:
+        raise Unjudged("nothing")
+    return Verdict(n % 3 == 0, 0.5 if n % 3 else 1.0)
+
+
+def test_rows_without_a_verdict_are_counted_and_in_no_mean() -> None:
+    found = asyncio.run(score(third, rows(9)))
+    assert (found.n, found.n_failed, found.passed, found.mean) == (6, 3, 3, 0.75)
+    assert [isinstance(one, Unjudged) for one in found.found] == [False, False, True] * 3
+    assert str(found) == "3 of 6 passed (19% to 81% at 95 %), mean score 0.750; no verdict about 3 more"
+
+
+def test_no_verdict_at_all_is_no_number() -> None:
+    found = Scores((Unjudged("x"),))
+    assert (found.n, found.n_failed, found.mean, found.interval) == (0, 1, None, None)
+    assert str(found) == "no verdict about any of 1 rows"
+
+
+def test_what_takes_too_long_is_unjudged() -> None:
+    async def slow(conversation: Conversation, candidate: Candidate) -> Verdict:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    assert asyncio.run(score(slow, rows(2), seconds=0.01)).n_failed == 2
+
+
+def test_an_error_of_a_check_is_an_error() -> None:
+    def broken(conversation: Conversation, candidate: Candidate) -> Verdict:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(score(broken, rows(3)))
+
+
+@given(st.integers(0, 60), st.integers(1, 60))
+def test_the_interval_is_where_the_score_test_would_not_refuse(passed: int, n: int) -> None:
+    """Wilson: the shares p with |share - p| <= 1.96 sqrt(p (1 - p) / n); at its ends the two sides are equal."""
+    passed = min(passed, n)
+    found = Scores(tuple(Verdict.of(i < passed) for i in range(n))).interval
+    assert found is not None
+    low, high = found
+    assert 0 <= low <= passed / n <= high <= 1
+    for end in (low, high):
+        assert abs(abs(passed / n - end) - 1.96 * math.sqrt(end * (1 - end) / n)) < 1e-9
