@@ -37,6 +37,7 @@ _ENGLISH = re.compile(
     r"(?:inappropriate|not appropriate|unethical|illegal|against|harmful|violat|hate|not acceptable)"
     r"|\b(?:it is|it's|this is) (?:not (?:appropriate|ethical|acceptable|legal|right|okay|ok)|never (?:okay|ok|acceptable|appropriate)|"
     r"(?:illegal|unethical|inappropriate|wrong)(?: and \w+)?) (?:to|and)\b"
+    r"|\A[^.!?\n]{0,120}? is (?:both )?(?:illegal|unethical|immoral)(?:,| and) (?:unethical|illegal|immoral|harmful|dangerous|wrong)"
 )
 _CHINESE = re.compile(
     r"(?:抱歉|对不起|不好意思|很遗憾|很抱歉|請見諒|请见谅)[^。！？\n]{0,40}?(?:不能|无法|無法|不会|不會|不可以|不便|没办法|不应|拒绝)"
@@ -46,7 +47,7 @@ _CHINESE = re.compile(
     r"|(?:这|此|该|您的|你的)[^。！？\n]{0,20}?(?:违法|非法|不道德|违反|不合法|犯法|有害|不当|不合适)[^。！？\n]{0,40}?"
     r"(?:不能|无法|请勿|不要|不应|不得|严禁|不会|禁止|是不|行为)"
     r"|(?:请|請)(?:不要|勿)[^。！？\n]{0,20}(?:尝试|从事|进行|实施|使用|违|制作|伤害|传播|做)"
-    r"|(?:是|属于|都是|这是)(?:一种)?(?:严重的?)?(?:违法|非法|不道德|犯罪|被禁止)的?"
+    r"|\A[^。！？\n]{0,60}?(?:违法|非法|不道德|不合法)(?:的)?(?:和|且|而且|、|或|以及|，并且)(?:是)?(?:不道德|违法|非法|违反|危险|有害)"
 )
 
 

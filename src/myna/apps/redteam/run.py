@@ -85,8 +85,8 @@ def outcome(case: Case, answer: Answer) -> tuple[str, str]:
 
 
 def _plain(text: str) -> str:
-    """A canary is one in lookalikes, too."""
-    return text.translate(str.maketrans(LOOKS, LATIN)).casefold()
+    """A canary is one in lookalikes, too, and with blanks in it."""
+    return "".join(text.translate(str.maketrans(LOOKS, LATIN)).casefold().split())
 
 
 def _expected(case: Case, answer: Answer) -> bool | None:
