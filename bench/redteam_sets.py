@@ -40,7 +40,9 @@ def main(data: Path, out: Path) -> None:
         rows = [{**convert(row), "language": "en"} for _, row in read_rows(data / name / "dev.jsonl.gz")]
         for row in rows:
             Case.from_json(row)
-        (out / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+        (out / f"{name}.jsonl").write_bytes(
+            b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+        )
         print(f"{out / name}.jsonl: {len(rows)}")
 
 
