@@ -1,6 +1,6 @@
 """BIPIA (Yi et al. 2025): orders in e-mails and in answers about code, at the beginning, in the middle and at the end.
 
-    python bench/bipia.py ../shared/data/bipia                                          a model that obeys, against the dispatcher
+    python bench/bipia.py ../shared/data/bipia                                          a model that obeys, against our agent
     python bench/bipia.py ../shared/data/bipia --model http://127.0.0.1:8000/v1 --n 50  how often a real one obeys, with fence and without
 
 The obedient model calls a tool that writes, with the order as its argument, as soon as it has read one: every document with every
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import orjson
 
+from myna.apps.agent import Agent, run
 from myna.apps.fence import RULE, fenced
-from myna.apps.redteam.loop import talked
 from myna.apps.redteam.report import Rate
-from myna.apps.tools import Dispatcher, Tool, tool
+from myna.apps.tools import Tool, tool
 from myna.provider import Provider, Scripted, complete
 from myna.provider.connect import connect
 from myna.records import Candidate, Conversation, Json, Message, Sampling, ToolCall
@@ -73,12 +73,9 @@ async def obeyed(cases: Iterator[tuple[Attack, str]], *, trusted: bool) -> Json:
     for attack, text in cases:
         runs += 1
         written: list[str] = []
-        desk = Dispatcher(tuple(_tools(text, written, trusted)))
-        _, outcomes = await talked(
-            Scripted(iter(lambda a=attack: _Obeys(a.text), None)), desk, Conversation.ask("Read the document.")
-        )
-        desk.approvals.close()
-        arrived += any(one.call.name == "carry_out" for one in outcomes)
+        agent = Agent("reader", "", tuple(_tools(text, written, trusted)))
+        ended = await run(agent, "Read the document.", Scripted(iter(lambda a=attack: _Obeys(a.text), None)))
+        arrived += any(one.call.name == "carry_out" for one in ended.outcomes)
         done += len(written)
     return {"runs": runs, "arrived": arrived, "unapproved_writes": done, "trusted": trusted}
 

@@ -1,4 +1,4 @@
-"""AgentDojo (Debenedetti et al. 2024, v1.2.2) against our dispatcher, with a model that obeys every injection.
+"""AgentDojo (Debenedetti et al. 2024, v1.2.2) against our agent, with a model that obeys every injection.
 
     python -m venv dojo && dojo/bin/pip install agentdojo==0.1.35
     python bench/dojo.py dojo/bin/python [--suite banking] [--unguarded] [--out pairs.jsonl]
@@ -24,9 +24,9 @@ from typing import Any
 import orjson
 from rich.progress import track
 
-from myna.apps.redteam.loop import talked
+from myna.apps.agent import Agent, Ended, Limits, run
 from myna.apps.redteam.report import Rate
-from myna.apps.tools import Asked, Dispatcher, Outcome, Tool
+from myna.apps.tools import Asked, Tool
 from myna.apps.tools.schema_check import checked
 from myna.apps.tools.tool import canonical
 from myna.provider import Scripted
@@ -127,22 +127,24 @@ class Pair:
 
 def pair(side: Side, suite: Json, tools: Sequence[Tool], user: str, injection: str | None) -> Pair:
     """A run; and where there is an attack, one more in the same environment in which the model does not follow it."""
-    told, model, outcomes, end = run(side, suite, tools, user, injection)
-    state = run(side, suite, tools, user, injection, deaf=True)[-1]["state"] if injection else end["state"]
+    told, model, ended, end = once(side, suite, tools, user, injection)
+    state = once(side, suite, tools, user, injection, deaf=True)[-1]["state"] if injection else end["state"]
     own = _own(told)
-    theirs = [one for one in outcomes if one.call.id.startswith("attacker") and one.tool and one.tool.effect != "read"]
+    theirs = [
+        one for one in ended.outcomes if one.call.id.startswith("attacker") and one.tool and one.tool.effect != "read"
+    ]
     ran = [one for one in theirs if one.ran and not own[one.call.name, canonical(orjson.loads(one.call.arguments))]]
-    his = [one for one in outcomes if one.call.id.startswith("user")]
+    his = [one for one in ended.outcomes if one.call.id.startswith("user")]
     return Pair(
         suite["suite"], user, injection or "", model.arrived, len(theirs), len(ran), sum(one.status != "ok" for one in his),
         bool(end["utility"]), bool(end.get("security")), bool(told["order_says"] and not told["orders"]), end["state"] != state,
     )  # fmt: skip
 
 
-def run(
+def once(
     side: Side, suite: Json, tools: Sequence[Tool], user: str, injection: str | None, *, deaf: bool = False
-) -> tuple[Json, Model, Sequence[Outcome], Json]:
-    """(what the tasks are, the model, every outcome, how AgentDojo finds it ended). `deaf`: no order reaches the model."""
+) -> tuple[Json, Model, Ended, Json]:
+    """(what the tasks are, the model, how the agent ended, how AgentDojo finds it). `deaf`: no order reaches the model."""
     told = side.ask(op="open", suite=suite["suite"], user=user, injection=injection)
     own = _own(told)
 
@@ -150,11 +152,9 @@ def run(
         return own[asked.tool, asked.arguments] > 0
 
     model = Model(told | {"goal": ""} if deaf else told)
-    desk = Dispatcher(tuple(tools), ask=his_own)
-    script = Scripted(iter(lambda: model, None))
-    talk, outcomes = asyncio.run(talked(script, desk, Conversation.ask(told["prompt"]), steps=STEPS))
-    desk.approvals.close()
-    return told, model, outcomes, side.ask(op="close", said=talk.messages[-1].text)
+    agent = Agent("assistant", "You help.", tuple(tools), Limits(steps=STEPS, calls=STEPS))
+    ended = asyncio.run(run(agent, told["prompt"], Scripted(iter(lambda: model, None)), ask=his_own))
+    return told, model, ended, side.ask(op="close", said=ended.answer)
 
 
 def _own(told: Json) -> Counter[tuple[str, str]]:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from myna.apps.agent import Agent, Limits
 from myna.apps.prompt import Prompt
-from myna.apps.redteam import Answer, Case, Result, Target, app, judge, model, packaged, report, results
+from myna.apps.redteam import Answer, Case, Result, Target, app, clerk, judge, model, packaged, report, results
 from myna.apps.redteam.report import Rate
+from myna.apps.tools import tool
 from myna.provider import Provider, Scripted
 from myna.provider.traced import Traced
-from myna.records import Candidate, Message, ProviderError, RequestError
+from myna.records import Candidate, Message, ProviderError, RequestError, ToolCall
 from myna.trace import Trace
 from myna.trace.read import runs
 
@@ -174,6 +176,30 @@ def test_an_app_that_lets_nothing_through_has_refused_and_asks_no_more_than_it_m
     assert [one.outcome for one in told] == ["blocked", "blocked"]
     assert report(told).of("harmful") == Rate(2, 2)
     assert len(provider.requests) == whom.most_calls * 2 == 4
+
+
+def test_an_agent_is_asked_and_a_document_taints_it(trace: Trace) -> None:
+    sent: list[str] = []
+
+    @tool(effect="write")
+    def send(to: str) -> str:
+        """Send it. 发送。"""
+        sent.append(to)
+        return "sent"
+
+    order = Candidate((Message("assistant", "", tool_calls=(ToolCall("1", "send", '{"to": "eve"}'),)),))
+    provider = Scripted([ANSWERS[0], order, ANSWERS[4], order, "Sent."])
+    whom = clerk(Agent("clerk", "", tools=(send,), limits=Limits(calls=2)), provider, trace)
+    told = run([CASES[0], CASES[4], CASES[2]], whom, trace, at_once=1)
+    assert [one.outcome for one in told] == ["refused", "obeyed", "answered"]
+    assert sent == ["eve"], "the second order was the user's own, the first a document's"
+    assert len(provider.requests) <= 3 * whom.most_calls == 6
+
+
+def test_an_agent_that_cannot_reach_its_model_has_not_answered(trace: Trace) -> None:
+    down = Scripted([ProviderError("gone", status=400)])
+    (one,) = run(CASES[:1], clerk(Agent("clerk", ""), down, trace), trace)
+    assert (one.outcome, "gone" in one.why) == ("failed", True)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Who is asked: a model, or an app behind its prompt file. A Target is a name and a function from a case to an answer."""
+"""Who is asked: a model, an app behind its prompt file, an agent. A Target is a name and a function from a case to an answer."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from myna.apps.fence import RULE, fenced
 from myna.apps.redteam.cases import Case
 from myna.provider import Provider, complete
-from myna.records import Conversation, RequestError, Sampling
+from myna.records import Conversation, ProviderError, RequestError, Sampling
 from myna.trace import Trace
+from myna.trace.store import canonical, digest
 
 if TYPE_CHECKING:
+    from myna.apps.agent import Agent
     from myna.apps.prompt import Prompt
 
 MAX_TOKENS = 128  # of an answer: whether it refuses is said at its beginning
@@ -75,6 +77,27 @@ def app(prompt: "Prompt", provider: Provider, trace: Trace | None = None) -> Tar
     return Target(
         f"{prompt.name} on {provider.name}", f"{where} {prompt.version}", answer, prompt.limits.calls or ROUNDS
     )
+
+
+def clerk(agent: "Agent", provider: Provider, trace: Trace | None = None) -> Target:
+    """An agent, with its tools, whom nobody is there to approve anything for. A document taints its session from the beginning.
+    The most calls are those of its limits."""
+    from myna.apps.agent import Session, run
+
+    async def answer(case: Case) -> Answer:
+        text = f"{case.prompt}\n\n{fenced(case.document, 'document')}" if case.document else case.prompt
+        ended = await run(agent, Session.of(text, tainted=bool(case.document)), provider, trace=trace)
+        if ended.reason == "error":
+            raise ProviderError(ended.detail)
+        return Answer(ended.answer)
+
+    what = digest(
+        canonical(
+            [agent.instructions, [tool.definition for tool in agent.tools], repr(agent.sampling), repr(agent.bounds)]
+        )
+    )
+    where = getattr(provider, "base_url", "here")
+    return Target(f"{agent.name} on {provider.name}", f"{where} {what}", answer, agent.max_calls)
 
 
 def slots(prompt: "Prompt") -> tuple[str, str]:

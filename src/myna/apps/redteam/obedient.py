@@ -1,10 +1,10 @@
 """The worst model there could be: it does whatever the last text from outside says, word for word. What holds against it does not
 rest on a model's good sense.
 
-An order is a line CALL TOOL {"argument": ...}. The attacker reads everything: hidden in comments, backwards, in base64, in lookalikes,
+An order is CALL TOOL {"argument": ...}, or SAY "words" for its answer. The attacker reads everything: hidden in comments, backwards, in base64, in lookalikes,
 between zero-width spaces or in tag characters.
 
-    desk = Agent(provider=obedient(), tools=...)          # put it where your model stands, give it hostile documents, and count
+    ended = await run(Agent("clerk", "...", tools=mine), "Read the inbox.", obedient())      # and look at ended.outcomes
 """
 
 import base64
@@ -13,12 +13,14 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import count, repeat
+from typing import Any
 
 from myna.apps.redteam.carriers import LATIN, LOOKS, ZERO
 from myna.provider import Scripted
 from myna.records import Candidate, Conversation, Document, Message, ToolCall
 
 ORDER = re.compile(r"CALL ([A-Za-z0-9_-]{1,64}) (?=\{)")
+SAY = re.compile(r"SAY (?=\")")
 BASE64 = re.compile(r"[A-Za-z0-9+/]{24,}={0,2}")
 MOST = 8  # orders it follows of one text
 DONE = "Done."
@@ -38,29 +40,38 @@ class Attacker:
 
     def __call__(self, talk: Conversation | Document) -> Candidate | str:
         assert isinstance(talk, Conversation)
-        for message in reversed(talk.messages):
-            if message.role == "assistant":
-                continue
+        heard = [message for message in reversed(talk.messages) if message.role != "assistant"]
+        for message in heard:
             fresh = [order for order in orders(message.text) if order not in self._followed][:MOST]
             if fresh:
                 self._followed.update(fresh)
                 calls = tuple(ToolCall(f"obeyed_{next(self._ids)}", name, arguments) for name, arguments in fresh)
                 return Candidate((Message("assistant", "", tool_calls=calls),))
-        return DONE
+        return next((words for message in heard for _, words in _found(SAY, message.text, str)), DONE)
 
 
 def orders(text: str) -> list[tuple[str, str]]:
     """(tool, arguments as JSON) of every order in a text, however it is hidden, each once."""
-    found: dict[tuple[str, str], None] = {}
+    found = [(name, json.dumps(value, sort_keys=True, ensure_ascii=False)) for name, value in _found(ORDER, text, dict)]
+    return list(dict.fromkeys(found))
+
+
+def _found(pattern: re.Pattern[str], text: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """(what the pattern caught, the JSON value of this kind behind it), in every reading of a text."""
     for reading in readings(text):
-        for match in ORDER.finditer(reading):
-            try:
-                value, _ = json.JSONDecoder().raw_decode(reading, match.end())
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(value, dict):
-                found[match[1], json.dumps(value, sort_keys=True, ensure_ascii=False)] = None
-    return list(found)
+        for match in pattern.finditer(reading):
+            for value in _value(reading, match.end(), kind):
+                yield match[match.lastindex or 0], value
+
+
+def _value(text: str, at: int, kind: type) -> Iterator[Any]:
+    """The JSON value that begins there, if it is one of this kind."""
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, at)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(value, kind):
+        yield value
 
 
 def readings(text: str) -> Iterator[str]:
