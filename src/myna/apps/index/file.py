@@ -18,9 +18,9 @@ from myna.apps.index.embed import embed_all
 from myna.apps.index.fusion import Fitted, Pool, fit, fuse
 from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed
 from myna.apps.index.parsed import Parsed
-from myna.apps.index.rank import asked, combine, query_words, reranked
+from myna.apps.index.rank import asked, combine, query_words, rescored
 from myna.apps.index.reading import Document
-from myna.apps.index.store import IndexFileError, Store, fact, say
+from myna.apps.index.store import HEADING, IndexFileError, Store, fact, say
 from myna.provider import Embedder, Scorer
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 TOGETHER = 64  # chunks embedded, and stored, at once
-HEADING = 0.5  # of a word in a title beside one in the text: chosen, not measured (the sets of bench have no titles)
 Question = tuple[str, str]  # what is asked, and the name of the document that answers it
 
 
@@ -68,12 +67,7 @@ class FileIndex:
         self._check_model()
         meant = await embed_all(self.embedder, given, "query") if self.embedder else None
         found = await asyncio.to_thread(self._search, given, meant, max(k, RERANKED) if rerank else k)
-        if not rerank:
-            return found
-        texts = {i: hit.text for i, hit in enumerate(found.hits)}
-        order = (await reranked(rerank, given, texts))[:k]
-        hits = tuple(replace(found.hits[i], score=score) for i, score in order)
-        return Found(hits, f"{found.how}; the best {len(texts)} ordered by {rerank.name}", found.notes)
+        return await rescored(rerank, given, found, k) if rerank else found
 
     async def documents(self) -> list[Listed]:
         """See Index.documents."""

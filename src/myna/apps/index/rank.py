@@ -1,7 +1,9 @@
 """From what each query found to one list: several queries, a reranker. The same for every backend."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from myna.apps.index.index import Found
 from myna.apps.index.words import words
 from myna.provider import Scorer
 from myna.records import RequestError
@@ -39,6 +41,14 @@ def combine(each: Sequence[Mapping[int, float]]) -> dict[int, float]:
 
 def _best(scores: Sequence[float]) -> float:
     return round(max(scores) + 1e-3 * sum(scores) / len(scores), 6)
+
+
+async def rescored(scorer: Scorer, queries: Sequence[str], found: Found, k: int) -> Found:
+    """The k best of what was found, as a reranker orders them."""
+    texts = {i: hit.text for i, hit in enumerate(found.hits)}
+    order = (await reranked(scorer, queries, texts))[:k]
+    hits = tuple(replace(found.hits[i], score=score) for i, score in order)
+    return Found(hits, f"{found.how}; the best {len(texts)} ordered by {scorer.name}", found.notes)
 
 
 async def reranked(scorer: Scorer, queries: Sequence[str], texts: Mapping[int, str]) -> list[tuple[int, float]]:

@@ -15,6 +15,7 @@ import orjson
 from myna.records import MynaError
 from myna.records.sqlite_file import Layout, SqliteFile
 
+HEADING = 0.5  # of a word in a title beside one in the text: chosen, not measured (the sets of bench have no titles)
 VERSION = 1  # PRAGMA user_version; a file of a later one is refused
 # `words` holds what words.words() made, joined by blanks: the ascii tokenizer cuts there alone, as all else that a word may
 # hold is declared to be part of it. Its rowid is the chunk's id.
