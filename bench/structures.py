@@ -1,11 +1,12 @@
 """One corpus searched flat, with a tree of summaries, and with a graph of entities: what each costs and what each finds.
 
     python bench/structures.py build xquad/en_dev.jsonl.gz index.sqlite --articles 10 --model http://127.0.0.1:8000/v1#MODEL
-    python bench/structures.py measure index.sqlite bench/structures_en.jsonl [--embedder all-minilm-l6-v2]
+    python bench/structures.py measure index.sqlite bench/structures_en.jsonl xquad/en_dev.jsonl.gz [--embedder all-minilm-l6-v2]
 
-Rows of the corpus are {"title", "context"}; each paragraph is a document in its article's folder. Rows of questions are {"kind",
-"question", "right": [names]}: `single` is answered by one paragraph; `bridge` needs two, the second of which the question does not
-name; `broad` asks what an article is about, and any of its paragraphs is right ("Title/").
+Rows of the corpus are {"title", "context", "qas"}; each paragraph is a document in its article's folder. Rows of questions are
+{"kind", "question", "right": [names]}: `bridge` needs two paragraphs, the second of which the question does not name; `broad` asks what
+an article is about, and any of its paragraphs is right ("Title/"). The corpus's own questions are `single`: one paragraph, the first two
+of each.
 """
 
 import argparse
@@ -63,11 +64,25 @@ def _told(done: int, of: int) -> None:
         print(f"  {done} of {of}", flush=True)
 
 
-async def measure(path: Path, questions: Path, embedder: str | None) -> None:
+def singles(corpus: Path, documents: set[str]) -> list[dict]:
+    found: list[dict] = []
+    counts: dict[str, int] = {}
+    with gzip.open(corpus) as lines:
+        for row in map(orjson.loads, lines):
+            title = row["title"]
+            counts[title] = counts.get(title, 0) + 1
+            name = f"{title}/{counts[title]}.txt"
+            if name in documents:
+                found += [{"kind": "single", "question": qa["question"], "right": [name]} for qa in row["qas"][:2]]
+    return found
+
+
+async def measure(path: Path, questions: Path, corpus: Path, embedder: str | None) -> None:
     asked = [orjson.loads(line) for line in questions.read_text(encoding="utf-8").splitlines()]
+    asked += singles(corpus, {one.name for one in await FileIndex(path).documents()})
     kinds = sorted({one["kind"] for one in asked})
     print(f"{path}, {questions}: " + ", ".join(f"{sum(o['kind'] == kind for o in asked)} {kind}" for kind in kinds))
-    print(f"  all of what is right among the first {K} (broad: share of the first {K} that are right)")
+    print(f"  single: right at first; bridge: both among the first three; broad: share of the first {K} that are right")
     embed = _embedder(embedder)
     for arm in (None, Tree(), Graph()):
         index = FileIndex(path, embed, arm)
@@ -110,7 +125,7 @@ def score(one: dict, hits: list[Hit]) -> float:
     right = one["right"]
     if one["kind"] == "broad":
         return sum(any(hit.names[0].startswith(folder) for folder in right) for hit in hits) / K
-    return float(set(right) <= {hit.names[0] for hit in hits})
+    return float(set(right) <= {hit.names[0] for hit in hits[: 2 * len(right) - 1]})
 
 
 def _mean(values: object) -> float:
@@ -138,9 +153,10 @@ if __name__ == "__main__":
     measuring = verbs.add_parser("measure")
     measuring.add_argument("index", type=Path)
     measuring.add_argument("questions", type=Path)
+    measuring.add_argument("corpus", type=Path)
     measuring.add_argument("--embedder")
     args = parser.parse_args()
     if args.verb == "build":
         asyncio.run(build(args.corpus, args.out, args.articles, args.model, args.embedder))
     else:
-        asyncio.run(measure(args.index, args.questions, args.embedder))
+        asyncio.run(measure(args.index, args.questions, args.corpus, args.embedder))

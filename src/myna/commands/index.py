@@ -11,9 +11,11 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
+from myna.apps.index import like
 from myna.apps.index.file import FileIndex
 from myna.apps.index.folder import Report, read_folder
 from myna.apps.index.graph import Graph
+from myna.apps.index.qdrant import QdrantIndex
 from myna.apps.index.reading import Document, read_file
 from myna.apps.index.tree import Tree
 from myna.commands.options import printable
@@ -27,17 +29,35 @@ from myna.trace.where import price_file
 
 app = App(name="index", help="Documents to search in: add, list, remove, report, tune, build.")
 By = Literal["tree", "graph"]
-IndexFile = Annotated[Path, Parameter(name="--index")]
-DEFAULT = Path("index.sqlite")
+IndexFile = Annotated[str, Parameter(name="--index")]  # a file, or URL#COLLECTION
+DEFAULT = "index.sqlite"
 
 
 @contextmanager
-def opened(path: Path, model: str | None = None, *, new: bool = False, by: By | None = None) -> Iterator[FileIndex]:
-    """The index that is meant, searched by a structure, too, where one is named. One that is only read must be there."""
-    if not new and not path.is_file():
-        raise DataError(f"there is no index {path}. Make it: myna index add FOLDER --index {path}")
+def opened(
+    where: Path | str, model: str | None = None, *, new: bool = False, by: By | None = None
+) -> Iterator[FileIndex]:
+    """The file that is meant, searched by a structure, too, where one is named. One that is only read must be there."""
+    with either(str(where), model, new=new, by=by) as index:
+        if not isinstance(index, FileIndex):
+            raise MynaError(
+                f"{where}: in Qdrant there is add, list, remove, tune and search; this needs an index in a file."
+            )
+        yield index
+
+
+@contextmanager
+def either(
+    where: str, model: str | None = None, *, new: bool = False, by: By | None = None
+) -> Iterator[FileIndex | QdrantIndex]:
+    """A file, or URL#COLLECTION: Qdrant."""
+    remote = "://" in where
+    if not (new or remote) and not Path(where).is_file():
+        raise DataError(f"there is no index {where}. Make it: myna index add FOLDER --index {where}")
+    if remote and by:
+        raise MynaError(f"{where}: a structure is searched in a file; Qdrant has words and vectors.")
     embedder = _embedder(model) if model else None
-    index = FileIndex(path, embedder, _arm(by) if by else None)
+    index = QdrantIndex(where, embedder) if remote else FileIndex(where, embedder, _arm(by) if by else None)
     try:
         yield index
     finally:
@@ -66,14 +86,14 @@ def add(*paths: Path, index: IndexFile = DEFAULT, model: str | None = None) -> N
     paths
         Documents, or folders of documents.
     index
-        The file of the index; made if it is not there.
+        The file of the index, made if it is not there; or URL#COLLECTION of a Qdrant server.
     model
         A model that makes vectors, such as all-minilm-l6-v2; words alone if left out. Every passage of the index gets one, and how
         much they count is fitted.
     """
     if not paths:
         raise MynaError("name files or folders to add.")
-    with opened(index, model, new=True) as file:
+    with either(index, model, new=True) as file:
         for path in paths:
             report = Report()
             documents = _folder(path, report) if path.is_dir() else iter([read_file(path)])
@@ -82,7 +102,11 @@ def add(*paths: Path, index: IndexFile = DEFAULT, model: str | None = None) -> N
             if path.is_dir():
                 print(printable("\n".join(report.lines()), {"\n": "\n"}))
         if model:
-            print(asyncio.run(_fit(file)))
+            print(
+                asyncio.run(_fit(file))
+                if isinstance(file, FileIndex)
+                else file.fitted() or "fit the weight of vectors: myna index tune"
+            )
 
 
 @app.command(name="list")
@@ -95,7 +119,7 @@ def list_documents(*, index: IndexFile = DEFAULT) -> None:
         The file of the index.
     """
     table = Table("name", "title", "kind", "characters", "chunks", "vectors", "sha256", box=None, header_style="bold")
-    with opened(index) as file:
+    with either(index) as file:
         for one in asyncio.run(file.documents()):
             figures = (f"{one.characters:,}", str(one.chunks), str(one.vectors), one.sha256[:12])
             table.add_row(printable(one.name), printable(one.title), one.kind, *figures)
@@ -113,7 +137,7 @@ def remove(*names: str, index: IndexFile = DEFAULT) -> None:
     index
         The file of the index.
     """
-    with opened(index) as file:
+    with either(index) as file:
         count = asyncio.run(file.remove(names))
     print(f"{count} of {len(names)} documents removed")
     if count < len(names):
@@ -202,6 +226,25 @@ def _told(done: int, of: int) -> None:
 
 
 @app.command
+def compare(one: str, other: str, /, *, index: IndexFile = DEFAULT) -> None:
+    """How like each other two documents are: by their words, and by their vectors where the index has them.
+
+    Parameters
+    ----------
+    one
+        The name of a document.
+    other
+        Another's.
+    index
+        The file of the index.
+    """
+    with opened(index) as file:
+        found = like.compare(file, one, other)
+    vectors = "" if found.vectors is None else f", vectors {found.vectors:.3f}"
+    print(printable(f"words {found.words:.3f}{vectors}; shared: {' '.join(found.shared) or 'nothing'}"))
+
+
+@app.command
 def entity(name: str, /, *, index: IndexFile = DEFAULT) -> None:
     """How an entity is related to others, with the passage that states it.
 
@@ -238,9 +281,11 @@ def tune(
     """
     if by and not questions:
         raise MynaError("a structure is weighed on questions of yours: --questions FILE.")
-    with opened(index, model, by=by) as file:
+    with either(index, model, by=by) as file:
         asked = _read_questions(questions) if questions else None
-        print(asyncio.run(file.tune(asked) if asked is not None else _fit(file)))
+        if asked is None and not isinstance(file, FileIndex):
+            raise MynaError(f"{index}: in Qdrant the weight is fitted on questions of yours: --questions FILE.")
+        print(asyncio.run(file.tune(asked) if asked is not None else _fit(file)))  # type: ignore[arg-type]
 
 
 def _tree_lines(file: FileIndex) -> Iterator[str]:

@@ -1,18 +1,20 @@
 """myna search: passages out of an index."""
 
 import asyncio
+import os
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import orjson
 from cyclopts import Parameter
 from rich.console import Console
 
 from myna.apps.index.index import Hit
-from myna.commands.index import DEFAULT, By, IndexFile, opened
+from myna.apps.index.like import similar
+from myna.commands.index import DEFAULT, By, IndexFile, either, opened
 from myna.commands.options import printable
 from myna.provider import Scorer
+from myna.records import MynaError
 
 
 def run(
@@ -22,9 +24,11 @@ def run(
     model: str | None = None,
     rerank: str | None = None,
     by: By | None = None,
+    like: tuple[str, ...] = (),
+    unlike: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
-    """Find passages in the documents of an index.
+    """Find passages in the documents of an index; or documents that are like others.
 
     Parameters
     ----------
@@ -37,15 +41,26 @@ def run(
     model
         The model that made the vectors; words alone if left out.
     rerank
-        A cross-encoder that reads the best passages once more.
+        Who reads the best passages once more: a cross-encoder, a chat model (asked for yes or no), http://HOST/v1#MODEL.
     by
         A structure to search beside words and vectors: tree or graph (myna index build).
+    like
+        The name of a document: find documents like it. May be given several times.
+    unlike
+        The name of a document: not like this one.
     json
         One JSON object, for programs.
     """
-    scorer = _scorer(rerank) if rerank else None
-    with opened(Path(index), model, by=by) as file:
-        found = asyncio.run(file.search(queries, k, rerank=scorer))
+    if like or unlike:
+        _print_similar(queries, index, like, unlike, k, json)
+        return
+    with either(index, model, by=by) as file:
+        scorer = _scorer(rerank) if rerank else None
+        try:
+            found = asyncio.run(file.search(queries, k, rerank=scorer))
+        finally:
+            if close := getattr(scorer, "close", None):
+                close()
     if json:
         print(orjson.dumps(asdict(found)).decode())
         return
@@ -59,6 +74,21 @@ def run(
         screen.print(printable(note), style="dim")
 
 
+def _print_similar(
+    queries: tuple[str, ...], index: str, like: tuple[str, ...], unlike: tuple[str, ...], k: int, json: bool
+) -> None:
+    if queries:
+        raise MynaError("give queries or --like, not both.")
+    with opened(index) as file:
+        found = similar(file, like, unlike, k)
+    if json:
+        print(orjson.dumps([asdict(one) for one in found]).decode())
+        return
+    for number, one in enumerate(found, 1):
+        vectors = "" if one.vectors is None else f", vectors {one.vectors:.3f}"
+        print(printable(f"{number}. {', '.join(one.names)}  {one.score:.3f} (words {one.words:.3f}{vectors})"))
+
+
 def _where(hit: Hit) -> str:
     page = f", page {hit.page}" if hit.page else ""
     path = " > ".join(hit.path)
@@ -66,10 +96,14 @@ def _where(hit: Hit) -> str:
 
 
 def _scorer(model: str) -> Scorer:
-    from myna.provider.local_embed import CrossEncoder, load_embedder
-    from myna.records import MynaError
+    """A model of ours: a cross-encoder, a chat model that is asked for yes or no, an embedder; or what answers at URL#MODEL."""
+    url, _, name = model.partition("#")
+    if "://" in url:
+        from myna.provider.http_score import HttpScorer
 
-    scorer = load_embedder(model)
-    if not isinstance(scorer, CrossEncoder):
-        raise MynaError(f"{scorer.name} makes vectors and scores no pairs; name a cross-encoder.")
-    return scorer
+        if not name:
+            raise MynaError(f"--rerank {model}: name the model: {url}#MODEL")
+        return HttpScorer(url, name, os.environ.get("MYNA_API_KEY"))
+    from myna.provider.either import load_either
+
+    return cast(Scorer, load_either(model))  # whatever we load scores, each in its own way

@@ -100,6 +100,19 @@ def test_a_question_leads_to_what_its_words_do_not_name(tmp_path: Path) -> None:
     )
 
 
+def test_a_surname_is_its_bearer_while_there_is_one_alone(tmp_path: Path) -> None:
+    index = made(tmp_path / "i")
+    assert led(index, "Where was Somerville born?")[0] == "mary.txt"
+    said = '{"names": ["William Somerville"], "facts": []}'
+    asyncio.run(index.add([document("william.txt", "William Somerville was a doctor.")]))
+    asyncio.run(Graph().build(index, Scripted([said], name="model")))
+    assert led(index, "Where was Somerville born?") == []
+    said = '{"names": ["Lovelace"], "facts": []}'
+    asyncio.run(index.add([document("earl.txt", "Lovelace.")]))
+    asyncio.run(Graph().build(index, Scripted([said], name="model")))
+    assert set(led(index, "Ada Lovelace")) >= {"ada.txt", "earl.txt"}
+
+
 def test_what_led_to_a_hit_is_said_with_the_passage_it_is_from(tmp_path: Path) -> None:
     index = made(tmp_path / "i")
     hits = {hit.names[0]: hit for hit in asyncio.run(index.search("Ada Lovelace's teacher")).hits}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-UNFITTED = 0.5  # of an arm that somebody asked for by name, until `tune` has fitted its weight on questions
+UNFITTED = 0.3  # of an arm that somebody asked for by name, until `tune` has fitted its weight: docs/experiments.md
 
 
 @dataclass(frozen=True, slots=True)

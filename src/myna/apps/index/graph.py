@@ -38,7 +38,8 @@ PASSAGES = 1_000  # mentions of one entity that a search counts
 LINES = 3  # of Hit.via
 
 TABLES = (
-    "CREATE TABLE entities (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE entities (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, last TEXT NOT NULL)",
+    "CREATE INDEX entities_by_last ON entities (last)",
     "CREATE TABLE extracted (chunk INTEGER PRIMARY KEY REFERENCES chunks (id) ON DELETE CASCADE, made TEXT NOT NULL, "
     "failed INTEGER NOT NULL, left_out INTEGER NOT NULL)",
     "CREATE TABLE mentions (chunk INTEGER NOT NULL REFERENCES extracted (chunk) ON DELETE CASCADE, entity INTEGER NOT NULL "
@@ -240,7 +241,7 @@ def _keep(index: "FileIndex", passage: Passage, found: Read | None, made: str) -
 def _put(db: sqlite3.Connection, chunk: int, found: Read) -> None:
     number: dict[str, int] = {}
     for key, name in found.names:
-        db.execute("INSERT OR IGNORE INTO entities (key) VALUES (?)", (key,))
+        db.execute("INSERT OR IGNORE INTO entities (key, last) VALUES (?, ?)", (key, names.last(key)))
         (number[key],) = db.execute("SELECT id FROM entities WHERE key = ?", (key,)).fetchone()
         db.execute("INSERT INTO mentions VALUES (?, ?, ?)", (chunk, number[key], name))
     relations = ((chunk, number[a], how, number[b]) for a, how, b in found.relations)
@@ -249,14 +250,19 @@ def _put(db: sqlite3.Connection, chunk: int, found: Read) -> None:
 
 
 def _seeds(db: sqlite3.Connection, query: str) -> dict[int, float]:
-    """The entities that a question names, the longest names first, by how rare they are: ln(1 + passages / mentions)."""
+    """The entities that a question names, if only by the last word of a name, by how rare they are: ln(1 + passages / mentions)."""
     could = names.keys_in(query[:2_000])
     known: dict[str, int] = {}
     keys = list(dict.fromkeys(key for *_, key in could))
     for at in range(0, len(keys), 500):
         some = keys[at : at + 500]
         marks = ", ".join("?" * len(some))
-        known |= dict(db.execute(f"SELECT key, id FROM entities WHERE key IN ({marks})", some).fetchall())
+        known |= dict(
+            db.execute(
+                f"SELECT last, min(id) FROM entities WHERE last IN ({marks}) GROUP BY last HAVING count(*) = 1", some
+            )
+        )
+        known |= dict(db.execute(f"SELECT key, id FROM entities WHERE key IN ({marks})", some))
     kept = [known[key] for key in names.longest([one for one in could if one[2] in known])]
     return {entity: _rarity(db, entity) for entity in sorted(_same(db, kept))}
 
@@ -275,8 +281,15 @@ def _same(db: sqlite3.Connection, entities: Iterable[int]) -> set[int]:
         if one not in found:
             found.add(one)
             query = "SELECT other FROM aliases WHERE one = ?1 UNION SELECT one FROM aliases WHERE other = ?1"
-            left += [other for (other,) in db.execute(query, (one,))]
+            left += [other for (other,) in db.execute(query, (one,))] + _surname(db, one)
     return found
+
+
+def _surname(db: sqlite3.Connection, entity: int) -> list[int]:
+    """Somerville is Mary Somerville, as long as the index knows one Somerville alone."""
+    (last,) = db.execute("SELECT last FROM entities WHERE id = ?", (entity,)).fetchone()
+    bearers = db.execute("SELECT id FROM entities WHERE last = ? LIMIT 3", (last,)).fetchall() if last else []
+    return [bearer for (bearer,) in bearers] if len(bearers) == 2 else []
 
 
 def _walk(db: sqlite3.Connection, seeds: dict[int, float]) -> tuple[dict[int, float], dict[int, str]]:

@@ -25,6 +25,12 @@ def key(name: str) -> str:
     return made if len(made) > 1 and not _nobody(made, name) else ""
 
 
+def last(key: str) -> str:
+    """The last word of a key in letters, by which its bearer is mostly called; "" in Chinese, where names are not cut."""
+    word = key.rpartition(" ")[2]
+    return word if word.isalpha() and len(word) > 1 and not is_cjk(word) else ""
+
+
 def keys_in(text: str) -> list[tuple[int, int, str]]:
     """Every key that a name within the text could have, with the places of its units: longer ones first."""
     found = _units(text)
