@@ -24,8 +24,9 @@ def of(**fields: Any) -> "Filter":
     """The points with these values."""
     from qdrant_client import models
 
-    conditions = [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for key, value in fields.items()]
-    return models.Filter(must=conditions)
+    return models.Filter(
+        must=[models.FieldCondition(key=key, match=models.MatchValue(value=value)) for key, value in fields.items()]
+    )
 
 
 def number(*parts: object) -> int:

@@ -1,0 +1,177 @@
+"""myna index and myna search: what is printed, what is refused, and that a build costs nothing before somebody agrees."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from encoder_cases import encoder_oracle, write_encoder, write_tokenizer
+from myna.commands import app
+from myna.records import DataError, MynaError, RequestError
+
+FOLDER = {
+    "bridge.md": "# Bridges\n\n## Old bridge\n\nThe old bridge over the river was built in 1871.\n",
+    "桥.md": "# 桥\n\n这座老桥建于1871年。\n",
+    "evil\x1b[31m.txt": "Nothing \x1b[31mred.",
+    "people.txt": "Mary Somerville taught Ada Lovelace.",
+}
+READ = '{"names": ["Mary Somerville", "Ada Lovelace"], "facts": [{"from": "Mary Somerville", "how": "taught", "to": "Ada Lovelace"}]}'
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name, text in FOLDER.items():
+        (tmp_path / "docs").mkdir(exist_ok=True)
+        (tmp_path / "docs" / name).write_text(text, encoding="utf-8")
+    Path("s.jsonl").write_text("\n".join([json.dumps(READ)] * 9), encoding="utf-8")
+    return tmp_path
+
+
+def myna(*words: object) -> None:
+    app([str(word) for word in words], result_action="return_value")
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    capsys.readouterr()
+    myna(*words)
+    return capsys.readouterr().out
+
+
+def test_a_folder_is_added_listed_searched_and_removed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys, "index", "add", "docs")
+    assert "new      docs/bridge.md: 2 chunks" in out
+    assert "\x1b" not in out
+    assert "4 documents read" in out
+    assert "same     docs/bridge.md" in said(capsys, "index", "add", "docs")
+    listed = said(capsys, "index", "list")
+    assert "桥.md" in listed
+    assert "\x1b" not in listed
+    found = said(capsys, "search", "bridge 1871", "-k", "1")
+    assert found.startswith("1. docs/bridge.md, ")
+    assert "(Bridges > Old bridge)" in found
+    assert "words alone" in found
+    hit = json.loads(said(capsys, "search", "老桥", "--json"))["hits"][0]
+    assert hit["names"] == ["docs/桥.md"]
+    assert "1 of 1 documents removed" in said(capsys, "index", "remove", "docs/桥.md")
+    assert "nothing was found" in said(capsys, "search", "老桥")
+    with pytest.raises(DataError, match="1 names are not in"):
+        myna("index", "remove", "docs/桥.md", "docs/bridge.md")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("index", "add"), "name files"),
+        (("index", "list"), "there is no index"),
+        (("search", "x"), "there is no index"),
+        (("index", "build", "tree"), "there is no index"),
+        (("index", "tune", "--by", "tree"), "--questions"),
+    ],
+)
+def test_what_is_missing_is_said_with_what_to_do(here: Path, words: tuple[str, ...], why: str) -> None:
+    with pytest.raises(MynaError, match=why):
+        myna(*words)
+    assert not (here / "index.sqlite").exists()
+
+
+def test_nothing_is_asked_of_a_model_before_somebody_agrees(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("index", "add", "docs")
+    (here / "myna").mkdir()
+    (here / "myna" / "prices.yaml").write_text("prices: [{model: 'script:*', input: 1, output: 2}]")
+    with pytest.raises(MynaError, match="nothing was built"):
+        myna("index", "build", "graph", "--by", "script:s.jsonl")
+    out = capsys.readouterr().out
+    assert "5 calls to script:s.jsonl, at most" in out
+    assert "cost at most 0.00" in out
+    assert "USD" in out
+    assert "no graph" in said(capsys, "index", "report")
+
+
+def test_a_graph_is_built_recorded_reported_and_searched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("index", "add", "docs")
+    out = said(capsys, "index", "build", "graph", "--by", "script:s.jsonl", "--yes", "--trace", "t.sqlite")
+    assert "5 passages read, 0 of them without an answer of the form" in out
+    assert "2 entities, 1 relations from 5 passages; 0 missing" in said(capsys, "index", "report")
+    assert said(capsys, "index", "entity", "the mary  SOMERVILLE").startswith(
+        "Mary Somerville —taught→ Ada Lovelace (docs/people.txt, "
+    )
+    with pytest.raises(DataError, match="no relation of 'Nobody'"):
+        myna("index", "entity", "Nobody")
+    found = said(capsys, "search", "Ada Lovelace", "--by", "graph")
+    assert "by names Ada Lovelace" in found
+    assert "weight 0.3 of graph, which is not fitted" in found
+    assert "script:s.jsonl" in said(capsys, "trace", "list", "--trace", "t.sqlite")
+    assert "0 calls" in said(capsys, "index", "build", "graph", "--by", "script:s.jsonl")
+
+
+def test_a_tree_is_built_and_its_summaries_are_printed_beside_what_they_led_to(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "\n\n".join(
+        f"The {word} runs on and on through the night. " * 8
+        for word in ("river", "train", "engine", "clock", "horse", "river")
+    )
+    (here / "docs" / "long.md").write_text(f"# Things\n\n{long}", encoding="utf-8")
+    myna("index", "add", "docs")
+    Path("s.jsonl").write_text("\n".join([json.dumps("Locomotion \x1b[31mat night.")] * 9))
+    out = said(capsys, "index", "build", "tree", "--by", "script:s.jsonl", "--yes")
+    assert "summaries made, 0 of them empty" in out
+    assert "tree by script:s.jsonl: " in said(capsys, "index", "report")
+    found = said(capsys, "search", "locomotion", "--by", "tree")
+    assert "docs/long.md" in found
+    assert ": Locomotion [31mat night." in found
+    assert "\x1b" not in found
+
+
+def test_documents_like_others_and_how_like_they_are(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "docs" / "ford.md").write_text("The river has a ford beside the old bridge.", encoding="utf-8")
+    myna("index", "add", "docs")
+    assert said(capsys, "search", "--like", "docs/bridge.md").startswith("1. docs/ford.md  ")
+    assert json.loads(said(capsys, "search", "--like", "docs/bridge.md", "--json"))[0]["names"] == ["docs/ford.md"]
+    assert "shared: " in said(capsys, "index", "compare", "docs/bridge.md", "docs/ford.md")
+    with pytest.raises(MynaError, match="not both"):
+        myna("search", "bridge", "--like", "docs/bridge.md")
+    with pytest.raises(RequestError, match="is not in the index"):
+        myna("search", "--like", "nobody.md")
+
+
+def test_vectors_are_made_fitted_and_weighed_on_questions_of_ones_own(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_encoder(here / "tiny", pooling="mean_tokens")
+    out = said(capsys, "index", "add", "docs", "--model", here / "tiny")
+    assert "too few to fit on" in out
+    Path("q.jsonl").write_text(
+        "\n".join(json.dumps({"question": "bridge", "name": "docs/bridge.md"}) for _ in range(25))
+    )
+    assert "25 given questions" in said(capsys, "index", "tune", here / "tiny", "--questions", "q.jsonl")
+    assert "25 given questions" in said(capsys, "index", "add", "docs", "--model", here / "tiny")  # kept
+    Path("q.jsonl").write_text('{"question": 3}')
+    with pytest.raises(DataError, match=r"q\.jsonl:1"):
+        myna("index", "tune", here / "tiny", "--questions", "q.jsonl")
+
+
+def test_a_cross_encoder_reranks_and_makes_no_vectors(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder_oracle("bert that scores", here / "cross")
+    write_tokenizer(here / "cross")
+    myna("index", "add", "docs")
+    assert "ordered by cross" in said(capsys, "search", "bridge 1871", "--rerank", here / "cross")
+    with pytest.raises(MynaError, match="makes no vectors"):
+        myna("search", "bridge", "--model", here / "cross")
+    with pytest.raises(MynaError, match="name the model"):
+        myna("search", "bridge", "--rerank", "http://127.0.0.1:9/v1")
+
+
+def test_qdrant_is_named_by_its_url_and_what_it_cannot_is_said(here: Path) -> None:
+    pytest.importorskip("qdrant_client")
+    for words in (("list",), ("add", "docs"), ("remove", "x")):
+        with pytest.raises(MynaError, match="Qdrant says"):
+            myna("index", *words, "--index", "http://127.0.0.1:9#docs")
+    with pytest.raises(MynaError, match="needs an index in a file"):
+        myna("index", "report", "--index", "http://127.0.0.1:9#docs")
+    with pytest.raises(MynaError, match="names no collection"):
+        myna("search", "x", "--index", "http://127.0.0.1:9")
+    with pytest.raises(MynaError, match="searched in a file"):
+        myna("search", "x", "--index", "http://127.0.0.1:9#docs", "--by", "tree")
