@@ -189,7 +189,7 @@ def show(run: int, /, *, mermaid: bool = False, json: bool = False, journal: Jou
     print(spoken(f"inputs {one.inputs.decode()[:500]}"))
     for line, row in zip(as_text(drawn), drawn.steps, strict=True):
         print(spoken(f"  {line}"))
-        for said in (_output(row), *(f"{name}: {'ok' if v.ok else 'FAILED'} {v.reason}" for name, v in row.verdicts)):
+        for said in (_output(row), *(f"{name}: {'ok' if v.ok else f'FAILED {v.reason}'}" for name, v in row.verdicts)):
             print(spoken(f"      {said}")) if said else None
     for row in open_questions(kept, run):
         print(spoken(_question(run, row.path)))
