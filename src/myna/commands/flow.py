@@ -189,7 +189,12 @@ def show(run: int, /, *, mermaid: bool = False, json: bool = False, journal: Jou
     print(spoken(f"inputs {one.inputs.decode()[:500]}"))
     for line, row in zip(as_text(drawn), drawn.steps, strict=True):
         print(spoken(f"  {line}"))
-        for said in (_output(row), *(f"{name}: {'ok' if v.ok else f'FAILED {v.reason}'}" for name, v in row.verdicts)):
+        error = row.error if row.output is not None and row.state != "done" else None
+        for said in (
+            _output(row),
+            error,
+            *(f"{name}: {'ok' if v.ok else f'FAILED {v.reason}'}" for name, v in row.verdicts),
+        ):
             print(spoken(f"      {said}")) if said else None
     for row in open_questions(kept, run):
         print(spoken(_question(run, row.path)))
@@ -304,7 +309,7 @@ def _ended(journal: Journal, run: RunRow) -> str:
 
 
 def _output(row: StepRow) -> str:
-    text = row.error or "" if row.output is None else row.output.decode()
+    text = (row.output or b"").decode() or row.error or ""
     return text if len(text) <= 300 else f"{text[:300]} ... [{len(text) - 300} characters more; --json shows all]"
 
 

@@ -17,6 +17,7 @@ from myna.apps.flow import running as running_file
 from myna.apps.flow.load import load
 from myna.apps.flow.lock import lock_path, running
 from myna.provider import Provider, Scripted, complete
+from myna.provider.replay import replay
 from myna.records import Conversation
 
 made: list[str] = []
@@ -194,6 +195,72 @@ def test_cancelling_stops_the_model_and_leaves_a_run_that_can_be_resumed(journal
     again = Scripted(["two"])
     assert asyncio.run(resume(asks, journal, 1, {"provider": again})).value == "onetwo"
     assert len(again.requests) == 1
+
+
+def test_cancelling_stops_our_own_engine(journal: Journal) -> None:
+    """The engine gives back every block that the answer held."""
+    local = replay(lambda request, candidate: [65] * 5000, seconds=0.01)
+    engine = local.loop.engine
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(run(asks, journal, {"question": "问"}, {"provider": local}))
+        while not engine.scheduler.running:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await task
+
+    try:
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(cancelled())
+        for _ in range(500):
+            if engine.idle:
+                break
+            time.sleep(0.01)
+        assert engine.idle
+    finally:
+        local.close()
+    assert [(row.state, row.failure) for row in journal.steps(1)] == [("failed", "stopped")]
+
+
+SLOW = """
+import asyncio
+from pathlib import Path
+from myna.apps.flow import flow, step
+
+@step
+async def first() -> str:
+    with Path("first").open("a") as out:
+        out.write("x")
+    return "first"
+
+@step
+async def second(text: str) -> str:
+    Path("begun").touch()
+    await asyncio.sleep(0 if Path("mended").exists() else 60)
+    return text + " second"
+
+@flow
+async def slow() -> str:
+    return await second(await first())
+"""
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(folder: Path) -> None:
+    (folder / "slow.py").write_text(SLOW)
+    env = {**os.environ, "MYNA_JOURNAL": str(folder / "j.sqlite"), "MYNA_TRACE": str(folder / "t.sqlite")}
+    myna = [sys.executable, "-m", "myna", "flow"]
+    child = subprocess.Popen([*myna, "run", "slow.py"], cwd=folder, env=env, stderr=subprocess.PIPE, text=True)
+    while not (folder / "begun").exists():
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "run 1 is stopped. To go on: myna flow resume 1" in err
+    (folder / "mended").touch()
+    done = subprocess.run([*myna, "resume", "1"], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("first second\n", 0)
+    assert (folder / "first").read_text() == "x"
 
 
 FLOW = """

@@ -12,7 +12,7 @@ import orjson
 
 from myna.apps.flow.code import changed
 from myna.apps.flow.errors import Failure, FlowError, Halt, JournalError, NotDone, StepFailed, place, words
-from myna.apps.flow.journal import StepRow
+from myna.apps.flow.journal import End, State, StepRow
 from myna.apps.flow.probe import Happened
 from myna.apps.flow.running import Rows
 from myna.apps.flow.scope import SCOPE, Scope, key_of
@@ -32,10 +32,10 @@ FINAL = ("value", "budget")  # another attempt would fail the same way
 class Wrong(Exception):
     """Checks that failed."""
 
-    def __init__(self, verdicts: Mapping[str, Verdict]):
+    def __init__(self, verdicts: Mapping[str, Verdict], output: bytes):
         failed = {name: said.reason for name, said in verdicts.items() if not said.ok}
         super().__init__("; ".join(f"{name}: {reason}" if reason else name for name, reason in failed.items()))
-        self.verdicts = verdicts
+        self.verdicts, self.output = verdicts, output
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +156,9 @@ async def _attempt(call: Call, number: int, tries: int) -> Any:
             raise
         except Exception as e:
             kind, error = _failure(call, e)
-            verdicts = e.verdicts if isinstance(e, Wrong) else {}
             unknown = step.effect == "write" and kind != "not done"
-            spent = budget.spent
-            call.rows.failed(
-                row,
-                "unknown" if unknown else "failed",
-                kind,
-                error,
-                verdicts,
-                int(spent["calls"]),
-                int(spent["tokens"]),
-            )
+            verdicts, output = (e.verdicts, e.output) if isinstance(e, Wrong) else ({}, None)
+            call.rows.end(row, End("unknown" if unknown else "failed", output, kind, error, verdicts, *_spent(budget)))
             if unknown:
                 return await _after_write(call, row, error)
             if isinstance(e, BudgetExceeded):
@@ -187,8 +178,8 @@ async def _body(call: Call, row: StepRow, budget: Budget, span: Span | None) -> 
         raise StepFailed(words(e), path=call.path, kind="value") from e
     verdicts = await _judged(call, data, span)
     if not all(said.ok for said in verdicts.values()):
-        raise Wrong(verdicts)
-    call.rows.done(row, data, verdicts, int(budget.spent["calls"]), int(budget.spent["tokens"]))
+        raise Wrong(verdicts, data)
+    call.rows.end(row, End("done", data, None, None, verdicts, *_spent(budget)))
     return value
 
 
@@ -280,10 +271,14 @@ async def _probe(call: Call, inputs: dict[str, Any], last: StepRow) -> Any:
 
 def _interrupted(call: Call, row: StepRow, why: Failure, error: str, budget: Budget | None = None) -> StepRow:
     """A read is made again; of a write nobody knows."""
-    spent = budget.spent if budget else {"calls": 0, "tokens": 0}
-    state = "unknown" if "write" in (row.effect, call.step.effect) else "failed"
-    call.rows.failed(row, state, why, error, {}, int(spent["calls"]), int(spent["tokens"]))  # type: ignore[arg-type]
+    state: State = "unknown" if "write" in (row.effect, call.step.effect) else "failed"
+    call.rows.end(row, End(state, None, why, error, {}, *(_spent(budget) if budget else ())))
     return call.rows.latest(call.path) or row
+
+
+def _spent(budget: Budget) -> tuple[int, int]:
+    """Calls and tokens."""
+    return int(budget.spent["calls"]), int(budget.spent["tokens"])
 
 
 def _asking(call: Call, why: str) -> Halt:

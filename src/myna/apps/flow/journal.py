@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +105,19 @@ class StepRow:
     verdicts: tuple[tuple[str, Verdict], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended; `output` also where a check refused it."""
+
+    state: State
+    output: bytes | None = None
+    failure: Failure | None = None
+    error: str | None = None
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    calls: int = 0
+    tokens: int = 0
+
+
 RUN = "id, key, flow, file, inputs, model, max_calls, began, ended, outcome, output, error, span"
 STEP = "id, run, path, attempt, try, name, effect, code, input_hash, inputs, state, output, failure, error, again, began, ended, calls, tokens"  # fmt: skip
 
@@ -177,35 +190,20 @@ class Journal(SqliteFile):
             )
         return self._steps("id = ?", done.lastrowid)[0]
 
-    def done(self, id: int, output: bytes, verdicts: Mapping[str, Verdict], calls: int, tokens: int) -> None:
+    def end(self, id: int, end: End) -> None:
+        """How an attempt ended. What comes late from one that was given up changes nothing; what was ended from outside is made anew
+        by a resumed run."""
+        names = "state = ?, output = ?, output_hash = ?, failure = ?, error = ?, again = ?, ended = ?, calls = ?, tokens = ?"
+        again, hash = end.failure in ("stopped", "interrupted"), None if end.output is None else _digest(end.output)
+        row = (end.state, end.output, hash, end.failure, end.error, again, time.time(), end.calls, end.tokens, id)
         with self.write() as db:
-            if not self._end(db, id, "done", None, None, calls, tokens):
-                return
-            row = (output, hashlib.sha256(output).hexdigest(), id)
-            db.execute("UPDATE steps SET output = ?, output_hash = ? WHERE id = ?", row)
-            self._verdicts(db, id, verdicts)
-
-    def failed(
-        self,
-        id: int,
-        state: State,
-        failure: Failure,
-        error: str,
-        verdicts: Mapping[str, Verdict],
-        calls: int,
-        tokens: int,
-    ) -> None:
-        """It did not end well; `state` is failed or unknown. What ended it from outside is made anew by a resumed run."""
-        with self.write() as db:
-            if not self._end(db, id, state, failure, error, calls, tokens):
-                return
-            db.execute("UPDATE steps SET again = ? WHERE id = ?", (failure in ("stopped", "interrupted"), id))
-            self._verdicts(db, id, verdicts)
+            if db.execute(f"UPDATE steps SET {names} WHERE id = ? AND state = 'intent'", row).rowcount:
+                self._verdicts(db, id, end.verdicts)
 
     def answer(self, id: int, state: State, output: bytes | None, error: str) -> None:
         """What is known by now of a step whose state was not. One that happened is good whatever its code and inputs become."""
         with self.write() as db:
-            hash = None if output is None else hashlib.sha256(output).hexdigest()
+            hash = None if output is None else _digest(output)
             names = (
                 "state = ?, output = ?, output_hash = ?, failure = ?, error = ?, again = 1, ended = ifnull(ended, ?)"
             )
@@ -245,21 +243,6 @@ class Journal(SqliteFile):
         verdicts = tuple((name, Verdict(bool(ok), score, reason)) for name, ok, score, reason in found)
         code = None if step.code is None else orjson.loads(str(step.code))
         return replace(step, code=code, again=bool(step.again), verdicts=verdicts)
-
-    def _end(
-        self,
-        db: sqlite3.Connection,
-        id: int,
-        state: State,
-        failure: str | None,
-        error: str | None,
-        calls: int,
-        tokens: int,
-    ) -> bool:
-        """False where it has ended before: what comes late from a step that was given up changes nothing."""
-        names = "state = ?, failure = ?, error = ?, ended = ?, calls = ?, tokens = ?"
-        row = (state, failure, error, time.time(), calls, tokens, id)
-        return db.execute(f"UPDATE steps SET {names} WHERE id = ? AND state = 'intent'", row).rowcount == 1
 
     def _verdicts(self, db: sqlite3.Connection, id: int, verdicts: Mapping[str, Verdict]) -> None:
         for name, said in verdicts.items():

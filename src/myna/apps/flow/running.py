@@ -1,13 +1,11 @@
 """A run in progress: where its rows are kept, what has been reached, which tasks are open."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
 
-from myna.apps.flow.errors import Failure
-from myna.apps.flow.journal import Journal, RunRow, State, StepRow
-from myna.checks import Verdict
+from myna.apps.flow.journal import End, Journal, RunRow, State, StepRow
 from myna.trace import Prices
 
 T = TypeVar("T")
@@ -24,18 +22,7 @@ class Rows(Protocol):
 
     def begin(self, row: StepRow) -> StepRow: ...
 
-    def done(self, row: StepRow, output: bytes, verdicts: Mapping[str, Verdict], calls: int, tokens: int) -> None: ...
-
-    def failed(
-        self,
-        row: StepRow,
-        state: State,
-        failure: Failure,
-        error: str,
-        verdicts: Mapping[str, Verdict],
-        calls: int,
-        tokens: int,
-    ) -> None: ...
+    def end(self, row: StepRow, end: End) -> None: ...
 
     def answer(self, row: StepRow, state: State, output: bytes | None, error: str) -> StepRow: ...
 
@@ -56,20 +43,8 @@ class Kept:
     def begin(self, row: StepRow) -> StepRow:
         return self.journal.begin(replace(row, run=self.run.id))
 
-    def done(self, row: StepRow, output: bytes, verdicts: Mapping[str, Verdict], calls: int, tokens: int) -> None:
-        self.journal.done(row.id, output, verdicts, calls, tokens)
-
-    def failed(
-        self,
-        row: StepRow,
-        state: State,
-        failure: Failure,
-        error: str,
-        verdicts: Mapping[str, Verdict],
-        calls: int,
-        tokens: int,
-    ) -> None:
-        self.journal.failed(row.id, state, failure, error, verdicts, calls, tokens)
+    def end(self, row: StepRow, end: End) -> None:
+        self.journal.end(row.id, end)
 
     def answer(self, row: StepRow, state: State, output: bytes | None, error: str) -> StepRow:
         self.journal.answer(row.id, state, output, error)
@@ -88,19 +63,7 @@ class Unkept:
     def begin(self, row: StepRow) -> StepRow:
         return row
 
-    def done(self, row: StepRow, output: bytes, verdicts: Mapping[str, Verdict], calls: int, tokens: int) -> None:
-        pass
-
-    def failed(
-        self,
-        row: StepRow,
-        state: State,
-        failure: Failure,
-        error: str,
-        verdicts: Mapping[str, Verdict],
-        calls: int,
-        tokens: int,
-    ) -> None:
+    def end(self, row: StepRow, end: End) -> None:
         pass
 
     def answer(self, row: StepRow, state: State, output: bytes | None, error: str) -> StepRow:
