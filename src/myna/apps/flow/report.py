@@ -37,7 +37,7 @@ class Rate:
 @dataclass(frozen=True, slots=True)
 class StepRate:
     """A step's first attempts, and what they came to in the end; `per_run`: how often it is called in a run that
-    is done, on average."""
+    is done and calls it, on average."""
 
     name: str
     first: Rate
@@ -57,8 +57,8 @@ class Report:
     unjudged: int
 
     def product(self, which: str) -> float:
-        """What the rates of "first" or "last" attempts make of a run if each step fails by itself: the product of the rates, each as
-        often as the step is called."""
+        """What the rates of "first" or "last" attempts make of a run that goes through all the steps, if each fails by itself: the product
+        of the rates, each as often as the step is called."""
         return math.prod(getattr(step, which).value ** step.per_run for step in self.steps)
 
 
@@ -94,14 +94,13 @@ class _Run:
 
 def _rate(name: str, runs: list[_Run]) -> StepRate:
     calls = [tried for run in runs for tried in run.steps if tried[0].name == name]
-    whole = [run for run in runs if run.done]  # in others it may not have been reached
-    counted = sum(tried[0].name == name for run in whole for tried in run.steps)
+    per_run = [n for run in runs if run.done and (n := sum(tried[0].name == name for tried in run.steps))]
     return StepRate(
         name,
         Rate(sum(passes(tried[0]) for tried in calls), len(calls)),
         Rate(sum(passes(tried[-1]) for tried in calls), len(calls)),
         sum(len(tried) for tried in calls),
-        counted / len(whole) if counted else 1.0,
+        sum(per_run) / len(per_run) if per_run else 1.0,  # where it ended all its runs, nobody knows
     )
 
 
