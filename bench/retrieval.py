@@ -13,7 +13,9 @@ import asyncio
 import gzip
 import hashlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -26,13 +28,20 @@ from myna.apps.index.reading import Document
 
 def read(path: Path) -> tuple[list[Document], list[Question]]:
     documents, questions = [], []
-    with gzip.open(path) as lines:
-        for number, row in enumerate(map(orjson.loads, lines)):
-            text = row["context"]
-            sha = hashlib.sha256(text.encode()).hexdigest()
-            documents.append(Document(Path(f"{number:05d}"), sha, len(text.encode()), Parsed(text)))
-            questions += [(one["question"], f"{number:05d}") for one in row["qas"]]
+    for number, row in enumerate(read_rows(path)):
+        documents.append(document(f"{number:05d}", row["context"]))
+        questions += [(one["question"], f"{number:05d}") for one in row["qas"]]
     return documents, questions
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with gzip.open(path) as lines:
+        yield from map(orjson.loads, lines)
+
+
+def document(name: str, text: str) -> Document:
+    """A text as if it had been read from a file."""
+    return Document(Path(name), hashlib.sha256(text.encode()).hexdigest(), len(text.encode()), Parsed(text))
 
 
 def recall(pools: list[Pool], weight: float) -> float:

@@ -29,6 +29,7 @@ VERBS = {
     "index": "Documents to search in: add, list, remove, report, tune, build.",
     "flow": "Flows of steps that are written down: run, resume, answer, show, report.",
     "search": "Find passages in the documents of an index.",
+    "ask": "Ask the documents of an index: an answer, and the words that it rests on.",
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
     "sql": "Ask a database a question.",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from myna.apps.index.parsed import Range
+from myna.apps.index.parsed import Parsed, Range
 from myna.apps.index.reading import Document
 from myna.provider import Scorer
 
@@ -83,3 +83,6 @@ class Index(Protocol):
 
     async def documents(self) -> list[Listed]:
         """In the order of their names."""
+
+    def parsed(self, sha256: str) -> Parsed | None:
+        """The document that a citation names, as it is now; None where it is not there any more."""

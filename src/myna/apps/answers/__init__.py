@@ -1,0 +1,14 @@
+"""Answers out of an index of documents, whose citations always resolve.
+
+gate.py        whether to search at all, and whether what was found is enough
+queries.py     a follow-up question on its own feet; one question asked in several ways
+passages.py    what the model is shown, and what it is asked
+citations.py   what it said: sentences, their citations, and the words of the documents that they rest on
+answer.py      all of it in order
+"""
+
+from myna.apps.answers.answer import CALLS, Answer, Turn, answer
+from myna.apps.answers.citations import Sentence, Source
+from myna.apps.answers.gate import Decision
+
+__all__ = ["CALLS", "Answer", "Decision", "Sentence", "Source", "Turn", "answer"]

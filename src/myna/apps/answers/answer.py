@@ -1,0 +1,151 @@
+"""A question, answered out of an index: gate -> query -> search -> passages -> sentences with citations -> what they rest on."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+from myna.apps.answers import citations, gate
+from myna.apps.answers.citations import Sentence, Source
+from myna.apps.answers.gate import Decision
+from myna.apps.answers.passages import ROOM, Passage, bytes_by_three, chosen, form, prompt
+from myna.apps.answers.queries import MOST, Turn, alone, ways
+from myna.apps.index.index import Index
+from myna.apps.index.parsed import Parsed
+from myna.provider import Provider, Scorer, powers
+from myna.records import Conversation, Delta, RequestError, Sampling, fold
+from myna.trace import here
+
+CALLS = 3  # at most: the follow-up on its own feet, other ways to ask, the answer
+K = 5  # passages
+LONGEST = 8_000  # characters of a question
+DRAW = Sampling(temperature=0.0, max_tokens=400)
+TALK = "You are a friendly assistant that answers questions about the user's documents. Answer in one or two short sentences, in the user's language."
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """question    as it was searched for: a follow-up on its own feet
+    text        with marks after each sentence: [1], and [—] for what nobody should rely on
+    sources     what citations rest on, in the documents' own words
+    passages    what the model was shown
+    removed     marks that it made up
+    calls       of the model
+    """
+
+    question: str
+    decision: Decision
+    text: str
+    sentences: tuple[Sentence, ...] = ()
+    sources: tuple[Source, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    queries: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    calls: int = 0
+
+
+async def answer(
+    provider: Provider,
+    index: Index,
+    question: str,
+    *,
+    before: Sequence[Turn] = (),
+    k: int = K,
+    rewrites: int = 0,
+    enough: float | None = None,
+    room: int = ROOM,
+    rerank: Scorer | None = None,
+    style: str = "",
+    sampling: Sampling = Sampling(),
+    tell: Tell | None = None,
+) -> Answer:
+    """At most CALLS calls of the model.
+
+    before     the conversation so far
+    k          passages; as many as have `room` tokens are shown
+    rewrites   other ways to ask that are searched for, too, up to 4
+    enough     of the question's words, the share that the passages must have, else it is not asked; gate.py's own if left out
+    style      how to answer, in words of yours
+    tell       gets the model's words as they come, before anything is looked at
+
+    Raises RequestError where the question is empty or too long, and what index and provider raise.
+    """
+    if not question.strip() or len(question) > LONGEST:
+        raise RequestError(
+            f"a question has from 1 to {LONGEST} characters; this one has {len(question)}.", param="question"
+        )
+    how = sampling.resolve(DRAW)
+    if (decision := gate.before(question)).way == "none":
+        talk = Conversation.of(("system", TALK), ("user", question))
+        return Answer(question, decision, (await _said(provider, talk, how, tell)).strip(), calls=1)
+    with _step("rewrite", question):
+        asked = await alone(provider, question, before)
+        queries = await ways(provider, asked, min(rewrites, MOST))
+    calls = bool(before) + bool(rewrites)
+    with _step("search", asked):
+        found = await index.search(queries, k, rerank=rerank)
+    passages, left = chosen(found.hits, room, _counter(provider))
+    notes = (*found.notes, *([f"{left} passages did not fit into {room} tokens"] if left else []))
+    decision = gate.after(asked, [one.hit.text for one in passages], enough)
+    if decision.way == "abstain":
+        return Answer(asked, decision, unknown(question), passages=passages, queries=queries, notes=notes, calls=calls)
+    kept = form(passages) if "regex" in powers.of(provider).forms else None
+    with _step("answer", asked):
+        said = await _said(provider, prompt(asked, passages, style), replace(how, form=kept), tell)
+    made = Answer(asked, decision, "", (), (), passages, queries, notes=notes, calls=calls + 1)
+    return await _looked_at(made, said, question, index)
+
+
+async def _looked_at(made: Answer, said: str, question: str, index: Index) -> Answer:
+    """What the model said, and what of it holds."""
+    sentences, removed = citations.read(said, made.passages)
+    if not sentences:
+        decision = Decision("abstain", "the model found no answer in the passages")
+        return replace(made, decision=decision, text=unknown(question), removed=removed)
+    cited = {number for one in sentences for number in one.cited}
+    documents = {one.hit.sha256: await _document(index, one) for one in made.passages if one.number in cited}
+    gone = {one.number for one in made.passages if one.number in cited and documents[one.hit.sha256] is None}
+    sentences = tuple(replace(one, cited=tuple(n for n in one.cited if n not in gone)) for one in sentences)
+    sentences = citations.weighed(sentences, made.passages)
+    here_still = {sha: one for sha, one in documents.items() if one is not None}
+    notes = (*made.notes, *([f"{len(gone)} cited documents are no longer in the index"] if gone else []))
+    sources = citations.sources(sentences, made.passages, here_still)
+    text = citations.marked(sentences)
+    return replace(made, text=text, sentences=sentences, sources=sources, removed=removed, notes=notes)
+
+
+async def _document(index: Index, passage: Passage) -> Parsed | None:
+    """The document as the index has it now, whose text is still what was shown."""
+    document = await asyncio.to_thread(index.parsed, passage.hit.sha256)
+    if document is None or document.visible(passage.hit.start, passage.hit.end).strip() != passage.hit.text.strip():
+        return None
+    return document
+
+
+async def _said(provider: Provider, what: Conversation, how: Sampling, tell: Tell | None) -> str:
+    deltas: list[Delta] = []
+    async with aclosing(provider.stream(what, how)) as stream:
+        async for delta in stream:
+            deltas.append(delta)
+            if tell and delta.text:
+                tell(delta.text)
+    reply = fold(deltas)
+    return reply.candidates[0].text if reply.candidates else ""
+
+
+def unknown(question: str) -> str:
+    """That the documents do not say, in the question's language."""
+    return "文档里没有答案。" if any("\u4e00" <= c <= "\u9fff" for c in question) else "The documents do not say."
+
+
+def _counter(provider: Provider) -> Callable[[str], int]:
+    chat = getattr(provider, "chat", None)
+    return (lambda text: len(chat.tokenizer.encode(text))) if chat else bytes_by_three
+
+
+def _step(kind: str, name: str) -> Any:
+    above = here()
+    return above.trace.span(kind, name[:80]) if above else nullcontext()

@@ -1,0 +1,137 @@
+"""What a model said, as sentences with what they cite. Numbers that were not given are taken out and told; of every citation that stays
+there are the very words of the document, and where they stand."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from myna.apps.answers.passages import NONE, UNSUPPORTED, Passage
+from myna.apps.index.index import Hit
+from myna.apps.index.parsed import Parsed, Range
+from myna.checks.folded import sentences
+from myna.checks.grounding import Evidence, numbers, unsupported, words
+
+LEAST = 0.5  # of a sentence's words that its passages must have; all its numbers and names must be there
+MARK = re.compile(r"[\[【]\s{0,3}([^\[\]【】\n]{0,60})\s{0,3}[\]】]")
+BETWEEN = re.compile(r"[\s,，、;；]+")
+NUMBER = re.compile(r"[0-9０-９]{1,6}")
+DASHES = (UNSUPPORTED, "-", "–")
+BARE = " \t\n.。\"'“”*`"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The words that a sentence rests on: `text` is the document's text from `start` to `end`, exactly."""
+
+    number: int  # the passage's
+    name: str
+    title: str
+    page: int | None
+    path: tuple[str, ...]
+    sha256: str
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """text        as it was said, without marks
+    cited       numbers of passages, each of them given
+    unsupported why nobody should rely on it, "" where its passages have its words, numbers and names
+    """
+
+    text: str
+    cited: tuple[int, ...]
+    unsupported: str = ""
+
+
+def read(said: str, passages: Sequence[Passage]) -> tuple[tuple[Sentence, ...], tuple[str, ...]]:
+    """(sentences, marks that were taken out because they name nothing that was given). Nothing said, or NONE, is no sentence."""
+    if said.strip(BARE).upper() in ("", NONE):
+        return (), ()
+    given = {one.number for one in passages}
+    found: list[Sentence] = []
+    removed: list[str] = []
+    since = start = 0  # the first sentence after the last mark; where the text goes on
+    for mark in MARK.finditer(said):
+        names = [name for name in BETWEEN.split(mark[1]) if name]
+        if not all(name in DASHES or NUMBER.fullmatch(name) for name in names):
+            continue  # brackets that are part of what is said
+        if fresh := _sentences(said[start : mark.start()]):
+            since = len(found)
+            found += fresh
+        start = mark.end()
+        numbers = [int(name) for name in names if name not in DASHES]
+        removed += [str(number) for number in numbers if number not in given]
+        for i in range(since, len(found)):  # a mark is for all that was said since the one before it
+            known = (*found[i].cited, *(number for number in numbers if number in given))
+            found[i] = replace(found[i], cited=tuple(dict.fromkeys(known)))
+    found += _sentences(said[start:])
+    return tuple(found), tuple(removed)
+
+
+def _sentences(text: str) -> list[Sentence]:
+    bare = (text[a:b].strip() for a, b in sentences(text))
+    return [Sentence(one, ()) for one in bare if one.strip(BARE).upper() not in ("", NONE)]
+
+
+def weighed(found: Sequence[Sentence], passages: Sequence[Passage]) -> tuple[Sentence, ...]:
+    """Each with why it is not supported, if it is not: a number, a name or most of its words are in none of its passages."""
+    texts = {one.number: one.hit.text for one in passages}
+    weighed = []
+    for one in found:
+        if not one.cited:
+            weighed.append(replace(one, unsupported="no passage is cited"))
+            continue
+        why = unsupported(one.text, Evidence.of("\n".join(texts[number] for number in one.cited)), LEAST)
+        weighed.append(replace(one, unsupported=f"not in the passage: {why}" if why else ""))
+    return tuple(weighed)
+
+
+def sources(
+    found: Sequence[Sentence], passages: Sequence[Passage], documents: Mapping[str, Parsed]
+) -> tuple[Source, ...]:
+    """For each passage that a sentence cites the words of it that the sentences rest on, in the order of their numbers; none
+    where the document is gone."""
+    made = []
+    for passage in passages:
+        resting = [one.text for one in found if passage.number in one.cited]
+        document = documents.get(passage.hit.sha256)
+        if not resting or document is None or not 0 <= passage.hit.start < passage.hit.end <= len(document.text):
+            continue
+        for start, end in dict.fromkeys(_words_for(text, passage.hit, document) for text in resting):
+            page = document.page_at(start)
+            made.append(
+                Source(
+                    passage.number, passage.hit.names[0], document.title, page.number if page else None, passage.hit.path,
+                    passage.hit.sha256, start, end, document.text[start:end],
+                )
+            )  # fmt: skip
+    return tuple(made)
+
+
+def _words_for(said: str, hit: Hit, document: Parsed) -> Range:
+    """The sentence of the passage that has most of what was said; the whole passage where none has any."""
+    wanted = _own(said)
+    start, end = hit.start, hit.end
+    best, place = 0, (start, end)
+    for a, b in document.spans(start, end):
+        for first, last in sentences(document.text[a:b]):
+            shared = len(wanted & _own(document.text[a + first : a + last]))
+            if shared > best:
+                best, place = shared, (a + first, a + last)
+    return place
+
+
+def _own(text: str) -> set[object]:
+    return {*words(text.casefold()), *(value for value, _ in numbers(text))}
+
+
+def marked(found: Sequence[Sentence]) -> str:
+    """The answer with its marks: [1] for a passage, [—] after what nobody should rely on."""
+    said = []
+    for one in found:
+        marks = "".join(f"[{number}]" for number in one.cited) + (f"[{UNSUPPORTED}]" if one.unsupported else "")
+        said.append(f"{one.text}{'' if one.text[-1:] in '。！？；' else ' '}{marks}".rstrip())
+    return "\n".join(said) if any("\n" in one.text for one in found) else " ".join(said)
