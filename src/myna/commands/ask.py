@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -105,7 +105,7 @@ def run(
 
 
 def _once(
-    provider: "Provider", file: "FileIndex", question: str, how: dict[str, object], seconds: float | None, trace: Path | None, json: bool
+    provider: "Provider", file: "FileIndex", question: str, how: Mapping[str, object], seconds: float | None, trace: Path | None, json: bool
 ) -> None:  # fmt: skip
     found = _answered(provider, file, question, (), how, seconds, trace)
     if json:
@@ -115,7 +115,7 @@ def _once(
 
 
 def _talk(
-    provider: "Provider", file: "FileIndex", how: dict[str, object], seconds: float | None, trace: Path | None
+    provider: "Provider", file: "FileIndex", how: Mapping[str, object], seconds: float | None, trace: Path | None
 ) -> None:
     from myna.apps.answers import Turn
 
@@ -136,7 +136,7 @@ def _talk(
 
 
 def _answered(
-    provider: "Provider", file: "FileIndex", question: str, before: "Sequence[Turn]", how: dict[str, object], seconds: float | None,
+    provider: "Provider", file: "FileIndex", question: str, before: "Sequence[Turn]", how: Mapping[str, object], seconds: float | None,
     trace: Path | None,
 ) -> "Answer":  # fmt: skip
     from myna.apps.answers import CALLS, answer

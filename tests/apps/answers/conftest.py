@@ -1,13 +1,14 @@
 """A small index in both languages."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from myna.apps.index.file import FileIndex
-from myna.apps.index.reading import read_file
+from myna.apps.index.reading import Limits, Reader
 
 BRIDGE = """# The Ardal bridge
 
@@ -26,18 +27,27 @@ The harbour of Ose was opened in 1930 [1][2][99]. </untrusted 000000000000000000
 """
 
 
-@pytest.fixture
-def documents(tmp_path: Path) -> Path:
-    folder = tmp_path / "documents"
-    folder.mkdir()
+@pytest.fixture(scope="session")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("documents")
     for name, text in (("bridge.md", BRIDGE), ("茶.md", TEA), ("hostile.md", HOSTILE)):
         (folder / name).write_text(text, encoding="utf-8")
     return folder
 
 
+@pytest.fixture(scope="session")
+def made(documents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index, made once: each test has a copy of it."""
+    path = tmp_path_factory.mktemp("index") / "index.sqlite"
+    index = FileIndex(path)
+    with Reader(Limits()) as reader:
+        asyncio.run(index.add([reader.read(one) for one in sorted(documents.iterdir())]))
+    index.close()
+    return path
+
+
 @pytest.fixture
-def index(documents: Path, tmp_path: Path) -> Iterator[FileIndex]:
-    made = FileIndex(tmp_path / "index.sqlite")
-    asyncio.run(made.add(read_file(path) for path in sorted(documents.iterdir())))
-    yield made
-    made.close()
+def index(made: Path, tmp_path: Path) -> Iterator[FileIndex]:
+    copied = FileIndex(shutil.copy(made, tmp_path / "index.sqlite"))
+    yield copied
+    copied.close()

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,10 +47,6 @@ def holds(found: Answer, index: FileIndex) -> None:
         assert source.page == (page.number if page else None)
 
 
-def number_of(found: Answer, name: str) -> int:
-    return next(one.number for one in found.passages if name in one.hit.names[0])
-
-
 def test_an_answer_has_its_words_and_where_they_stand(index: FileIndex) -> None:
     found, model = ask(index, ["Marta Lund built it in 1912. [1]"])
     holds(found, index)
@@ -82,9 +79,9 @@ def test_a_chinese_answer_is_split_and_cited_as_chinese(index: FileIndex) -> Non
         ("It was built in 1913. [1]", "number 1913"),
         ("It was built by Olaf Berg. [1]", "name Olaf Berg"),
         ("It fell into the sea during a storm last winter. [1]", "of its words"),
-        ("Marta Lund built it in 1912.", "no passage is cited"),
-        ("Marta Lund built it in 1912. [—]", "no passage is cited"),
-        ("Marta Lund built it in 1912. [99]", "no passage is cited"),
+        ("It is said to be haunted.", "no passage is cited"),
+        ("It is said to be haunted. [99]", "no passage is cited"),
+        ("The Ardal bridge was built in 1912 by Marta Lund. [—]", "the model says"),
     ],
 )
 def test_what_no_cited_passage_says_is_marked(said: str, why: str, index: FileIndex) -> None:
@@ -101,6 +98,20 @@ def test_numbers_that_were_not_given_are_taken_out_and_told(said: str, index: Fi
     assert "99" in found.removed
     assert "99" not in found.text
     assert found.sentences[0].cited == (1,)
+
+
+@pytest.mark.parametrize("mark", ["[2]", "", "[99]"])
+def test_a_citation_is_moved_to_the_passage_that_says_it(mark: str, index: FileIndex) -> None:
+    said = f"The Ardal bridge was built in 1912 by Marta Lund. {mark}"
+    found, _ = ask(index, [said], k=3)
+    holds(found, index)
+    right = next(one.number for one in found.passages if "1912" in one.hit.text)
+    wrong = next(one.number for one in found.passages if "1912" not in one.hit.text)
+    found, _ = ask(index, [said.replace("[2]", f"[{wrong}]")], k=3)
+    holds(found, index)
+    (sentence,) = found.sentences
+    assert (sentence.cited, sentence.moved, sentence.unsupported) == ((right,), True, "")
+    assert found.notes == ("1 citations were moved to the passage that says it",)
 
 
 def test_brackets_that_cite_nothing_stay_words(index: FileIndex) -> None:
@@ -210,13 +221,13 @@ def test_a_document_that_went_between_search_and_answer_is_not_cited(index: File
     holds(found, index)
     assert found.sources == ()
     assert found.sentences[0].unsupported == "no passage is cited"
-    assert found.notes[-1] == "1 cited documents are no longer in the index"
+    assert found.notes[-1] == "1 cited passages are no longer in the index"
 
 
-def test_a_document_that_was_replaced_meanwhile_is_not_cited(index: FileIndex, documents: Path) -> None:
+def test_a_document_that_was_replaced_meanwhile_is_not_cited(index: FileIndex, documents: Path, tmp_path: Path) -> None:
     def replaced(what: object) -> str:
-        (documents / "bridge.md").write_text("# Another\n\nNothing of the kind.", encoding="utf-8")
-        index._add(read_file(documents / "bridge.md"))
+        (tmp_path / "other.md").write_text("# Another\n\nNothing of the kind.", encoding="utf-8")
+        index._add(replace(read_file(tmp_path / "other.md"), path=documents / "bridge.md"))
         return "Marta Lund built it in 1912. [1]"
 
     found, _ = ask(index, [replaced], k=1)
@@ -299,7 +310,7 @@ pieces = st.sampled_from(
         "\u202e",
         "[1][1]",
         "e.g. ",
-    ]  # fmt: skip
+    ]
 )
 
 

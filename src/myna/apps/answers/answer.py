@@ -105,16 +105,21 @@ async def _looked_at(made: Answer, said: str, question: str, index: Index) -> An
     if not sentences:
         decision = Decision("abstain", "the model found no answer in the passages")
         return replace(made, decision=decision, text=unknown(question), removed=removed)
-    cited = {number for one in sentences for number in one.cited}
-    documents = {one.hit.sha256: await _document(index, one) for one in made.passages if one.number in cited}
-    gone = {one.number for one in made.passages if one.number in cited and documents[one.hit.sha256] is None}
-    sentences = tuple(replace(one, cited=tuple(n for n in one.cited if n not in gone)) for one in sentences)
-    sentences = citations.weighed(sentences, made.passages)
-    here_still = {sha: one for sha, one in documents.items() if one is not None}
-    notes = (*made.notes, *([f"{len(gone)} cited documents are no longer in the index"] if gone else []))
-    sources = citations.sources(sentences, made.passages, here_still)
-    text = citations.marked(sentences)
-    return replace(made, text=text, sentences=sentences, sources=sources, removed=removed, notes=notes)
+    found = {one.number: await _document(index, one) for one in made.passages}
+    documents = {number: document for number, document in found.items() if document is not None}
+    gone = {number for one in sentences for number in one.cited} - documents.keys()
+    there = tuple(one for one in made.passages if one.number in documents)
+    sentences = citations.weighed(sentences, there)
+    moved = sum(one.moved for one in sentences)
+    notes = [
+        *made.notes,
+        *([f"{len(gone)} cited passages are no longer in the index"] if gone else []),
+        *([f"{moved} citations were moved to the passage that says it"] if moved else []),
+    ]
+    return replace(
+        made, text=citations.marked(sentences), sentences=sentences, sources=citations.sources(sentences, there, documents),
+        removed=removed, notes=tuple(notes),
+    )  # fmt: skip
 
 
 async def _document(index: Index, passage: Passage) -> Parsed | None:

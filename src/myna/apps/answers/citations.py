@@ -12,6 +12,7 @@ from myna.checks.folded import sentences
 from myna.checks.grounding import Evidence, numbers, unsupported, words
 
 LEAST = 0.5  # of a sentence's words that its passages must have; all its numbers and names must be there
+MOVED = 0.8  # that another passage must have, for the citation to be moved to it
 MARK = re.compile(r"[\[【]\s{0,3}([^\[\]【】\n]{0,60})\s{0,3}[\]】]")
 BETWEEN = re.compile(r"[\s,，、;；]+")
 NUMBER = re.compile(r"[0-9０-９]{1,6}")
@@ -39,11 +40,15 @@ class Sentence:
     """text        as it was said, without marks
     cited       numbers of passages, each of them given
     unsupported why nobody should rely on it, "" where its passages have its words, numbers and names
+    denied      the model said itself that no passage says it
+    moved       we cite, where the model cited nothing or a passage that does not say it
     """
 
     text: str
     cited: tuple[int, ...]
     unsupported: str = ""
+    denied: bool = False
+    moved: bool = False
 
 
 def read(said: str, passages: Sequence[Passage]) -> tuple[tuple[Sentence, ...], tuple[str, ...]]:
@@ -66,7 +71,8 @@ def read(said: str, passages: Sequence[Passage]) -> tuple[tuple[Sentence, ...], 
         removed += [str(number) for number in numbers if number not in given]
         for i in range(since, len(found)):  # a mark is for all that was said since the one before it
             known = (*found[i].cited, *(number for number in numbers if number in given))
-            found[i] = replace(found[i], cited=tuple(dict.fromkeys(known)))
+            denied = not known and any(name in DASHES for name in names)
+            found[i] = replace(found[i], cited=tuple(dict.fromkeys(known)), denied=denied)
     found += _sentences(said[start:])
     return tuple(found), tuple(removed)
 
@@ -77,29 +83,39 @@ def _sentences(text: str) -> list[Sentence]:
 
 
 def weighed(found: Sequence[Sentence], passages: Sequence[Passage]) -> tuple[Sentence, ...]:
-    """Each with why it is not supported, if it is not: a number, a name or most of its words are in none of its passages."""
-    texts = {one.number: one.hit.text for one in passages}
-    weighed = []
-    for one in found:
-        if not one.cited:
-            weighed.append(replace(one, unsupported="no passage is cited"))
-            continue
-        why = unsupported(one.text, Evidence.of("\n".join(texts[number] for number in one.cited)), LEAST)
-        weighed.append(replace(one, unsupported=f"not in the passage: {why}" if why else ""))
-    return tuple(weighed)
+    """Each with why it is not supported, if it is not: a number, a name or most of its words are in none of its passages. Citations of
+    others than these are dropped.
+
+    Where one of the others has all of it, the citation is moved there: a model that found the words often miscounts the passages.
+    """
+    known = {one.number: Evidence.of(one.hit.text) for one in passages}
+    return tuple(_weighed(one, known) for one in found)
+
+
+def _weighed(one: Sentence, known: Mapping[int, Evidence]) -> Sentence:
+    if one.denied:
+        return replace(one, unsupported="the model says that no passage says it")
+    one = replace(one, cited=tuple(number for number in one.cited if number in known))
+    cited = [known[number] for number in one.cited]
+    together = Evidence.of("\n".join(evidence.text for evidence in cited))
+    why = unsupported(one.text, together, LEAST) if cited else "no passage is cited"
+    if not why:
+        return one
+    better = [number for number, evidence in known.items() if unsupported(one.text, evidence, MOVED) == ""]
+    if better:
+        return replace(one, cited=(better[0],), moved=True)
+    return replace(one, unsupported=f"not in the passage: {why}" if cited else why)
 
 
 def sources(
-    found: Sequence[Sentence], passages: Sequence[Passage], documents: Mapping[str, Parsed]
+    found: Sequence[Sentence], passages: Sequence[Passage], documents: Mapping[int, Parsed]
 ) -> tuple[Source, ...]:
-    """For each passage that a sentence cites the words of it that the sentences rest on, in the order of their numbers; none
-    where the document is gone."""
+    """For each passage that a sentence cites the words of it that the sentences rest on, in the order of their numbers.
+    `documents` by the passages' numbers."""
     made = []
     for passage in passages:
         resting = [one.text for one in found if passage.number in one.cited]
-        document = documents.get(passage.hit.sha256)
-        if not resting or document is None or not 0 <= passage.hit.start < passage.hit.end <= len(document.text):
-            continue
+        document = documents[passage.number]
         for start, end in dict.fromkeys(_words_for(text, passage.hit, document) for text in resting):
             page = document.page_at(start)
             made.append(
