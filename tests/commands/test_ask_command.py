@@ -1,0 +1,79 @@
+"""myna ask: an answer with the documents' own words, before, during and after."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from myna.commands import app
+from myna.records import DataError, RequestError
+from myna.trace import Trace
+from myna.trace.read import runs
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MYNA_TRACE", str(tmp_path / "t.sqlite"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    Path("docs").mkdir()
+    Path("docs/茶.md").write_text(
+        "# 龙井茶\n\n龙井茶产于浙江杭州西湖一带。明前茶每斤约需40000个芽头。\n", encoding="utf-8"
+    )
+    myna("index", "add", "docs")
+    said = ["明前茶每斤约需40000个芽头。[1]龙井茶有2000种。[1][7]", "龙井茶产于哪里？", "龙井茶产于杭州。[1]"]
+    Path("s.jsonl").write_text("\n".join(json.dumps(one) for one in said), encoding="utf-8")
+    return tmp_path
+
+
+def myna(*words: object) -> None:
+    app([str(word) for word in words], result_action="return_value")
+
+
+def test_an_answer_its_sources_and_what_nobody_should_rely_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    myna("ask", "明前茶每斤要多少芽头，产于哪里？", "--model", "script:s.jsonl")
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "明前茶每斤约需40000个芽头。[1] 龙井茶有2000种。[1][—]"
+    assert "茶.md (龙井茶): 明前茶每斤约需40000个芽头。" in out
+    assert "[—] 龙井茶有2000种。: not in the passage" in out
+    assert "citations of nothing, taken out: 7" in out
+    (run,) = runs(Trace(here / "t.sqlite").store)
+    assert (run.kind, run.facts["way"], run.checks[0].ok, run.checks[0].score) == ("ask", "retrieve", False, 0.5)
+
+
+def test_a_conversation_understands_follow_ups(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("明前茶每斤要多少芽头？\n它产于哪里？\n"))
+    myna("ask", "-i", "--model", "script:s.jsonl", "--enough", "0")
+    out = capsys.readouterr().out
+    assert "understood as: 龙井茶产于哪里？" in out
+    assert "龙井茶产于杭州。[1]" in out
+
+
+def test_what_would_be_asked_is_shown_and_nothing_is_asked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("ask", "明前茶每斤要多少芽头？", "--explain", "--model", "script:none.jsonl")
+    out = capsys.readouterr().out
+    assert "<untrusted" in out
+    assert out.rstrip().endswith("Question: 明前茶每斤要多少芽头？")
+    assert not (here / "t.sqlite").exists()
+    myna("ask", "你好", "--explain")
+    assert "nothing is searched for" in capsys.readouterr().out
+
+
+def test_programs_get_json_with_places(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    myna("ask", "明前茶每斤要多少芽头？", "--model", "script:s.jsonl", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["decision"]["way"] == "retrieve"
+    assert found["sources"][0]["end"] - found["sources"][0]["start"] == len(found["sources"][0]["text"])
+
+
+def test_no_index_and_no_question_say_what_to_do(here: Path) -> None:
+    with pytest.raises(DataError, match="myna index add"):
+        myna("ask", "?", "--index", "none.sqlite")
+    with pytest.raises(RequestError, match="-i"):
+        myna("ask")
