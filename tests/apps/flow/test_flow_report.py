@@ -156,6 +156,27 @@ def test_the_graph_says_who_took_whose_output(journal: Journal) -> None:
     assert "    s6 --> s7" in drawn_lines
 
 
+@step
+async def outer(texts: list[str]) -> list[str]:
+    return await gather(*(shorten(text) for text in texts))
+
+
+@flow
+async def nested(text: str) -> int:
+    parts = await split(text)
+    (short,) = await gather(outer(parts))
+    return await count(len(short))
+
+
+def test_steps_within_steps_are_drawn_as_such(journal: Journal) -> None:
+    """Mermaid's own parser (12.3.0) read all that is drawn in these tests, by hand."""
+    ended = asyncio.run(run(nested, journal, {"text": "第一句话很短。b"}))
+    drawn = graph(journal.steps(ended.run))
+    assert drawn.around == {"split": "", "outer": "", "outer/shorten": "outer", "outer/shorten#2": "outer", "count": ""}
+    assert {(edge.source, edge.to) for edge in drawn.edges if edge.kind == "order"} == {("outer", "count")}
+    assert list(as_mermaid(drawn))[-2:] == ["    s1 -. inside .- s2", "    s1 -. inside .- s3"]
+
+
 CASES = """{"inputs": {"text": "一二三四。b"}, "expect": {"shout": {"check": "contains", "target": "well"}, "split": {"check": "contains", "target": "x"}}}
 {"inputs": {"text": "b"}}
 """

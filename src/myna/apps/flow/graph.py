@@ -5,7 +5,7 @@ when it had ended. A step for which nothing of the kind is found has dotted arro
 A number, a yes or a short word that is passed on as part of something else leaves no such mark.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,10 +29,12 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The latest attempt of each step, in the order in which they were first called, and what lies between them."""
+    """The latest attempt of each step, in the order in which they were first called, what lies between them, and of each the step in
+    which it was called, if any."""
 
     steps: tuple[StepRow, ...]
     edges: tuple[Edge, ...]
+    around: Mapping[str, str]
 
     def before(self, path: str) -> list[Edge]:
         return [edge for edge in self.edges if edge.to == path]
@@ -42,6 +44,7 @@ def graph(rows: list[StepRow]) -> Graph:
     """Of the attempts of one run, in their order."""
     latest = {row.path: row for row in rows}
     steps = tuple(latest.values())
+    around = {path: _around(path, latest) for path in latest}
     values = {row.path: _parts(row.output) for row in steps[:MOST] if row.output is not None}
     edges: list[Edge] = []
     for row in steps:
@@ -51,8 +54,9 @@ def graph(rows: list[StepRow]) -> Graph:
         found = [one for one in earlier if one.path in values and _stands_in(values[one.path], inputs, texts)]
         edges += [Edge(one.path, row.path, "value") for one in found]
         if not found:
-            edges += [Edge(one.path, row.path, "order") for one in _just_before(row, earlier)]
-    return Graph(steps, tuple(edges))
+            here = [one for one in earlier if around[one.path] == around[row.path]]
+            edges += [Edge(one.path, row.path, "order") for one in _last(here)]
+    return Graph(steps, tuple(edges), around)
 
 
 def as_text(drawn: Graph) -> Iterator[str]:
@@ -78,10 +82,9 @@ def as_mermaid(drawn: Graph) -> Iterator[str]:
         yield f"    {number[row.path]}[[{label}]]" if row.effect == "write" else f"    {number[row.path]}[{label}]"
     for edge in drawn.edges:
         yield f"    {number[edge.source]} {'-->' if edge.kind == 'value' else '-.->'} {number[edge.to]}"
-    for row in drawn.steps:
-        if row.path in {_around(one.path) for one in drawn.steps}:
-            inside = " & ".join(number[one.path] for one in drawn.steps if _around(one.path) == row.path)
-            yield f"    {number[row.path]} -. inside .- {inside}"
+    for path, outer in drawn.around.items():
+        if outer:
+            yield f"    {number[outer]} -. inside .- {number[path]}"
 
 
 def _state(row: StepRow) -> str:
@@ -93,16 +96,16 @@ def _ended_before(one: StepRow, row: StepRow) -> bool:
     return one.id < row.id and one.ended is not None and one.ended <= row.began
 
 
-def _just_before(row: StepRow, earlier: list[StepRow]) -> list[StepRow]:
-    """Those in the same place that nothing else there came after."""
-    here = [one for one in earlier if _around(one.path) == _around(row.path)]
-    return [one for one in here if not any(_ended_before(one, other) for other in here)]
+def _last(rows: list[StepRow]) -> list[StepRow]:
+    """Those that no other came after."""
+    return [one for one in rows if not any(_ended_before(one, other) for other in rows)]
 
 
-def _around(path: str) -> str:
-    """The step in which a step is called; nothing for those of the flow itself. Branches are no steps."""
-    parts = [part for part in path.split("/")[:-1] if not part.endswith("]")]
-    return "/".join(parts).partition("@")[0]
+def _around(path: str, steps: Container[str]) -> str:
+    """The step in which a step is called; nothing for those of the flow itself. Branches and inner flows are no steps."""
+    parts = path.split("/")
+    places = ("/".join([*parts[: n - 1], parts[n - 1].partition("@")[0]]) for n in range(len(parts) - 1, 0, -1))
+    return next((place for place in places if place in steps), "")
 
 
 def _stands_in(values: list[Any], inputs: list[Any], texts: list[str]) -> bool:
