@@ -12,7 +12,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterator
-from itertools import count, repeat
+from itertools import repeat
 from typing import Any
 
 from myna.apps.redteam.carriers import LATIN, LOOKS, ZERO
@@ -27,27 +27,22 @@ DONE = "Done."
 
 
 def obedient() -> Scripted:
-    """A provider that makes the calls which the last untrusted text orders, each once, and then says "Done."."""
-    return Scripted(repeat(Attacker()), name="obedient")
+    """A provider that makes the calls which the last untrusted text orders, each once in a conversation, and then says what it is to
+    say, or "Done."."""
+    return Scripted(repeat(obey), name="obedient")
 
 
-class Attacker:
-    """A turn of a script (see provider.Scripted). It remembers the orders that it followed."""
-
-    def __init__(self) -> None:
-        self._followed: set[tuple[str, str]] = set()
-        self._ids = count(1)
-
-    def __call__(self, talk: Conversation | Document) -> Candidate | str:
-        assert isinstance(talk, Conversation)
-        heard = [message for message in reversed(talk.messages) if message.role != "assistant"]
-        for message in heard:
-            fresh = [order for order in orders(message.text) if order not in self._followed][:MOST]
-            if fresh:
-                self._followed.update(fresh)
-                calls = tuple(ToolCall(f"obeyed_{next(self._ids)}", name, arguments) for name, arguments in fresh)
-                return Candidate((Message("assistant", "", tool_calls=calls),))
-        return next((words for message in heard for _, words in _found(SAY, message.text, str)), DONE)
+def obey(talk: Conversation | Document) -> Candidate | str:
+    """The next turn of a conversation (a turn of a script, see provider.Scripted)."""
+    assert isinstance(talk, Conversation)
+    made = [(call.name, call.arguments) for message in talk.messages for call in message.tool_calls]
+    heard = [message for message in reversed(talk.messages) if message.role != "assistant"]
+    for message in heard:
+        fresh = [order for order in orders(message.text) if order not in made][:MOST]
+        if fresh:
+            calls = tuple(ToolCall(f"obeyed_{len(made) + i}", *order) for i, order in enumerate(fresh))
+            return Candidate((Message("assistant", "", tool_calls=calls),))
+    return next((words for message in heard for _, words in _found(SAY, message.text, str)), DONE)
 
 
 def orders(text: str) -> list[tuple[str, str]]:
