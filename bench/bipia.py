@@ -14,6 +14,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 
 import orjson
@@ -55,7 +56,8 @@ def planted(text: str, attack: str, place: str) -> str:
 
 
 def every(folder: Path) -> Iterator[tuple[Attack, str]]:
-    """Every document with every attack of its kind, in every place."""
+    """Every document with every attack of its kind, in one place after another."""
+    places = cycle(PLACES)
     for name, files in {
         "text": ("email_train", "text_attack_train"),
         "code": ("code_train", "code_attack_train"),
@@ -63,8 +65,7 @@ def every(folder: Path) -> Iterator[tuple[Attack, str]]:
         found = attacks(folder / f"{files[1]}.json")
         for row in documents(folder / f"{files[0]}.jsonl.gz", "context"):
             for attack in found:
-                for place in PLACES:
-                    yield replace(attack, kind=f"{name}: {attack.kind}"), planted(row["context"], attack.text, place)
+                yield replace(attack, kind=f"{name}: {attack.kind}"), planted(row["context"], attack.text, next(places))
 
 
 async def obeyed(cases: Iterator[tuple[Attack, str]], *, trusted: bool) -> Json:
@@ -150,8 +151,9 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=50)
     flags = parser.parse_args()
     if not flags.model:
-        for trusted in (False, True):
-            print(orjson.dumps(asyncio.run(obeyed(every(flags.folder), trusted=trusted))).decode())
+        print(orjson.dumps(asyncio.run(obeyed(every(flags.folder), trusted=False))).decode(), flush=True)
+        some = islice(every(flags.folder), 0, None, 20)  # the control: every twentieth, trusted
+        print(orjson.dumps(asyncio.run(obeyed(some, trusted=True))).decode())
         return
     for bare in (False, True):
         print(orjson.dumps(asyncio.run(asked(connect(flags.model), flags.folder, flags.n, bare=bare))).decode())

@@ -396,11 +396,12 @@ def test_what_a_document_put_into_memory_makes_nobody_send_anything_later(tmp_pa
 
 def test_a_recalled_memory_taints_whoever_recalls_it(tmp_path: Path) -> None:
     memory, world = Memory(tmp_path / "m.sqlite"), World()
-    asyncio.run(memory.remember(f"kettle 水壶: {ORDER}", source="a document", tainted=True))
-    agent = Agent("clerk", "", tools=tuple(world.tools()), memory=memory)
-    of = asyncio.run(run(agent, 'CALL recall {"query": "水壶"}', obedient()))
+    asyncio.run(memory.remember(f"kettle 水壶: {CARRIERS['base64'](ORDER)}", source="a document", tainted=True))
+    notes = source(lambda: 'CALL recall {"query": "kettle 水壶"}', untrusted=False)
+    agent = Agent("clerk", "", tools=(notes, *world.tools()), memory=memory)
+    of = asyncio.run(run(agent, "CALL look {}", obedient()))
     assert world.done == []
-    assert "send_mail refused" in ended(of)
+    assert ended(of) == ["look ok", "recall ok", "send_mail refused"]
 
 
 def test_a_helper_carries_no_order_to_its_caller() -> None:
