@@ -30,6 +30,7 @@ VERBS = {
     "flow": "Flows of steps that are written down: run, resume, answer, show, report.",
     "search": "Find passages in the documents of an index.",
     "ask": "Ask the documents of an index: an answer, and the words that it rests on.",
+    "agent": "Agents: run, go on, test, draft, and what they remember.",
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
     "sql": "Ask a database a question.",
@@ -48,6 +49,7 @@ app = App(
 )
 HELPS_ITSELF = ("train",)  # its flags are its methods' keys
 GROUPS = (
+    "agent",
     "flow",
     "tokenizer",
     "data",

@@ -44,7 +44,7 @@ def show(file: str, /, *, value: Values = (), model: str | None = None, trace: T
         Where versions are looked up.
     """
     prompt = _prompt(file, trace)
-    given = _given(prompt, value)
+    given = given_values(prompt, value)
     if model is None:
         found = explain(prompt, given)
     else:
@@ -73,7 +73,7 @@ def run(
         Print the answer with what it took as one JSON object.
     """
     prompt, kept = _prompt(file, trace), opened(trace, new=True)
-    given = _given(prompt, value)
+    given = given_values(prompt, value)
     prompt.check(given)  # before a model is loaded
     with connected(model or prompt.model or DEFAULT) as provider:
         answer = asyncio.run(ask(prompt, given, provider, trace=kept))
@@ -197,7 +197,7 @@ def _prompt(file: str, trace: Path | None) -> Prompt:
     return Prompt.parse(row["source"], row["name"], examples=row["examples"])
 
 
-def _given(prompt: Prompt, values: tuple[str, ...]) -> dict[str, Any]:
+def given_values(prompt: Prompt, values: tuple[str, ...]) -> dict[str, Any]:
     """NAME=VALUE and NAME=@FILE as inputs. What is no string is JSON."""
     given: dict[str, Any] = {}
     for value in values:

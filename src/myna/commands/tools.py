@@ -126,7 +126,7 @@ def serve(file: Path, /, *, port: int | None = None, allow: tuple[Effect, ...] =
     """
     from myna.apps.tools.mcp_server import mcp_server, serve_stdio
 
-    tools = [value for value in vars(_module(file)).values() if isinstance(value, Tool)]
+    tools = tools_of(file)
     served = tuple(tool for tool in tools if tool.effect == "read" or tool.effect in allow)
     if not served:
         there = ", ".join(f"{tool.name} ({tool.effect})" for tool in tools) or "none"
@@ -146,6 +146,14 @@ def serve(file: Path, /, *, port: int | None = None, allow: tuple[Effect, ...] =
     import uvicorn
 
     asyncio.run(uvicorn.Server(uvicorn.Config(server.streamable_http_app(), port=port)).serve())
+
+
+def tools_of(file: Path) -> list[Tool]:
+    """The tools among a Python file's names, those in tuples and lists too. The file is run."""
+    found: list[Tool] = []
+    for value in vars(_module(file)).values():
+        found += [one for one in (value if isinstance(value, tuple | list) else [value]) if isinstance(one, Tool)]
+    return found
 
 
 def _module(file: Path) -> ModuleType:

@@ -19,6 +19,7 @@ from myna.apps.tools.tool import Effect, Tool
 from myna.records import DataError, MynaError, ToolCall
 
 SECONDS = 600.0  # from the question to the last moment its approval can be used
+YES = ("y", "yes", "是", "好")
 MOST_ASKED = 1000  # questions that may wait for an answer in one file
 
 SCHEMA = """
@@ -150,7 +151,7 @@ async def at_terminal(asked: Asked) -> bool | None:
         answer = await asyncio.to_thread(input, f"{shown(asked)}\nRun it? [y/N] ")
     except EOFError:
         return False
-    return answer.strip().lower() in ("y", "yes", "是", "好")
+    return answer.strip().lower() in YES
 
 
 def shown(asked: Asked) -> str:
