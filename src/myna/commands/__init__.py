@@ -31,6 +31,7 @@ VERBS = {
     "search": "Find passages in the documents of an index.",
     "ask": "Ask the documents of an index: an answer, and the words that it rests on.",
     "agent": "Agents: run, go on, test, draft, and what they remember.",
+    "extract": "Fields out of documents, each with the words that it rests on.",
     "trace": "What models were asked, what they answered, and what it took.",
     "tools": "What a model could call: an API's tools, an MCP server's, and yours, served.",
     "sql": "Ask a database a question.",

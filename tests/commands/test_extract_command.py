@@ -1,0 +1,76 @@
+"""myna extract, from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from myna.commands import app
+from myna.records import DataError
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"编号": {"type": "string"}, "total": {"type": "number"}},
+    "required": ["编号"],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MYNA_TRACE", str(tmp_path / "trace.sqlite"))
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
+    (tmp_path / "发票.md").write_text("发票编号 R-12\n\nTotal: 80.50\n", encoding="utf-8")
+    return tmp_path
+
+
+def leaf(value: object, quote: str | None) -> dict[str, object]:
+    return {"_quote": quote, "_value": value}
+
+
+def script(folder: Path, *answers: object) -> str:
+    (folder / "answers.jsonl").write_text("".join(json.dumps(json.dumps(one)) + "\n" for one in answers))
+    return f"script:{folder / 'answers.jsonl'}"
+
+
+def test_fields_come_with_their_words_and_where_they_stand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = script(folder, {"编号": leaf("R-12", "发票编号 R-12"), "total": leaf(81, "Total: 80.50")})
+    files = [str(folder / "schema.json"), str(folder / "发票.md")]
+    app(["extract", *files, "--model", model, "--json"], result_action="return_value")
+    found = json.loads(capsys.readouterr().out)
+    assert found["value"] == {"编号": "R-12", "total": 81}
+    words = {one["path"]: (one["text"], one["doubt"]) for one in found["fields"]}
+    assert words == {"编号": ("发票编号 R-12", ""), "total": ("Total: 80.50", "its words do not have 81")}
+
+
+def test_what_the_document_does_not_give_is_said_and_exits_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = script(folder, {"编号": leaf(None, None)})
+    with pytest.raises(SystemExit) as left:
+        app(
+            ["extract", str(folder / "schema.json"), str(folder / "发票.md"), "--model", model],
+            result_action="return_value",
+        )
+    assert left.value.code == 1
+    assert '"编号" is a required property' in capsys.readouterr().out
+
+
+def test_a_document_that_cannot_be_read_does_not_keep_others_from_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "bad.pdf").write_bytes(b"%PDF-1.7\nnothing")
+    model = script(folder, {"编号": leaf("R-12", "R-12")})
+    files = [str(folder / name) for name in ("schema.json", "bad.pdf", "发票.md")]
+    with pytest.raises(DataError, match="1 of 2"):
+        app(["extract", *files, "--model", model], result_action="return_value")
+    said = capsys.readouterr()
+    assert "bad.pdf" in said.err
+    assert "R-12" in said.out
+
+
+def test_an_extraction_is_recorded_and_given_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = script(folder, {"编号": leaf("R-12", "R-12")})
+    files = [str(folder / "schema.json"), str(folder / "发票.md")]
+    app(["extract", *files, "--model", model, "--json"], result_action="return_value")
+    first = capsys.readouterr().out
+    replayed = f"replay:{folder / 'trace.sqlite'}#1"
+    app(["extract", *files, "--model", replayed, "--json", "--trace", str(folder / "other.sqlite")], result_action="return_value")  # fmt: skip
+    assert capsys.readouterr().out == first
