@@ -3,11 +3,14 @@
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from myna.apps.answers import Answer, Turn
 from myna.commands import app
+from myna.commands.ask import Desk, shown_as_it_comes
 from myna.records import DataError, RequestError
 from myna.trace import Trace
 from myna.trace.read import runs
@@ -77,3 +80,44 @@ def test_no_index_and_no_question_say_what_to_do(here: Path) -> None:
         myna("ask", "?", "--index", "none.sqlite")
     with pytest.raises(RequestError, match="-i"):
         myna("ask")
+
+
+def test_in_a_conversation_what_goes_wrong_ends_one_answer_and_not_all(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = ["x" * 9000, "明前茶每斤要多少芽头？", "龙井茶产于哪里？", "它产于哪里？", ""]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(questions)))
+    interrupted = iter([KeyboardInterrupt])
+    ask = Desk.ask
+
+    def once(desk: Desk, question: str, before: Sequence[Turn] = ()) -> Answer:
+        if question == "龙井茶产于哪里？" and (stop := next(interrupted, None)):
+            raise stop
+        return ask(desk, question, before)
+
+    monkeypatch.setattr(Desk, "ask", once)
+    myna("ask", "-i", "--model", "script:s.jsonl", "--enough", "0")
+    said = capsys.readouterr()
+    assert "8000 characters" in said.err
+    assert "stopped" in said.err
+    assert "明前茶每斤约需40000个芽头。[1]" in said.out
+    assert "龙井茶产于杭州。[1]" in said.out
+
+
+def test_on_a_terminal_the_words_are_seen_as_they_come_and_control_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stderr", screen)
+    with shown_as_it_comes() as tell:
+        assert tell is not None
+        tell("龙井茶 [bold]")
+        tell("\x1b]0;title\x07")
+    assert "龙井茶 [bold]" in screen.getvalue()
+    assert "\\x1b]0;title\\x07" in screen.getvalue()
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    with shown_as_it_comes() as tell:
+        assert tell is None

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,9 @@ from typing import Annotated
 import orjson
 from cyclopts import Parameter
 from rich.console import Console
+from rich.live import Live
 from rich.table import Column, Table
+from rich.text import Text
 
 from myna.apps.answers import CALLS, Answer, Turn, answer, gate
 from myna.apps.answers.passages import ROOM, bytes_by_three, chosen, prompt
@@ -24,7 +27,7 @@ from myna.provider import Provider
 from myna.provider.budget import Budget, Budgeted, Limits
 from myna.provider.connect import connected
 from myna.provider.traced import Traced
-from myna.records import RequestError
+from myna.records import MynaError, RequestError
 from myna.trace import Trace
 
 NAMED = 80  # characters of the question that name the run
@@ -125,7 +128,8 @@ class Desk:
         with self.trace.span("ask", question[:NAMED], index=str(self.file.store.path)) as span:
             budget = Budget(Limits(calls=CALLS, seconds=self.seconds))
             asked = Budgeted(Traced(self.provider, self.trace), budget, self.trace.prices)
-            found = asyncio.run(answer(asked, self.file, question, before=before, **vars(self.how)))
+            with shown_as_it_comes() as tell:
+                found = asyncio.run(answer(asked, self.file, question, before=before, tell=tell, **vars(self.how)))
             unsupported = [one.unsupported for one in found.sentences if one.unsupported]
             span.note(way=found.decision.way, reason=found.decision.reason, removed=found.removed)
             if found.sentences:
@@ -134,7 +138,24 @@ class Desk:
         return found
 
 
+@contextmanager
+def shown_as_it_comes() -> Iterator[Callable[[str], None] | None]:
+    """On a terminal the model's words, until they have been looked at; elsewhere nothing."""
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        yield None
+        return
+    said = Text(style="dim")
+    with Live(said, console=Console(stderr=True), transient=True, refresh_per_second=8) as live:
+
+        def tell(words: str) -> None:
+            said.append(spoken(words))
+            live.refresh()
+
+        yield tell
+
+
 def _talk(desk: Desk) -> None:
+    """Ctrl-C ends an answer, and at the question the conversation; what goes wrong with an answer ends that one alone."""
     turns: list[Turn] = []
     while True:
         try:
@@ -144,7 +165,14 @@ def _talk(desk: Desk) -> None:
             return
         if not question:
             return
-        found = desk.ask(question, turns)
+        try:
+            found = desk.ask(question, turns)
+        except KeyboardInterrupt:
+            print("stopped; Ctrl-C again ends the conversation", file=sys.stderr)
+            continue
+        except MynaError as e:
+            print(f"myna: {spoken(str(e))}", file=sys.stderr)
+            continue
         if found.question != question:
             Console(highlight=False).print(printable(f"understood as: {found.question}"), style="dim")
         _print(found)

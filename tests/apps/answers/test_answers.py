@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from myna.apps.answers import CALLS, Answer, Turn, answer
+from myna.apps.answers.citations import read
 from myna.apps.index.file import FileIndex
 from myna.apps.index.reading import read_file
 from myna.provider import Scripted
 from myna.provider.connect import connect
 from myna.provider.powers import Powers
 from myna.provider.traced import Traced
-from myna.records import Conversation, RequestError
+from myna.records import Candidate, Conversation, Message, RequestError
 from myna.trace import Trace
 
 WHO = "Who built the Ardal bridge, and when?"
@@ -145,7 +146,7 @@ def test_small_talk_is_not_searched_for(question: str, index: FileIndex, monkeyp
 
     monkeypatch.setattr(index, "search", never)
     found, model = ask(index, ["Hello! [1]"], question)
-    assert (found.decision.way, found.text, found.sources) == ("none", "Hello! [1]", ())
+    assert (found.decision.way, found.text, found.sources, found.removed) == ("none", "Hello!", (), ("1",))
     asked = model.requests[0].what
     assert isinstance(asked, Conversation)
     assert "untrusted" not in "".join(message.text for message in asked.messages)
@@ -345,3 +346,90 @@ def test_a_recorded_answer_is_given_again_without_a_network(
         monkeypatch.setattr(socket.socket, name, refuse)
     replayed = connect(f"replay:{tmp_path / 't.sqlite'}#{span.id}")
     assert asyncio.run(answer(replayed, index, "who?", before=before, rewrites=1)) == first
+
+
+def number_of(found: Answer, name: str) -> int:
+    return next(one.number for one in found.passages if one.hit.names[0].endswith(name))
+
+
+@pytest.mark.parametrize(
+    ("mark", "cited", "removed"),
+    [("[1-2]", (1, 2), ()), ("[1–99]", (1, 2), tuple(map(str, range(3, 21)))), ("［1］", (1,), ()), ("〔１〕", (1,), ()), ("[^1]", (1,), ()), ("[source 1]", (1,), ()),
+     ("[Passages 1 and 2]", (1, 2), ()), ("[段落1]", (1,), ()), ("[来源：1、2]", (1, 2), ()), ("[document 99]", (), ("99",)), ("[2-1]", (2, 1), ())],
+)  # fmt: skip
+def test_a_mark_is_understood_as_it_is_written(
+    mark: str, cited: tuple[int, ...], removed: tuple[str, ...], index: FileIndex
+) -> None:
+    whole, _ = ask(index, ["NONE"], "bridge harbour", k=2, enough=0.0)
+    assert len(whole.passages) == 2
+    sentences, taken = read(f"Marta Lund built it in 1912 {mark}.", whole.passages)
+    assert (sentences[0].text, sentences[0].cited, taken) == ("Marta Lund built it in 1912", cited, removed)
+
+
+def test_a_title_with_a_dot_ends_no_sentence(index: FileIndex) -> None:
+    found, _ = ask(index, ["Dr. Marta Lund of St. Ose built it, e.g. in 1912. [1] It is 240 metres long. [1]"])
+    assert [one.text for one in found.sentences] == [
+        "Dr. Marta Lund of St. Ose built it, e.g. in 1912.",
+        "It is 240 metres long.",
+    ]
+
+
+def test_a_short_answer_is_cited_where_the_question_is_answered(tmp_path: Path) -> None:
+    texts = {
+        "a.md": "Marta Lund was born in Ose.\n",
+        "b.md": "The Ardal bridge was built by Marta Lund in 1912.\n",
+        "c.md": "In 1912 Marta Lund married.\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    made = FileIndex(tmp_path / "i.sqlite")
+    asyncio.run(made.add(read_file(tmp_path / name) for name in texts))
+    whole, _ = ask(made, ["NONE"], WHO, k=3)
+    right = number_of(whole, "b.md")
+    for wrong in {1, 2, 3} - {right}:
+        found, _ = ask(made, [f"Marta Lund [{wrong}]"], WHO, k=3)
+        holds(found, made)
+        assert (found.sentences[0].cited, found.sentences[0].moved) == ((right,), True)
+        assert found.notes == ("1 citations were moved to the passage that says it",)
+    born = number_of(whole, "a.md")
+    found, _ = ask(made, [f"Marta Lund was born in Ose. [{born}]"], WHO, k=3)
+    assert (found.sentences[0].cited, found.sentences[0].moved) == ((born,), False)
+    made.close()
+
+
+def test_what_is_said_again_is_said_once_and_counted(index: FileIndex) -> None:
+    found, _ = ask(index, ["Marta Lund built it. [1] " * 40])
+    holds(found, index)
+    assert len(found.sentences) == 1
+    assert "39 sentences were said again and are left out" in found.notes
+
+
+def test_an_answer_that_was_cut_is_said_to_be(index: FileIndex) -> None:
+    cut = Candidate((Message("assistant", "Marta Lund built it in 1912. [1] It is"),), finish_reason="length")
+    found, _ = ask(index, [cut])
+    assert "the answer was cut: it has as many tokens as it may have" in found.notes
+
+
+@pytest.mark.parametrize("wrong", [{"k": 0}, {"k": 10}, {"rewrites": -1}, {"rewrites": 5}, {"room": 0}])
+def test_numbers_out_of_range_are_refused_before_anything_is_asked(wrong: dict[str, int], index: FileIndex) -> None:
+    model = Scripted([])
+    with pytest.raises(RequestError, match=f"{next(iter(wrong))} is from"):
+        asyncio.run(answer(model, index, WHO, **wrong))  # type: ignore[arg-type]
+    assert model.requests == []
+
+
+def test_passages_do_not_depend_on_who_counts_tokens(index: FileIndex) -> None:
+    """A recorded answer is given again by what has no tokenizer."""
+    from myna.chat.byte_chat import byte_chat
+
+    plain_, _ = ask(index, ["Marta Lund. [1]"], k=9, room=150)
+    counts = Scripted(["Marta Lund. [1]"], chat=byte_chat())
+    assert asyncio.run(answer(counts, index, WHO, k=9, room=150)).passages == plain_.passages
+
+
+@pytest.mark.parametrize(
+    "question", ["bridge \ud800", "桥\x00\u202e长", "?" * 8000, "'; DROP TABLE chunks; --", "NEAR(a b) AND *"]
+)
+def test_strange_questions_are_answered_or_abstained(question: str, index: FileIndex) -> None:
+    found = asyncio.run(answer(Scripted(["Marta Lund. [1]"]), index, question, enough=0.0))
+    assert found.decision.way in ("retrieve", "abstain")

@@ -5,6 +5,8 @@ queries.py     a follow-up question on its own feet; one question asked in sever
 passages.py    what the model is shown, and what it is asked
 citations.py   what it said: sentences, their citations, and the words of the documents that they rest on
 answer.py      all of it in order
+schema.py      a schema of values as one of values with their evidence
+extract.py     fields of a schema out of a document, each with its words
 """
 
 from myna.apps.answers.answer import CALLS, Answer, Turn, answer

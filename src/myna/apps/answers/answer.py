@@ -9,7 +9,8 @@ from typing import Any
 from myna.apps.answers import citations, gate
 from myna.apps.answers.citations import Sentence, Source
 from myna.apps.answers.gate import Decision
-from myna.apps.answers.passages import ROOM, Passage, bytes_by_three, chosen, form, prompt
+from myna.apps.answers.passages import MOST as MOST_PASSAGES
+from myna.apps.answers.passages import ROOM, Passage, chosen, form, prompt
 from myna.apps.answers.queries import MOST, Turn, alone, ways
 from myna.apps.index.index import Index
 from myna.apps.index.parsed import Parsed
@@ -20,6 +21,7 @@ from myna.trace import here
 CALLS = 3  # at most: the follow-up on its own feet, other ways to ask, the answer
 K = 5  # passages
 LONGEST = 8_000  # characters of a question
+MOST_ROOM = 1_000_000  # tokens
 DRAW = Sampling(temperature=0.0, max_tokens=400)
 TALK = "You are a friendly assistant that answers questions about the user's documents. Answer in one or two short sentences, in the user's language."
 Tell = Callable[[str], None]
@@ -65,37 +67,36 @@ async def answer(
     """At most CALLS calls of the model.
 
     before     the conversation so far
-    k          passages; as many as have `room` tokens are shown
+    k          passages, from 1 to 9; as many as have `room` tokens are shown
     rewrites   other ways to ask that are searched for, too, up to 4
     enough     of the question's words, the share that the passages must have, else it is not asked; gate.py's own if left out
     style      how to answer, in words of yours
     tell       gets the model's words as they come, before anything is looked at
 
-    Raises RequestError where the question is empty or too long, and what index and provider raise.
+    Raises RequestError where the question is empty or too long or a number is out of range, and what index and provider raise.
     """
-    if not question.strip() or len(question) > LONGEST:
-        raise RequestError(
-            f"a question has from 1 to {LONGEST} characters; this one has {len(question)}.", param="question"
-        )
+    _check(question, k, rewrites, room)
     how = sampling.resolve(DRAW)
     if (decision := gate.before(question)).way == "none":
         talk = Conversation.of(("system", TALK), ("user", question))
-        return Answer(question, decision, (await _said(provider, talk, how, tell)).strip(), calls=1)
+        said, notes = await _said(provider, talk, how, tell)
+        text, removed = citations.without_marks(said)
+        return Answer(question, decision, text, removed=removed, notes=notes, calls=1)
     with _step("rewrite", question):
         asked = await alone(provider, question, before)
-        queries = await ways(provider, asked, min(rewrites, MOST))
+        queries = await ways(provider, asked, rewrites)
     calls = bool(before) + bool(rewrites)
     with _step("search", asked):
         found = await index.search(queries, k, rerank=rerank)
-    passages, left = chosen(found.hits, room, _counter(provider))
+    passages, left = chosen(found.hits, room)
     notes = (*found.notes, *([f"{left} passages did not fit into {room} tokens"] if left else []))
     decision = gate.after(asked, [one.hit.text for one in passages], enough)
     if decision.way == "abstain":
         return Answer(asked, decision, unknown(question), passages=passages, queries=queries, notes=notes, calls=calls)
     kept = form(passages) if "regex" in powers.of(provider).forms else None
     with _step("answer", asked):
-        said = await _said(provider, prompt(asked, passages, style), replace(how, form=kept), tell)
-    made = Answer(asked, decision, "", (), (), passages, queries, notes=notes, calls=calls + 1)
+        said, cut = await _said(provider, prompt(asked, passages, style), replace(how, form=kept), tell)
+    made = Answer(asked, decision, "", (), (), passages, queries, notes=(*notes, *cut), calls=calls + 1)
     return await _looked_at(made, said, question, index)
 
 
@@ -105,15 +106,18 @@ async def _looked_at(made: Answer, said: str, question: str, index: Index) -> An
     if not sentences:
         decision = Decision("abstain", "the model found no answer in the passages")
         return replace(made, decision=decision, text=unknown(question), removed=removed)
+    said_once = tuple({one.text: one for one in reversed(sentences)}.values())[::-1]
+    again, sentences = len(sentences) - len(said_once), said_once
     found = {one.number: await _document(index, one) for one in made.passages}
     documents = {number: document for number, document in found.items() if document is not None}
     gone = {number for one in sentences for number in one.cited} - documents.keys()
     there = tuple(one for one in made.passages if one.number in documents)
-    sentences = citations.weighed(sentences, there)
+    sentences = citations.weighed(sentences, there, made.question)
     moved = sum(one.moved for one in sentences)
     notes = [
         *made.notes,
         *([f"{len(gone)} cited passages are no longer in the index"] if gone else []),
+        *([f"{again} sentences were said again and are left out"] if again else []),
         *([f"{moved} citations were moved to the passage that says it"] if moved else []),
     ]
     return replace(
@@ -130,7 +134,10 @@ async def _document(index: Index, passage: Passage) -> Parsed | None:
     return document
 
 
-async def _said(provider: Provider, what: Conversation, how: Sampling, tell: Tell | None) -> str:
+async def _said(
+    provider: Provider, what: Conversation, how: Sampling, tell: Tell | None
+) -> tuple[str, tuple[str, ...]]:
+    """The model's words, and a note where they were cut."""
     deltas: list[Delta] = []
     async with aclosing(provider.stream(what, how)) as stream:
         async for delta in stream:
@@ -138,17 +145,27 @@ async def _said(provider: Provider, what: Conversation, how: Sampling, tell: Tel
             if tell and delta.text:
                 tell(delta.text)
     reply = fold(deltas)
-    return reply.candidates[0].text if reply.candidates else ""
+    if not reply.candidates:
+        return "", ()
+    cut = reply.candidates[0].finish_reason == "length"
+    return reply.candidates[0].text, ("the answer was cut: it has as many tokens as it may have",) if cut else ()
+
+
+def _check(question: str, k: int, rewrites: int, room: int) -> None:
+    if not question.strip() or len(question) > LONGEST:
+        raise RequestError(
+            f"a question has from 1 to {LONGEST} characters; this one has {len(question)}.", param="question"
+        )
+    for name, value, least, most in (
+        ("k", k, 1, MOST_PASSAGES), ("rewrites", rewrites, 0, MOST), ("room", room, 1, MOST_ROOM),
+    ):  # fmt: skip
+        if not least <= value <= most:
+            raise RequestError(f"{name} is from {least} to {most:,}, not {value}.", param=name)
 
 
 def unknown(question: str) -> str:
     """That the documents do not say, in the question's language."""
     return "文档里没有答案。" if any("\u4e00" <= c <= "\u9fff" for c in question) else "The documents do not say."
-
-
-def _counter(provider: Provider) -> Callable[[str], int]:
-    chat = getattr(provider, "chat", None)
-    return (lambda text: len(chat.tokenizer.encode(text))) if chat else bytes_by_three
 
 
 def _step(kind: str, name: str) -> Any:

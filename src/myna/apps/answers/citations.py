@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from myna.apps.answers.passages import NONE, UNSUPPORTED, Passage
+from myna.apps.hallucination.claims import split
 from myna.apps.index.index import Hit
 from myna.apps.index.parsed import Parsed, Range
-from myna.checks.folded import sentences
+from myna.checks.folded import fold, plain
 from myna.checks.grounding import Evidence, numbers, unsupported, words
 
 LEAST = 0.5  # of a sentence's words that its passages must have; all its numbers and names must be there
 MOVED = 0.8  # that another passage must have, for the citation to be moved to it
-MARK = re.compile(r"[\[【]\s{0,3}([^\[\]【】\n]{0,60})\s{0,3}[\]】]")
-BETWEEN = re.compile(r"[\s,，、;；]+")
-NUMBER = re.compile(r"[0-9０-９]{1,6}")
+SHORT = 3  # different words of an answer that may well stand in several passages
+# [1], [1, 2], [1-3], [^1], [source 1], and the same in 【】 and ［］.
+MARK = re.compile(r"[\[【［〔]\s{0,3}([^\[\]【】［］〔〕\n]{0,60})\s{0,3}[\]】］〕]")
+BETWEEN = re.compile(r"(?i:passages?|sources?|documents?|docs?|and)\b|段落|来源|文档|资料|[\s,，、;；和与^#:：]+")
+NUMBER = re.compile(r"([0-9０-９]{1,6})(?:[-–~～至到]([0-9０-９]{1,6}))?")
+RANGE = 20  # numbers of [1-20], at most
 DASHES = (UNSUPPORTED, "-", "–")
 BARE = " \t\n.。\"'“”*`"
 
@@ -60,14 +64,13 @@ def read(said: str, passages: Sequence[Passage]) -> tuple[tuple[Sentence, ...], 
     removed: list[str] = []
     since = start = 0  # the first sentence after the last mark; where the text goes on
     for mark in MARK.finditer(said):
-        names = [name for name in BETWEEN.split(mark[1]) if name]
-        if not all(name in DASHES or NUMBER.fullmatch(name) for name in names):
+        if (names := _names(mark[1])) is None:
             continue  # brackets that are part of what is said
         if fresh := _sentences(said[start : mark.start()]):
             since = len(found)
             found += fresh
         start = mark.end()
-        numbers = [int(name) for name in names if name not in DASHES]
+        numbers = [number for name in names if name not in DASHES for number in _numbers(name)]
         removed += [str(number) for number in numbers if number not in given]
         for i in range(since, len(found)):  # a mark is for all that was said since the one before it
             known = (*found[i].cited, *(number for number in numbers if number in given))
@@ -77,34 +80,58 @@ def read(said: str, passages: Sequence[Passage]) -> tuple[tuple[Sentence, ...], 
     return tuple(found), tuple(removed)
 
 
+def without_marks(said: str) -> tuple[str, tuple[str, ...]]:
+    """(what was said where nothing was given to cite, the marks that were taken out of it)."""
+    marks = [mark for mark in MARK.finditer(said) if _names(mark[1]) is not None]
+    for mark in reversed(marks):
+        said = said[: mark.start()].rstrip(" ") + said[mark.end() :]
+    return said.strip(), tuple(mark[1].strip() for mark in marks)
+
+
+def _names(inside: str) -> list[str] | None:
+    """What stands between two brackets, if it is what citations are made of."""
+    names = [name for name in BETWEEN.split(inside) if name]
+    return names if all(name in DASHES or NUMBER.fullmatch(name) for name in names) else None
+
+
+def _numbers(name: str) -> list[int]:
+    first, last = re.fullmatch(NUMBER, name).groups()  # type: ignore[union-attr]
+    if last is None:
+        return [int(first)]
+    return [*range(int(first), min(int(last), int(first) + RANGE - 1) + 1)] or [int(first), int(last)]
+
+
 def _sentences(text: str) -> list[Sentence]:
-    bare = (text[a:b].strip() for a, b in sentences(text))
-    return [Sentence(one, ()) for one in bare if one.strip(BARE).upper() not in ("", NONE)]
+    return [Sentence(one.text, ()) for one in split(text) if one.text.strip(BARE).upper() not in ("", NONE)]
 
 
-def weighed(found: Sequence[Sentence], passages: Sequence[Passage]) -> tuple[Sentence, ...]:
+def weighed(found: Sequence[Sentence], passages: Sequence[Passage], question: str = "") -> tuple[Sentence, ...]:
     """Each with why it is not supported, if it is not: a number, a name or most of its words are in none of its passages. Citations of
     others than these are dropped.
 
-    Where one of the others has all of it, the citation is moved there: a model that found the words often miscounts the passages.
+    Where another has all of it, the citation is moved there: a model that found the words often miscounts the passages. Of several that
+    have it, it is the one that has most of the question's words; a few words that are an answer stand in many.
     """
     known = {one.number: Evidence.of(one.hit.text) for one in passages}
-    return tuple(_weighed(one, known) for one in found)
+    asked = set(words(plainly(question)))
+    shares = {number: len(asked & evidence.words) for number, evidence in known.items()}
+    return tuple(_weighed(one, known, shares) for one in found)
 
 
-def _weighed(one: Sentence, known: Mapping[int, Evidence]) -> Sentence:
+def _weighed(one: Sentence, known: Mapping[int, Evidence], shares: Mapping[int, int]) -> Sentence:
     if one.denied:
         return replace(one, unsupported="the model says that no passage says it")
     one = replace(one, cited=tuple(number for number in one.cited if number in known))
     cited = [known[number] for number in one.cited]
     together = Evidence.of("\n".join(evidence.text for evidence in cited))
     why = unsupported(one.text, together, LEAST) if cited else "no passage is cited"
-    if not why:
+    if not why and len(_own(one.text)) > SHORT:
         return one
-    better = [number for number, evidence in known.items() if unsupported(one.text, evidence, MOVED) == ""]
-    if better:
-        return replace(one, cited=(better[0],), moved=True)
-    return replace(one, unsupported=f"not in the passage: {why}" if cited else why)
+    having = [number for number, evidence in known.items() if unsupported(one.text, evidence, MOVED) == ""]
+    best = max(having, key=lambda number: (shares[number], number in one.cited, -number), default=None)
+    if best is not None and (why or shares[best] > max(shares[number] for number in one.cited)):
+        return replace(one, cited=(best,), moved=True)
+    return replace(one, unsupported=f"not in the passage: {why}" if cited else why) if why else one
 
 
 def sources(
@@ -133,15 +160,20 @@ def _words_for(said: str, hit: Hit, document: Parsed) -> Range:
     start, end = hit.start, hit.end
     best, place = 0, (start, end)
     for a, b in document.spans(start, end):
-        for first, last in sentences(document.text[a:b]):
-            shared = len(wanted & _own(document.text[a + first : a + last]))
+        for one in split(document.text[a:b]):
+            shared = len(wanted & _own(one.text))
             if shared > best:
-                best, place = shared, (a + first, a + last)
+                best, place = shared, (a + one.start, a + one.end)
     return place
 
 
 def _own(text: str) -> set[object]:
-    return {*words(text.casefold()), *(value for value, _ in numbers(text))}
+    return {*words(plainly(text)), *(value for value, _ in numbers(text))}
+
+
+def plainly(text: str) -> str:
+    """As evidence is read: half width, lower case."""
+    return fold(text, plain).text
 
 
 def marked(found: Sequence[Sentence]) -> str:

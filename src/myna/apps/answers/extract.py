@@ -88,7 +88,7 @@ async def extract(
     if "schema" in powers.of(provider).forms:
         how = replace(how, form=Form("schema", orjson.dumps(asked).decode(), param="schema"))
     parts, left = _parts(document, room, windows)
-    calls, merged, problems = 0, {}, []
+    calls, merged, problems = 0, dict[str, Any](), list[str]()
     for start, end in parts:
         talk = prompt(schema, document.parsed.visible(start, end))
         answer, made, problem = await _answer(provider, talk, how, validated)

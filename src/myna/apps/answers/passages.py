@@ -30,7 +30,8 @@ class Passage:
 
 
 def bytes_by_three(text: str) -> int:
-    """Tokens of a text, about, where nobody can count them: three bytes are one."""
+    """Tokens of a text, about: three bytes are one. Not counted by the model's own tokenizer, since a recorded answer has to choose the
+    same passages when it is given again without the model."""
     return len(text.encode()) // 3 + 1
 
 
