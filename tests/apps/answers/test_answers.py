@@ -376,9 +376,9 @@ def test_a_title_with_a_dot_ends_no_sentence(index: FileIndex) -> None:
 
 def test_a_short_answer_is_cited_where_the_question_is_answered(tmp_path: Path) -> None:
     texts = {
-        "a.md": "Marta Lund was born in Ose.\n",
+        "a.md": "The engineer Marta Lund was born in Ose.\n",
         "b.md": "The Ardal bridge was built by Marta Lund in 1912.\n",
-        "c.md": "In 1912 Marta Lund married.\n",
+        "c.md": "In 1912 the engineer Marta Lund married.\n",
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -386,6 +386,7 @@ def test_a_short_answer_is_cited_where_the_question_is_answered(tmp_path: Path) 
     asyncio.run(made.add(read_file(tmp_path / name) for name in texts))
     whole, _ = ask(made, ["NONE"], WHO, k=3)
     right = number_of(whole, "b.md")
+    assert len(whole.passages) == 3
     for wrong in {1, 2, 3} - {right}:
         found, _ = ask(made, [f"Marta Lund [{wrong}]"], WHO, k=3)
         holds(found, made)
