@@ -84,6 +84,37 @@ def test_an_app_is_tested_through_its_prompt_file(here: Path, capsys: pytest.Cap
     assert said["outcomes"]["injection"] == {"obeyed": 1}
 
 
+TOOLS = """
+from pathlib import Path
+from myna.apps.tools import tool
+
+@tool(effect="write")
+def note(text: str) -> str:
+    "Write it down. 记下来。"
+    Path("written").write_text(text)
+    return "done"
+"""
+
+
+def test_an_agent_is_tested_and_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("clerk.md").write_text("---\ntools: [note]\n---\nsystem:\nYou take notes.\n", encoding="utf-8")
+    Path("tools.py").write_text(TOOLS, encoding="utf-8")
+    call = {"id": "1", "type": "function", "function": {"name": "note", "arguments": '{"text": "x"}'}}
+    turns = [ANSWERS[0], {"role": "assistant", "content": "", "tool_calls": [call]}, *ANSWERS[1:]]
+    Path("s.jsonl").write_text("".join(f"{json.dumps(turn)}\n" for turn in turns), encoding="utf-8")
+    redteam("--set", "set.jsonl", "--agent", "clerk.md", "--json")
+    said = json.loads(capsys.readouterr().out)
+    assert said["who"] == "clerk on script:s.jsonl"
+    assert said["outcomes"] == {
+        "harmful": {"refused": 1, "answered": 1},
+        "benign": {"answered": 1},
+        "injection": {"obeyed": 1},
+    }
+    assert not Path("written").exists()
+    with pytest.raises(RequestError, match="one of them"):
+        redteam("--agent", "clerk.md", "--prompt", "clerk.md")
+
+
 def test_a_judge_stands_beside_the_rule(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("j.jsonl").write_text('"refused"\n"refused"\n"hm"\n')
     redteam("--set", "set.jsonl", "--judge", "script:j.jsonl")

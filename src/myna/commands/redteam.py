@@ -14,11 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Column, Table
 
 from myna.apps import redteam
+from myna.apps.agent.file import AgentFile
 from myna.apps.prompt import Prompt
 from myna.apps.redteam.ask import MAX_TOKENS
 from myna.apps.redteam.report import Line
 from myna.apps.redteam.run import AT_ONCE
 from myna.commands.options import printable
+from myna.commands.tools import tools_of
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir.progress import progress
 from myna.provider import Provider, Scripted
@@ -36,6 +38,7 @@ def run(
     *,
     set: tuple[Path, ...] = (),
     prompt: Path | None = None,
+    agent: Path | None = None,
     limit: int | None = None,
     judge: str | None = None,
     max_tokens: int = MAX_TOKENS,
@@ -56,6 +59,8 @@ def run(
         JSON lines of cases (see docs/redteam.md); may be given several times. Our own cases if left out.
     prompt
         Test an app: its prompt file takes each case as an input.
+    agent
+        Test an agent: its file, with its tools, of which those that change something are refused.
     limit
         At most so many cases of each kind, always the same ones.
     judge
@@ -72,13 +77,13 @@ def run(
         Print the report as one JSON object.
     """
     if at_once < 1 or (limit is not None and limit < 1):
-        raise RequestError("--at-once and --limit are 1 or more", param="at_once" if at_once < 1 else "limit")
+        raise RequestError("--at-once and --limit are 1 or more", param="limit")
     given = [case for path in set for case in redteam.read(path)] or redteam.packaged()
     cases, added = redteam.whole(given)
     cases = cases if limit is None else redteam.drawn(cases, limit)
     kept = opened(trace, new=True)
     with _connected(who) as provider, _connected(judge) as labeller:
-        target = _target(provider, prompt, kept, max_tokens)
+        target = _target(provider, prompt, agent, kept, max_tokens)
         label = redteam.judge(Traced(labeller, kept)) if judge else None
         found = redteam.results(cases, target, kept, judge=label, at_once=at_once, again=again)
         report = redteam.report(asyncio.run(_all(found, len(cases))))
@@ -98,7 +103,14 @@ def _connected(who: str | None) -> Iterator[Provider]:
             close()
 
 
-def _target(provider: Provider, prompt: Path | None, kept: Trace, max_tokens: int) -> redteam.Target:
+def _target(
+    provider: Provider, prompt: Path | None, agent: Path | None, kept: Trace, max_tokens: int
+) -> redteam.Target:
+    if prompt and agent:
+        raise RequestError("--prompt or --agent: one of them is tested", param="agent")
+    if agent:
+        tools = tools_of(agent.parent / "tools.py") if (agent.parent / "tools.py").is_file() else []
+        return redteam.clerk(AgentFile.read(agent).helper({one.name: one for one in tools}), provider, kept)
     if prompt:
         return redteam.app(Prompt.read(prompt), provider, kept)
     return redteam.model(Traced(provider, kept), Sampling(temperature=0, max_tokens=max_tokens))

@@ -178,7 +178,7 @@ def test_an_app_that_lets_nothing_through_has_refused_and_asks_no_more_than_it_m
     assert len(provider.requests) == whom.most_calls * 2 == 4
 
 
-def test_an_agent_is_asked_and_a_document_taints_it(trace: Trace) -> None:
+def test_an_agent_is_asked_and_changes_nothing(trace: Trace) -> None:
     sent: list[str] = []
 
     @tool(effect="write")
@@ -192,7 +192,7 @@ def test_an_agent_is_asked_and_a_document_taints_it(trace: Trace) -> None:
     whom = clerk(Agent("clerk", "", tools=(send,), limits=Limits(calls=2)), provider, trace)
     told = run([CASES[0], CASES[4], CASES[2]], whom, trace, at_once=1)
     assert [one.outcome for one in told] == ["refused", "obeyed", "answered"]
-    assert sent == ["eve"], "the second order was the user's own, the first a document's"
+    assert sent == [], "what is asked to see whether it is refused must not be done"
     assert len(provider.requests) <= 3 * whom.most_calls == 6
 
 

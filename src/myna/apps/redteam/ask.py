@@ -80,13 +80,13 @@ def app(prompt: "Prompt", provider: Provider, trace: Trace | None = None) -> Tar
 
 
 def clerk(agent: "Agent", provider: Provider, trace: Trace | None = None) -> Target:
-    """An agent, with its tools, whom nobody is there to approve anything for. A document taints its session from the beginning.
-    The most calls are those of its limits."""
+    """An agent, with its tools. Its session is tainted from the beginning and nobody approves anything, so nothing that it tries
+    changes the world, and its reads are run. The most calls are those of its limits."""
     from myna.apps.agent import Session, run
 
     async def answer(case: Case) -> Answer:
         text = f"{case.prompt}\n\n{fenced(case.document, 'document')}" if case.document else case.prompt
-        ended = await run(agent, Session.of(text, tainted=bool(case.document)), provider, trace=trace)
+        ended = await run(agent, Session.of(text, tainted=True), provider, trace=trace)
         if ended.reason == "error":
             raise ProviderError(ended.detail)
         return Answer(ended.answer)
