@@ -23,13 +23,15 @@ from myna.apps.hallucination import quotes
 from myna.apps.hallucination.curve import aurc, auroc
 from myna.apps.hallucination.same import right
 from myna.apps.hallucination.samples import SIGNALS, Samples, once, question, sample
+from myna.apps.hallucination.threshold import fit, rows_needed
 from myna.apps.hallucination.verification import verify
 from myna.provider import Provider
 from myna.provider.connect import connect
 from myna.provider.powers import OURS
-from myna.records import MynaError
+from myna.records import DataError, MynaError
 
 Row = dict[str, Any]
+RISK = 0.2
 FILES = {"xquad-en": "xquad/en_dev", "xquad-zh": "xquad/zh_dev", "cmrc-zh": "cmrc2018/dev", "trivia-en": "triviaqa/dev"}
 
 
@@ -140,6 +142,24 @@ def area(of: Callable[..., float | None], where: str, signal: str, who: str) -> 
     return value
 
 
+def applied(rows: Sequence[Row], signal: str) -> str:
+    """A threshold from the first half of the rows, and what it does on the second."""
+    half = len(rows) // 2
+    sure = [row["signals"][signal] for row in rows]
+    good = [row["majority"]["right"] for row in rows]
+    always = 1 - sum(good[half:]) / len(good[half:])
+    try:
+        found = fit(sure[:half], good[:half], risk=RISK, signal=signal)
+    except DataError as e:
+        return str(e)
+    kept = [label for c, label in zip(sure[half:], good[half:], strict=True) if found.answers(c)]
+    wrong = len(kept) - sum(kept)
+    return (
+        f"risk at most {found.bound:.3f} on {found.covered} of {half}; on the other {len(rows) - half}: answers {len(kept)}, "
+        f"{wrong} wrong ({wrong / max(len(kept), 1):.3f}); always answering {always:.3f}"
+    )
+
+
 def report(path: Path) -> None:
     rows = [json.loads(line) for line in path.open()]
     print(f"\n{path.stem}: {len(rows)} questions")
@@ -166,6 +186,8 @@ def report(path: Path) -> None:
         for name in rows[0][where]:
             figures = [interval(rows, area(of, where, name, who)) for of in (auroc, aurc)]
             print(f"  {who:9} {name:10} AUROC {figures[0]}  AURC {figures[1]}")
+    for name in SIGNALS if len(rows) >= 2 * rows_needed(RISK) else ():
+        print(f"  {name:10} {applied(rows, name)}")
 
 
 def main(arguments: list[str]) -> None:

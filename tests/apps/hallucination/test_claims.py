@@ -48,13 +48,13 @@ def test_each_claim_has_its_evidence_or_none() -> None:
         [
             "Quote: Ada Lovelace was born in London in 1815.\nAnswer: supported",
             "Quote: born in London in 1815\nAnswer: contradicted",
-            "Quote: NONE",
+            "Quote: She wrote notes\nAnswer: none",
             "引文：李白生于701年，是唐代诗人。\n答案：supported",
         ]
     )
     rows = asyncio.run(table(provider, text, EVIDENCE))
     assert [row.label for row in rows] == ["supported", "contradicted", "none", "supported"]
-    assert [row.quote.source if row.quote else None for row in rows] == [0, 0, None, 1]
+    assert [row.quote.source if row.quote else None for row in rows] == [0, 0, 0, 1]
     assert len(provider.requests) == calls_at_most(text) == 4
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llguidance import LLMatcher
 
+from myna.apps.hallucination.claims import ANSWER
 from myna.apps.hallucination.quotes import CALLS, EVIDENCE, answer, grammar, locate
 from myna.provider import Scripted
 from myna.provider.powers import OURS
@@ -132,6 +133,21 @@ def follows(source: str, text: str) -> bool:
     assert not matcher.is_error(), matcher.get_error()
     ids = tokenizer.tokenize_str(text)
     return matcher.try_consume_tokens(ids) == len(ids) and matcher.is_accepting()
+
+
+@pytest.mark.parametrize(
+    ("said", "allowed"),
+    [
+        ("Quote: just 308 points\nAnswer: none", True),
+        ("Quote: NONE", False),
+        ("Quote: just 308 points\nQuote: 308\nAnswer: none", False),
+        ("Quote: just 308 points\nAnswer: maybe", False),
+    ],
+)
+def test_a_claims_grammar_wants_one_quote_before_the_label(said: str, allowed: bool) -> None:
+    form = grammar(BOTH, ANSWER, quotes=1, none=False)
+    assert form is not None
+    assert follows(form.source, said) is allowed
 
 
 @pytest.mark.parametrize("hostile", ['"] } start: /.*/ #', "\\", "a\u2028b", "%regex {}", "\x00", "// x", "'\"`"])

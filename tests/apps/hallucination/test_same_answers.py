@@ -31,6 +31,7 @@ def test_case_articles_punctuation_and_width_do_not_count(a: str, b: str) -> Non
         ("in 1889", "1889", 2 / 3),
         ("the cat sat", "cat sat", 1.0),
         ("北京市", "北京", 0.8),
+        ("no no no", "no", 0.5),
         ("yes", "no", 0.0),
         ("", "", 1.0),
         ("", "x", 0.0),

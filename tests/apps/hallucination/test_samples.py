@@ -49,14 +49,25 @@ class Stingy:
 
 class Endless:
     name = "endless"
-    closed = 0
+    given = 0
 
     async def stream(self, what: object, sampling: Sampling = Sampling()) -> AsyncGenerator[Delta, None]:
-        try:
-            while True:
-                yield Delta(text="la ")
-        finally:
-            Endless.closed += 1
+        while True:
+            self.given += 1
+            yield Delta(text="la ")
+
+
+class Falling:
+    """One answer, then nothing for ever."""
+
+    name = "falling"
+    calls = 0
+
+    async def stream(self, what: object, sampling: Sampling = Sampling()) -> AsyncGenerator[Delta, None]:
+        self.calls += 1
+        assert self.calls < 50
+        if self.calls == 1:
+            yield Delta(text="a", finish_reason="stop")
 
 
 def test_the_majority_answers_and_its_share_is_the_agreement() -> None:
@@ -89,11 +100,20 @@ def test_nobody_answers_is_an_outcome() -> None:
 
 
 def test_an_endless_answer_is_closed() -> None:
-    Endless.closed = 0
-    found = asyncio.run(sample(Endless(), ASKED, 2, most=100))
+    provider = Endless()
+    found = asyncio.run(sample(provider, ASKED, 2, most=100))
     assert found.outcomes == {"endless": 2}
-    assert Endless.closed == found.calls <= calls_at_most(2)
+    assert found.calls <= calls_at_most(2)
+    assert provider.given <= found.calls * (2 * 100 / len("la ") + 1)
     assert all(len(one.text) <= 100 for one in found.samples)
+
+
+def test_answers_that_never_came_agree_with_nothing() -> None:
+    provider = Falling()
+    found = asyncio.run(sample(provider, ASKED, 4))
+    assert (found.answer, found.agreement, found.calls) == ("a", 0.25, calls_at_most(4))
+    assert found.outcomes == {"answer": 1, "missing": 3}
+    assert found.semantic == pytest.approx(math.log(4))
 
 
 @given(st.integers(0, 4), st.integers(1, 6), st.booleans())

@@ -48,6 +48,11 @@ def test_entropy_of_the_likeliest_grows_to_the_whole_distributions(weights: list
     assert seen[-1] == pytest.approx(whole, abs=1e-9)
 
 
+def test_what_is_not_listed_counts_as_one_outcome() -> None:
+    assert entropy([math.log(0.5)]) == pytest.approx(math.log(2))
+    assert entropy([0.0]) == 0.0
+
+
 def test_semantic_entropy_is_zero_where_all_agree_and_log_n_where_none_do() -> None:
     assert semantic_entropy([5]) == 0.0
     assert semantic_entropy([1] * 5) == pytest.approx(math.log(5))

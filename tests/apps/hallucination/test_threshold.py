@@ -51,7 +51,7 @@ def test_the_promise_is_kept_in_nearly_all_draws(
     chance, delta, draws, broken = random.Random(5), 0.1, 150, 0
     for _ in range(draws):
         try:
-            found = fit(*drawn(chance, 400, risk), risk=0.2, delta=delta)
+            found = fit(*drawn(chance, 150, risk), risk=0.2, delta=delta)
         except DataError:
             continue
         broken += above(found.above or 0.0) > 0.2

@@ -7,7 +7,7 @@ rows[0].claim.text, rows[0].label ("supported", "contradicted", "none"), rows[0]
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from myna.apps.fence import RULE, fenced
 from myna.apps.hallucination import bounded
@@ -18,7 +18,7 @@ from myna.records import Conversation, RequestError, Sampling
 
 MOST = 30  # claims of one text
 Label = Literal["supported", "contradicted", "none"]
-LABELS: tuple[Label, ...] = get_args(Label)
+ANSWER = '"Answer: " ("supported" | "contradicted" | "none")'
 # A sentence ends at 。！？；… with the closing marks after it, at a line's end, or at . ! ? before white space. Not after one letter
 # (J. Smith, U.S.), a number at a line's start (1. First), or these:
 _SHORT = frozenset(
@@ -39,9 +39,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One claim. `quote` are words of the evidence, exactly; None where none were given or what was given is not there.
+    """One claim. `quote` are the words of the evidence that come closest to it, exactly; None where none were given or what was given is
+    not there.
 
-    label   supported: the quote states it; contradicted: the quote says otherwise; none: no evidence
+    label   supported: the quote states it; contradicted: the quote says otherwise; none: no evidence, the quote says nothing about it
     why     what we found against the model's own label, if anything
     """
 
@@ -92,9 +93,9 @@ def prompt(claim: str, evidence: Sequence[str]) -> Conversation:
     if (size := sum(map(len, evidence))) > EVIDENCE:
         raise RequestError(f"the evidence has {size} characters; at most {EVIDENCE} are read.", param="evidence")
     system = (
-        f"You check a claim against evidence. {RULE} First copy, exactly, the words of the evidence that the claim must be compared with, in "
-        f"a line that begins with 'Quote: '. Then write one line: 'Answer: supported' if the quote says what the claim says, or 'Answer: "
-        f"contradicted' if it says otherwise. If the evidence says nothing about it, write 'Quote: {NONE}' and nothing else."
+        f"You check a claim against evidence. {RULE} First copy, exactly, the words of the evidence that come closest to the claim, in one "
+        "line that begins with 'Quote: '. Then write one line: 'Answer: supported' if the quote says what the claim says, 'Answer: "
+        "contradicted' if it says otherwise, or 'Answer: none' if it says nothing about it."
     )
     shown = "\n\n".join(fenced(text, f"evidence {i + 1}") for i, text in enumerate(evidence))
     return Conversation.of(("system", system), ("user", f"{shown}\n\n{fenced(claim, 'claim')}"))
@@ -102,21 +103,18 @@ def prompt(claim: str, evidence: Sequence[str]) -> Conversation:
 
 async def _row(provider: Provider, claim: Claim, evidence: Sequence[str], how: Sampling) -> Row:
     asked = prompt(claim.text, evidence)
-    if "grammar" in powers.of(provider).forms and (
-        form := grammar(evidence, r'"\nAnswer: " ("supported" | "contradicted")')
-    ):
+    if "grammar" in powers.of(provider).forms and (form := grammar(evidence, ANSWER, quotes=1, none=False)):
         how = Sampling(form=form).resolve(how)
     said, quoted = read(await bounded.say(provider, asked, how))
     if not quoted or quoted[0] == NONE:
         return Row(claim, "none", why="" if quoted else "the model gave no quote")
-    quote = next((one for one in (locate(text, evidence) for text in quoted) if one), None)
-    if quote is None:
+    if (quote := locate(quoted[0], evidence)) is None:
         return Row(claim, "none", why="the quote is not in the evidence")
     label = said.strip(".* ").lower()
-    if label == "contradicted":
-        return Row(claim, "contradicted", quote)
     if label != "supported":
-        return Row(claim, "none", quote, "the model did not say whether the quote supports it")
+        known = label in ("contradicted", "none")
+        why = "" if known else "the model did not say whether the quote supports it"
+        return Row(claim, "contradicted" if label == "contradicted" else "none", quote, why)
     if missing := numbers(claim.text) - numbers(quote.text):
         return Row(claim, "none", quote, f"the quote does not have {', '.join(sorted(missing)[:5])}")
     return Row(claim, "supported", quote)

@@ -129,13 +129,16 @@ def read(said: str) -> tuple[str, list[str]]:
     return answer, quotes
 
 
-def grammar(evidence: Sequence[str], end: str = r'"\nAnswer: " /[^\n]+/') -> Form | None:
-    """What a reply may be where the endpoint enforces it: quotes out of the evidence's lines, whole words of them, then `end`; or NONE.
-    None where the evidence is too long for it."""
+def grammar(
+    evidence: Sequence[str], end: str = r'"Answer: " /[^\n]+/', *, quotes: int = QUOTES, none: bool = True
+) -> Form | None:
+    """What a reply may be where the endpoint enforces it: at most so many quotes out of the evidence's lines, whole words of them, then
+    `end`; or NONE, where that is allowed. None where the evidence is too long for it."""
     lines = list(dict.fromkeys(line.strip() for text in evidence for line in text.splitlines() if line.strip()))
     if not lines or sum(map(len, lines)) > IN_GRAMMAR:
         return None
-    rules = [f'start: "Quote: {NONE}" | "Quote: " quote ("\\nQuote: " quote){{0,{QUOTES - 1}}} {end}']
+    nothing = f'"Quote: {NONE}" | ' if none else ""
+    rules = [f'start: {nothing}("Quote: " quote "\\n"){{1,{quotes}}} {end}']
     rules.append("quote: " + " | ".join(f"Q{i}" for i in range(len(lines))))
     for i, line in enumerate(lines):
         chunks = orjson.dumps({"substring_chunks": _CHUNK.findall(line)}).decode()
