@@ -21,11 +21,11 @@ Open = Callable[..., AnyIndex]
 
 @pytest.fixture(params=["file", "qdrant"])
 def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens an index by its name. Qdrant's in-process mode lets one client at a time have a folder: close before opening again."""
+    """Opens an index by its name. One that `stays` may be opened again, once it is closed; Qdrant's are in memory otherwise."""
     open_ones: list[AnyIndex] = []
 
-    def opened(name: str = "i", embedder: Embedder | None = None) -> AnyIndex:
-        where = tmp_path / name
+    def opened(name: str = "i", embedder: Embedder | None = None, stays: bool = False) -> AnyIndex:
+        where = tmp_path / name if stays or request.param == "file" else ":memory:"
         open_ones.append(
             FileIndex(where, embedder) if request.param == "file" else QdrantIndex(f"{where}#test", embedder)
         )
@@ -110,17 +110,17 @@ def test_hidden_text_is_not_found_and_not_shown(opening: Open) -> None:
 
 
 def test_what_was_stored_is_there_for_who_opens_it_next(opening: Open) -> None:
-    index = add(opening(embedder=Letters()))
+    index = add(opening(embedder=Letters(), stays=True))
     asyncio.run(index.tune([(TEXTS[name][:20], name) for name in TEXTS] * 5))
     before = [found(index, query) for query in QUERIES], index.fitted(), asyncio.run(index.documents())
     index.close()
-    again = opening(embedder=Letters())
+    again = opening(embedder=Letters(), stays=True)
     assert ([found(again, query) for query in QUERIES], again.fitted(), asyncio.run(again.documents())) == before
 
 
 def test_vectors_of_another_model_are_refused_until_the_index_is_empty(opening: Open) -> None:
-    add(opening(embedder=Letters()), "cats.md").close()
-    other = opening(embedder=Letters("other"))
+    add(opening(embedder=Letters(), stays=True), "cats.md").close()
+    other = opening(embedder=Letters("other"), stays=True)
     for work in (other.search("bridge"), other.add([document("a", "b")])):
         with pytest.raises((IndexFileError, QdrantError), match="vectors of letters"):
             asyncio.run(work)
@@ -130,8 +130,8 @@ def test_vectors_of_another_model_are_refused_until_the_index_is_empty(opening: 
 
 
 def test_vectors_that_were_not_made_are_made_by_the_next_add(opening: Open) -> None:
-    add(opening()).close()
-    index = opening(embedder=Letters())
+    add(opening(stays=True)).close()
+    index = opening(embedder=Letters(), stays=True)
     asyncio.run(index.add([]))
     assert all(one.vectors == one.chunks > 0 for one in asyncio.run(index.documents()))
     assert asyncio.run(index.search("bridge")).hits[0].dense is not None

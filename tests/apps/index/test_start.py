@@ -6,7 +6,18 @@ from pathlib import Path
 
 import myna.apps.index
 
-HEAVY = {"torch", "numpy", "qdrant_client", "pydantic", "yaml", "jinja2", "pypdfium2", "selectolax", "httpx", "transformers"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "qdrant_client",
+    "pydantic",
+    "yaml",
+    "jinja2",
+    "pypdfium2",
+    "selectolax",
+    "httpx",
+    "transformers",
+}
 
 
 def test_no_module_of_the_index_imports_what_is_heavy() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from myna.provider import Embedder
-from myna.records import Embedding, RequestError
+from myna.records import Embedding, ProviderError, RequestError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ async def embed_all(embedder: Embedder, texts: Sequence[str], kind: Kind) -> "np
     rows = None
     while rows is None:
         try:
-            rows = (await embedder.embed(pieces, how)).rows
+            rows = _checked((await embedder.embed(pieces, how)).rows, len(pieces), embedder.name)
         except RequestError as problem:
             at = _too_long(problem, pieces)
             if at is None:
@@ -34,6 +34,14 @@ async def embed_all(embedder: Embedder, texts: Sequence[str], kind: Kind) -> "np
     for owner, piece, row in zip(owners, pieces, rows, strict=True):
         out[owner] += len(piece) * row
     return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+
+
+def _checked(rows: "np.ndarray", count: int, name: str) -> "np.ndarray":
+    import numpy as np
+
+    if rows.ndim != 2 or len(rows) != count or not np.isfinite(rows).all():
+        raise ProviderError(f"{name} gave no vector of finite numbers for each of {count} texts, but {rows.shape}.")
+    return rows
 
 
 def _prompt(embedder: Embedder, kind: Kind) -> str | None:

@@ -164,7 +164,10 @@ class FileIndex:
         with self.store.write() as db:
             if (known := fact(db, "embedder")) not in (None, model):
                 raise self._other_model(known, model)
+            if (size := fact(db, "dimensions")) not in (None, made.shape[1]):
+                raise self._other_size(size, made.shape[1])
             say(db, "embedder", model)
+            say(db, "dimensions", made.shape[1])
             for (chunk, text), vector in zip(
                 todo, made, strict=True
             ):  # what another process has replaced meanwhile is let go
@@ -211,6 +214,8 @@ class FileIndex:
         known = self._vectors(db)
         if not len(known.chunks):
             return Pool(lexical, {}), note
+        if len(meant) != known.rows.shape[1]:
+            raise self._other_size(known.rows.shape[1], len(meant))
         cosines = known.cosines(meant)
         dense = {int(known.chunks[i]): float(cosines[i]) for i in matrix.nearest(cosines, depth)}
         dense |= {one: float(cosines[known.place[one]]) for one in lexical if one in known.place}
@@ -280,6 +285,11 @@ class FileIndex:
             known = fact(db, "embedder")
         if self.embedder and known not in (None, self.embedder.name):
             raise self._other_model(known, self.embedder.name)
+
+    def _other_size(self, known: int, given: int) -> IndexFileError:
+        return IndexFileError(
+            f"{self.store.path} holds vectors of {known} numbers, and its model gives {given} now. Use the model as it was, or make another index."
+        )
 
     def _other_model(self, known: str, model: str) -> IndexFileError:
         return IndexFileError(
