@@ -107,6 +107,7 @@ def test_a_surname_is_its_bearer_while_there_is_one_alone(tmp_path: Path) -> Non
     asyncio.run(index.add([document("william.txt", "William Somerville was a doctor.")]))
     asyncio.run(Graph().build(index, Scripted([said], name="model")))
     assert led(index, "Where was Somerville born?") == []
+    assert "william.txt" not in led(index, "Mary Somerville")
     said = '{"names": ["Lovelace"], "facts": []}'
     asyncio.run(index.add([document("earl.txt", "Lovelace.")]))
     asyncio.run(Graph().build(index, Scripted([said], name="model")))

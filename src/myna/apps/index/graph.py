@@ -288,8 +288,9 @@ def _same(db: sqlite3.Connection, entities: Iterable[int]) -> set[int]:
 def _surname(db: sqlite3.Connection, entity: int) -> list[int]:
     """Somerville is Mary Somerville, as long as the index knows one Somerville alone."""
     (last,) = db.execute("SELECT last FROM entities WHERE id = ?", (entity,)).fetchone()
-    bearers = db.execute("SELECT id FROM entities WHERE last = ? LIMIT 3", (last,)).fetchall() if last else []
-    return [bearer for (bearer,) in bearers] if len(bearers) == 2 else []
+    bearers = db.execute("SELECT id, key FROM entities WHERE last = ? LIMIT 3", (last,)).fetchall() if last else []
+    alone = len(bearers) == 2 and any(key == last for _, key in bearers)
+    return [bearer for bearer, _ in bearers] if alone else []
 
 
 def _walk(db: sqlite3.Connection, seeds: dict[int, float]) -> tuple[dict[int, float], dict[int, str]]:

@@ -8,17 +8,16 @@ Organization (WHO)`, `世界卫生组织（WHO）`.
 import re
 from collections.abc import Iterator, Sequence
 
-from myna.apps.index.words import fold, is_cjk, units
+from myna.apps.index.words import is_cjk, units
 
 LONGEST = 12  # units of a name: words, or characters of Chinese
 _ARTICLES = frozenset(("the", "a", "an"))
-_DOT = re.compile("[·・•‧]")  # between the parts of a foreign name in Chinese
 _BRACKET = re.compile(r"[(（]\s*([^()（）]{2,80}?)\s*[)）]")
 
 
 def key(name: str) -> str:
     """ "" where nothing is left that could be a name: articles, pronouns, single letters and characters, signs."""
-    found = _units(name)
+    found = units(name)
     while found and found[0] in _ARTICLES:
         del found[0]
     made = _joined(found[:LONGEST])
@@ -33,7 +32,7 @@ def last(key: str) -> str:
 
 def keys_in(text: str) -> list[tuple[int, int, str]]:
     """Every key that a name within the text could have, with the places of its units: longer ones first."""
-    found = _units(text)
+    found = units(text)
     spans = ((a, b) for length in range(LONGEST, 0, -1) for a in range(len(found) - length + 1) for b in (a + length,))
     return [(a, b, made) for a, b in spans if len(made := _joined(found[a:b])) > 1 and not _nobody(made, text)]
 
@@ -53,7 +52,7 @@ def longest(found: Sequence[tuple[int, int, str]]) -> Iterator[str]:
 
 def stands_in(name: str, text: str) -> bool:
     """Whether a text has a name, however it is written there."""
-    wanted, there = _units(name), _units(text)
+    wanted, there = units(name), units(text)
     return bool(wanted) and f"\0{chr(0).join(wanted)}\0" in f"\0{chr(0).join(there)}\0"
 
 
@@ -64,12 +63,8 @@ def same(text: str) -> list[tuple[str, str]]:
 
 def ends_with(text: str, name: str) -> bool:
     """Whether a name stands at the very end of a text."""
-    wanted, there = _units(name), _units(text)
+    wanted, there = units(name), units(text)
     return bool(wanted) and there[-len(wanted) :] == wanted
-
-
-def _units(text: str) -> list[str]:
-    return units(_DOT.sub("", fold(text)))
 
 
 def _joined(found: Sequence[str]) -> str:
