@@ -107,6 +107,8 @@ def test_hidden_text_is_not_found_and_not_shown(opening: Open) -> None:
     asyncio.run(index.add([document("a.html", text, hidden=((15, len(text)),))]))
     assert found(index, "wombat") == []
     assert [hit.text for hit in asyncio.run(index.search("visible")).hits] == ["Visible words."]
+    asyncio.run(index.add([document("b.txt", "A qu\u200bokka.", hidden=((4, 5),))]))
+    assert [hit.text for hit in asyncio.run(index.search("quokka")).hits] == ["A quokka."]
 
 
 def test_what_was_stored_is_there_for_who_opens_it_next(opening: Open) -> None:

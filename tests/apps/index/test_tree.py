@@ -22,7 +22,7 @@ from myna.apps.index.outline import ROOM, SMALL, SUMMARY, Node, outline
 from myna.apps.index.parsed import Section
 from myna.apps.index.reading import Document
 from myna.apps.index.rows import drop_nameless
-from myna.apps.index.tree import Built, Tree
+from myna.apps.index.tree import AGAIN, Built, Tree
 from myna.provider import Scripted
 from myna.provider.budget import Budget, Budgeted
 from myna.records import Conversation, ProviderError
@@ -344,7 +344,7 @@ def test_passages_go_to_the_model_between_marks_that_they_cannot_close(tmp_path:
     for seen in provider.requests:
         assert isinstance(seen.what, Conversation)
         system, user = seen.what.messages
-        opening, inside = user.text.split("\n", 1)
+        opening, inside = user.text.removesuffix(f"\n\n{AGAIN}").split("\n", 1)
         nonce = opening.split()[1]
         assert inside.endswith(f"\n</untrusted {nonce}>")
         assert nonce_of(inside.removesuffix(f"\n</untrusted {nonce}>")) == nonce

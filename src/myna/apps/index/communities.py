@@ -2,8 +2,8 @@
 
 Everybody takes the label that weighs most among its neighbours, one after the other, until nobody changes. Who is next and which of
 equal labels wins is decided by hashes of the nodes, another each round: as good as chance, and the same for the same graph, in
-whatever order it was written. (By the smallest label instead, one label took over half of every planted graph.) An edge counts once more
-for every neighbour that its two ends share: without that, one stray edge between two groups may make them one.
+whatever order it was written. An edge counts once more for every neighbour that its two ends share: without that, a few stray edges
+between two groups make them one.
 """
 
 import hashlib

@@ -21,7 +21,7 @@ ROOM = 8_000  # bytes that one summary is made from, 2,000 tokens of English
 FEW = 4  # parts of a group, at least, where they fit
 SUMMARY = 1_500  # bytes of a summary, at most
 PLACE = 200  # bytes of a place's name
-VERSION = "1"  # of the prompt and the rules here
+VERSION = "2"  # of the prompt and the rules here
 
 
 @dataclass(frozen=True, slots=True)

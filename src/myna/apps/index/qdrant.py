@@ -22,7 +22,7 @@ from myna.apps.index import rows
 from myna.apps.index.embed import embed_all
 from myna.apps.index.file import TOGETHER, Question
 from myna.apps.index.fusion import DIGITS, Fitted, Pool, fit, fuse
-from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Listed
+from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed
 from myna.apps.index.parsed import Parsed
 from myna.apps.index.points import hit, number, of, passages, sparse, word
 from myna.apps.index.rank import asked, combine, query_words, rescored
@@ -263,16 +263,18 @@ class QdrantIndex:
             pools.append(pool)
             notes += [note] if note else []
         scores = combine([fuse(pool, weight) for pool in pools])
-        best = sorted(scores, key=lambda one: -scores[one])
-        least = scores[best[min(k, len(best)) - 1]] if best else 0.0
-        known = {point.id: point.payload for point in self._points([one for one in best if scores[one] >= least])}
+        known = {point.id: point.payload for point in self._points(list(scores))}
         order = sorted(known, key=lambda one: (-scores[one], known[one]["sha"], known[one]["start"]))
-        called = self._names([known[one]["sha"] for one in order])
-        hits = (
-            hit(known[one], one, called[known[one]["sha"]], scores[one], pools)
-            for one in order
-            if called.get(known[one]["sha"])
-        )
+        called: dict[str, tuple[str, ...]] = {}
+        hits: list[Hit] = []
+        for one in order:
+            sha = known[one]["sha"]
+            if sha not in called:
+                called |= self._names([sha])
+            if called.get(sha):  # else its document was never finished, or is going
+                hits.append(hit(known[one], one, called[sha], scores[one], pools))
+            if len(hits) == k:
+                break
         how = (
             "words alone"
             if not self.embedder
@@ -280,7 +282,7 @@ class QdrantIndex:
             if fitted
             else "words alone: the weight of the vectors is not fitted; run `myna index tune`"
         )
-        return Found(tuple(hits)[:k], how, tuple(dict.fromkeys(notes)))
+        return Found(tuple(hits), how, tuple(dict.fromkeys(notes)))
 
     def _pool(self, query: str, meant: "np.ndarray | None", depth: int) -> tuple[Pool, str]:
         from qdrant_client import models

@@ -41,6 +41,8 @@ ASK = (
     f"{RULE}\n\nSummarise the passages that the user gives, in at most four sentences, in their own language. Name the people, places, "
     "dates and numbers that matter, and what the passages have in common. Reply with the summary alone."
 )
+# Said once more after the passages, and in Chinese: without it the default model wrote of Chinese passages in English.
+AGAIN = "Summarise these passages in their own language (中文的文章用中文总结), in at most four sentences."
 DRAW = Sampling(temperature=0, max_tokens=256)
 BEST = 20  # summaries that lead somewhere
 DOWN = 10  # chunks that each leads to
@@ -184,7 +186,7 @@ class Tree:
 def asking(texts: Sequence[tuple[str, str]]) -> Conversation:
     """What the model is asked for one summary: (place, text) of its parts."""
     data = "\n\n".join(f"[{place}]\n{text}" for place, text in texts)
-    return Conversation.of(("system", ASK), ("user", fenced(data, "passages")))
+    return Conversation.of(("system", ASK), ("user", f"{fenced(data, 'passages')}\n\n{AGAIN}"))
 
 
 def _prompt_at_most(provider: Provider, node: Node, empty: int) -> int:
