@@ -141,6 +141,12 @@ def test_a_share_is_the_mean_of_both_orders() -> None:
     assert asyncio.run(better(provider, TALK, "two", "三", "?")).share == pytest.approx(0.8)
 
 
+def test_a_judge_that_always_takes_the_first_place_passes_nothing_and_still_tells_how_sure_it_is() -> None:
+    provider = judges([sure("A", A=0.9, B=0.1), sure("A", A=0.7, B=0.3)])
+    found = judged({"preferred": {"rubric": "?"}}, "two", TALK, provider=provider)
+    assert (found.ok, found.score) == (False, pytest.approx(0.6))
+
+
 def test_a_judge_says_how_many_calls_it_takes() -> None:
     provider = Scripted(["pass", "A", "B"])
     for spec, calls in (({"judge": {"rubric": "?"}}, 1), ({"preferred": {"rubric": "?"}}, 2)):

@@ -67,6 +67,10 @@ def test_a_list_of_ones_own_is_text_or_json(tmp_path: Path) -> None:
     for text, error in (
         ("Acme\n", "before the first"),
         ('{"a": "b"}', "expected"),
+        ('{"a": []}', "expected"),
+        ('{"a": [1]}', "expected"),
+        ("{}", "no list"),
+        ('{"a": [" "]}', "nothing is left"),
         ("{", "b.json"),
         ("", "no list"),
         ("[x]\n\u200b\n", "nothing is left"),

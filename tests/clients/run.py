@@ -21,7 +21,7 @@ from scripted_talk import SLOWLY, talk  # noqa: E402
 
 from myna.modeldir import cache_dir  # noqa: E402
 from myna.serve import create_app  # noqa: E402
-from myna.serve.moderations import Phrases  # noqa: E402
+from myna.serve.moderations import Finds  # noqa: E402
 
 PACKAGES = {
     "openai": ["openai==3.54.0"],
@@ -54,7 +54,7 @@ def run(name: str) -> bool:
     """Whether the client's script ran through, and what it cancelled was cancelled here."""
     python = environment(name)
     provider = talk()
-    check = Phrases({"rude": ["bad word"]}) if name == "fuzz" else None
+    check = Finds("rude", ["rude"], lambda text: ["rude"] if "bad word" in text else []) if name == "fuzz" else None
     with Live(create_app(provider, check=check)) as server:
         clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "OPENAI_API_KEY")}
         done = subprocess.run([python, HERE / f"use_{name}.py", server.url], env=clean, timeout=900)

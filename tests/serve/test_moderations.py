@@ -8,9 +8,8 @@ import openai
 import pytest
 from live_server import Live
 
+from myna.commands.serve import _by_lists
 from myna.provider import Scripted
-from myna.records import DataError
-from myna.serve.moderations import Phrases
 
 Start = Callable[..., Live]
 
@@ -24,8 +23,13 @@ def test_without_a_check_nothing_is_called_fine(live: Start) -> None:
         client(live(Scripted())).moderations.create(input="anything")
 
 
-def test_the_client_reads_a_verdict_on_each_text(live: Start) -> None:
-    check = Phrases({"violence": ["kill", "杀人"], "rude": ["Dummkopf"]})
+def listed(tmp_path: Path, text: str = '{"violence": ["kill", "杀人"], "rude": ["Dummkopf"]}') -> Any:
+    (tmp_path / "phrases.json").write_text(text, encoding="utf-8")
+    return _by_lists((str(tmp_path / "phrases.json"),))
+
+
+def test_the_client_reads_a_verdict_on_each_text(live: Start, tmp_path: Path) -> None:
+    check = listed(tmp_path)
     connected = client(live(Scripted(), check=check))
     words = ["I will KILL it", "a skilled worker", "他想杀人", "du Dummkopf!"]
     reply = connected.moderations.create(input=words)
@@ -38,19 +42,15 @@ def test_the_client_reads_a_verdict_on_each_text(live: Start) -> None:
 
 
 @pytest.mark.parametrize("wrong", [[], [{"type": "image_url", "image_url": {"url": "x"}}], 7])
-def test_what_cannot_be_looked_at_is_refused(live: Start, wrong: Any) -> None:
+def test_what_cannot_be_looked_at_is_refused(live: Start, wrong: Any, tmp_path: Path) -> None:
     with pytest.raises(openai.BadRequestError):
-        client(live(Scripted(), check=Phrases({"a": ["b"]}))).moderations.create(input=wrong)
+        client(live(Scripted(), check=listed(tmp_path))).moderations.create(input=wrong)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"a": []}', '{"a": [" "]}', '{"a": "b"}', "{", '{"a": [1]}'])
-def test_a_file_that_would_flag_nothing_or_everything_is_refused(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "phrases.json"
-    file.write_text(text)
-    with pytest.raises(DataError, match=r"phrases\.json"):
-        Phrases.read(file)
-
-
-def test_a_phrase_is_no_pattern() -> None:
-    assert not Phrases({"a": ["(a+)+$"]})._look("aaaa").flagged
-    assert Phrases({"a": ["(a+)+$"]})._look("x (a+)+$").flagged
+def test_our_own_lists_are_known_by_their_names(live: Start) -> None:
+    found = client(live(Scripted(), check=_by_lists(("en", "zh")))).moderations.create(
+        input=["f u c k", "怎么自杀", "你好"]
+    )
+    assert [result.flagged for result in found.results] == [True, True, False]
+    assert found.results[1].categories.self_harm
+    assert found.model == "lists"

@@ -22,7 +22,7 @@ from myna.provider.wire.replies import ErrorReply
 from myna.records import Candidate, Delta, Message, ProviderError, ToolCall, Usage
 from myna.serve import create_app
 from myna.serve.app import App
-from myna.serve.moderations import Phrases
+from myna.serve.moderations import Finds
 from myna.serve.openapi import OPERATIONS, Operation, document
 
 Start = Callable[..., Live]
@@ -66,7 +66,9 @@ WRONG: list[Any] = [{"model": 7}, {"model": "other", "max_tokens": 1} | HI | {"m
 @pytest.fixture(scope="module")
 def server(smollm2: Path) -> Any:
     provider = Scripted(cycle(["Hi", TURN, CUT]), chat=Chat.load(smollm2), max_len=512)
-    with Live(create_app(provider, check=Phrases({"rude": ["bad word"]}))) as live:
+    with Live(
+        create_app(provider, check=Finds("rude", ["rude"], lambda text: ["rude"] if "bad word" in text else []))
+    ) as live:
         yield live
 
 

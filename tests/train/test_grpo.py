@@ -11,9 +11,9 @@ from tiny import CONTEXT, VOCAB, trainee
 from torch import Tensor
 
 from myna.chat import Rendered
-from myna.checks import Verdict, blocking
+from myna.checks import Verdict, blocking, named
 from myna.data import Tokenized, collate
-from myna.records import Candidate, Conversation, DataError, Unjudged
+from myna.records import Candidate, Conversation, DataError, Unjudged, jsonl
 from myna.train import checkpoint
 from myna.train.config import Config, Data, Lora, Model, Optim, Run
 from myna.train.loop import Loop
@@ -243,6 +243,18 @@ def test_a_round_that_was_half_written_when_the_run_was_killed_is_drawn_again(tm
     for one, two in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(one, two)
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in (tmp_path / "whole/rollouts").iterdir())
+
+
+def test_a_guard_with_its_arguments_is_a_reward(tmp_path: Path) -> None:
+    """The same check and the same arguments as a prompt file writes them: here answers become short."""
+    spec = "[contains, {length: {most: 3}}]"
+    of = run(tmp_path, steps=30, prompts=5, group=8, check=spec)
+    lines = [of._step() for _ in range(30)]
+    assert np.mean([line["reward"] for line in lines[-3:]]) > np.mean([line["reward"] for line in lines[:3]]) + 0.15
+    answered = [*jsonl.read(tmp_path / "rollouts/round-000000.jsonl", Conversation)]
+    guard = blocking(named(spec))
+    for row in answered:
+        assert [one.score for one in row.candidates] == [guard(row, one).score for one in row.candidates]
 
 
 def test_an_answer_without_a_verdict_is_in_no_group(tmp_path: Path) -> None:

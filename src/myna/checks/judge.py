@@ -96,8 +96,11 @@ class Judge:
     passes: int
     calls: int = 1
 
+    async def label(self, conversation: Conversation, candidate: Candidate) -> Label:
+        return await labelled(self.provider, self.rubric, shown(conversation, candidate.text), self.labels)
+
     async def __call__(self, conversation: Conversation, candidate: Candidate) -> Verdict:
-        label = await labelled(self.provider, self.rubric, shown(conversation, candidate.text), self.labels)
+        label = await self.label(conversation, candidate)
         top = len(self.labels) - 1
         weights = label.shares or [float(n == label.index) for n in range(top + 1)]
         score = sum(n * share for n, share in enumerate(weights)) / top
@@ -162,7 +165,7 @@ class Preferred:
                 f"{conversation.id or 'a conversation'} has no text as its target to compare an answer with"
             )
         found = await better(self.provider, conversation, candidate.text, conversation.target, self.rubric)
-        score = {"first": 1.0, "unsure": 0.5, "second": 0.0}[found.winner]
+        score = {"first": 1.0, "unsure": 0.5, "second": 0.0}[found.winner] if found.share is None else found.share
         said = {"first": "preferred", "unsure": "the two orders do not agree", "second": "the target is preferred"}
         return Verdict(found.winner == "first", score, f"{said[found.winner]}; {calibration.said(self.key)}")
 
@@ -172,7 +175,8 @@ class Preferred:
 
 
 def preferred(provider: Provider, /, *, rubric: str) -> AsyncCheck:
-    """The model prefers the answer to the conversation's target, in both orders. Where they do not agree the score is 0.5."""
+    """The model prefers the answer to the conversation's target, in both orders. The score is how likely it finds that, the mean of
+    both orders; without log-probabilities 0.5 where they do not agree."""
     _check_labels(rubric, ("A", "B"))
     return Preferred(provider, rubric)
 

@@ -240,8 +240,10 @@ def _file(path: Path) -> dict[str, list[str]]:
         value = orjson.loads(text)
     except (OSError, UnicodeDecodeError, orjson.JSONDecodeError) as e:
         raise DataError(f"{path}: {e}. Our own lists are: {', '.join(OURS)}") from None
-    if not all(isinstance(some, list) and all(isinstance(one, str) for one in some) for some in value.values()):
-        raise DataError(f'{path}: expected {{"category": ["phrase", ...], ...}}')
+    if not all(
+        isinstance(some, list) and some and all(isinstance(one, str) for one in some) for some in value.values()
+    ):
+        raise DataError(f'{path}: expected {{"category": ["phrase", ...], ...}}, with no empty list')
     return value
 
 

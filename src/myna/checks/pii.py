@@ -24,8 +24,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)  # where two overlap, the earlier holds
 PLACEHOLDER = re.compile(r"<([A-Z_]{1,20})_(\d{1,9})>")
 NO_WORD = r"(?<![A-Za-z0-9])"
 END = r"(?![A-Za-z0-9])"
+ESCAPED = re.compile(r"\\[nrt]")  # of JSON and logs: a line end, and no letter before a number
 ROUNDS = 8  # of mending
-NEAR = 40  # characters before a number in which a word may say what it is
+NEAR, AFTER = 40, 12  # characters before and after a number in which a word may say what it is
 
 # Prefixes as their issuers document them; then what is called a password or a key and looks like one.
 KEYS = (
@@ -43,7 +44,7 @@ LOGIN = r"[a-z][a-z0-9+.-]{1,15}://[^\s/:@]{1,64}:(?P<login>[^\s/@<>]{1,128})@"
 
 FREE = r"(?<![A-Za-z0-9_])(?<![A-Za-z0-9][-./])"
 EXTENSION = r"(?:\s?(?:x|ext\.?|转)\s?\d{1,6})?(?![A-Za-z0-9_]|[-./]\d)"
-CALL = r"phone|\btel\b|\bcall\b|mobile|\bcell\b|\bfax\b|whatsapp|电话|手机|联系方式|传真|致电|拨打"
+CALL = r"phone|\btel\b|\bcall\b|mobile|\bcell\b|\bfax\b|\bdesk\b|\boffice\b|whatsapp|answering|messages? (?:to|on)|电话|手机|联系方式|传真|致电|拨打|热线"
 
 
 def _called_otherwise(word: str) -> bool:
@@ -95,7 +96,7 @@ RULES = (
 
 def find_pii(text: str, kinds: Sequence[Kind] = KINDS) -> list[Span]:
     """What is found, in order, none overlapping. Labels are the kinds."""
-    wide = fold(text, _narrow)
+    wide = fold(ESCAPED.sub("  ", text), _narrow)
     taken: list[Span] = []
     for rule in sorted((rule for rule in RULES if rule.kind in kinds), key=lambda rule: KINDS.index(rule.kind)):
         taken += _free([*_found(rule, wide)], taken)
@@ -108,7 +109,7 @@ def _found(rule: _Rule, text: Folded) -> Iterator[Span]:
         said = text.text[start:end]
         if not rule.holds(said):
             continue
-        if rule.near and not rule.near.search(text.text, max(start - NEAR, 0), start):
+        if rule.near and not rule.near.search(text.text, max(start - NEAR, 0), end + AFTER):
             continue
         yield Span(*text.span(start, end), rule.kind)
 

@@ -44,7 +44,7 @@ def is_luhn(text: str) -> bool:
 def is_card(text: str) -> bool:
     """13 to 19 digits that begin as payment cards do, and Luhn."""
     number = digits(text)
-    starts = number[0] in "3456" or 2221 <= int(number[:4]) <= 2720
+    starts = number[0] in "3456" or 2221 <= int(number[:4]) <= 2720 or number[:4] in ("1800", "2131")
     return 13 <= len(number) <= 19 and starts and len(set(number)) > 1 and is_luhn(number)
 
 

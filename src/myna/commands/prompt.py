@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from myna.apps.prompt import Answer, Explained, Prompt, ask, explain
 from myna.apps.prompt.ask import Refused, explained_for
+from myna.checks.reviews import Ask, Reviews
 from myna.commands.options import printable, spoken
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
@@ -76,7 +77,7 @@ def run(
     given = given_values(prompt, value)
     prompt.check(given)  # before a model is loaded
     with connected(model or prompt.model or DEFAULT) as provider:
-        answer = asyncio.run(ask(prompt, given, provider, trace=kept))
+        answer = asyncio.run(ask(prompt, given, provider, person=_person(prompt), trace=kept))
     if json:
         print(orjson.dumps(_as_json(prompt, answer)).decode())
         return
@@ -170,7 +171,7 @@ async def _test(prompt: Prompt, cases: list[Case], provider: Provider, trace: Tr
     with trace.span("test", prompt.name, version=prompt.version) as span:
         for case in cases:
             try:
-                answer = await ask(prompt, case.inputs, provider, trace=trace)
+                answer = await ask(prompt, case.inputs, provider, person=_person(prompt), trace=trace)
             except Refused as e:
                 print(f"FAILED {case.place}: {spoken(str(e))}")
                 continue
@@ -183,6 +184,15 @@ async def _test(prompt: Prompt, cases: list[Case], provider: Provider, trace: Tr
                 print(f"FAILED {case.place}: {spoken(found.reason)}")
         span.note(passed=passed, cases=len(cases))
     return passed
+
+
+def _person(prompt: Prompt) -> Ask | None:
+    """Whom checks ask, where one of them does: the queue that `myna check reviews` lists."""
+    if not any(one.otherwise == "escalate" or "ask" in one.check.needs for one in prompt.checks):
+        return None
+    from myna.commands.check import reviews_file
+
+    return Reviews(reviews_file()).ask
 
 
 def _prompt(file: str, trace: Path | None) -> Prompt:

@@ -22,7 +22,7 @@ from myna.serve import App, Guard, Keys, Limits, Loadable, key_of, open_desk, re
 from myna.serve.adapters import add_adapter
 from myna.serve.desk import Desk
 from myna.serve.logs import JsonLines
-from myna.serve.moderations import Phrases
+from myna.serve.moderations import Finds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,8 @@ class Serving:
     key_file
         The keys that may call, with their limits: JSON lines (docs/serving.md). MYNA_API_KEY is one more, without limits.
     moderation
-        What /v1/moderations looks for: a JSON file of phrases by category, {"category": ["phrase", ...]}.
+        What /v1/moderations looks for: a list of phrases by category (docs/checks.md), ours by name (en, zh) or a file of yours; may be
+        given several times.
     data
         The folder of /v1/files and /v1/batches; without one there are none. It belongs to one server at a time.
     strict_params
@@ -79,7 +80,7 @@ class Serving:
     allow_host: tuple[str, ...] = ()
     allow_origin: str | None = None
     key_file: Path | None = None
-    moderation: Path | None = None
+    moderation: tuple[str, ...] = ()
     data: Path | None = None
     strict_params: bool = False
     log: Literal["text", "json"] = "text"
@@ -133,11 +134,18 @@ def _open(models: tuple[str, ...], serving: Serving, limits: Limits, loading: Lo
         idle=serving.unload_after,
     )
     desk.strict_params = serving.strict_params
-    desk.check = Phrases.read(serving.moderation) if serving.moderation else None
+    desk.check = _by_lists(serving.moderation) if serving.moderation else None
     for one in named:
         desk.models.add(one, pinned=one.name in serving.pin)
     _add_adapters(desk, serving)
     return desk
+
+
+def _by_lists(sources: tuple[str, ...]) -> Finds:
+    from myna.checks.moderation import read_lists
+
+    lists = read_lists(*sources)
+    return Finds("lists", lists.categories, lambda text: {span.label for span in lists.find(text)})
 
 
 def _add_adapters(desk: Desk, serving: Serving) -> None:
