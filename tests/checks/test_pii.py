@@ -149,6 +149,7 @@ def test_checksums_are_those_of_the_standards() -> None:
     assert not is_card("0000000000000000")
     # The examples of the standards and of the issuers' own pages.
     assert all(map(is_iban, ("NL91ABNA0417164300", "FR1420041010050500013M02606", "NO9386011117947")))
+    assert [n for n in range(2, 99) if is_iban(f"GB{n:02}WEST12345698765432")] == [82]
     assert is_ssn("219-09-9999")
     assert not is_ssn("219-00-9999")
 
