@@ -11,6 +11,7 @@ Rates come with a 95 % interval (Wilson).
 import argparse
 import asyncio
 import os
+import re
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
@@ -53,7 +54,10 @@ def right(task: dict[str, Any], answer: str, notes: Path) -> bool:
     if name := task.get("note"):
         file = notes / f"{name}.txt"
         return file.is_file() and task["target"] in file.read_text(encoding="utf-8")
-    talk, said = Conversation((), target=task["target"]), Candidate((Message("assistant", answer),))
+    rounded = re.sub(
+        r"\d+\.\d{3,}", lambda found: f"{round(float(found[0]), 2):g}", answer
+    )  # a sum of cents is no exact float
+    talk, said = Conversation((), target=task["target"]), Candidate((Message("assistant", rounded),))
     check = {"number": number, "contains": contains}[task["check"]]
     return check(talk, said).ok
 
