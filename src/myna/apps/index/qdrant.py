@@ -304,7 +304,7 @@ class QdrantIndex:
     ) -> dict[int, float]:
         from qdrant_client import models
 
-        how = models.SearchParams(exact=self._exact)
+        how = models.SearchParams(exact=self._exact) if "://" in self.where else None  # in process it is exact
         answer = self._client.query_points(
             collection, query, using=using, query_filter=only, limit=depth, search_params=how, with_payload=False
         )
