@@ -169,7 +169,7 @@ def main(folder: str, every: int, pairs: bool) -> None:
     for kill in range(1, points + 1):
         if kill % every == 0:
             print(json.dumps(to_the_end([kill])))
-        for again in range(1, points, 7) if pairs else ():
+        for again in range(1, points, 5) if pairs and kill % 5 == 1 else ():
             print(json.dumps(to_the_end([kill, again])))
 
 

@@ -93,6 +93,7 @@ def test_intervals_are_wilsons(passed: int, of: int, low: float, high: float) ->
     """9 of 10 gives 0.596 to 0.982 in Brown, Cai and DasGupta's comparison (Statistical Science 16, 2001) and everywhere."""
     found = Rate(passed, of).interval
     assert found == pytest.approx((low, high), abs=0.001)
+    assert 0 <= found[0] <= found[1] <= 1
 
 
 @step
