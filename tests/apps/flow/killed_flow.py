@@ -136,6 +136,8 @@ def to_the_end(kills: list[int]) -> dict[str, Any]:
         journal = Journal(FOLDER / "flows.sqlite")
         runs = journal.runs()
         for row in open_questions(journal, runs[0].id) if runs else []:
+            if row.name == "book":
+                continue  # killed before its probe was asked; the next resume asks it
             asked.append(row.path)
             name, value = answer_of(row.name, json.loads(row.inputs))
             answer(journal, runs[0].id, row.path, name in " ".join(lines("writes")), value)

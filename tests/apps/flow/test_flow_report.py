@@ -1,6 +1,7 @@
 """What a report and a graph say is counted from a journal: nothing in them is written by hand."""
 
 import asyncio
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,18 @@ def test_cases_are_judged_and_counted(journal: Journal, folder: Path) -> None:
     assert said[0].startswith("split is not as expected")
     rates = {one.name: one.last for one in report(journal, journal.runs()).steps}
     assert (rates["split"], rates["shout"]) == (Rate(1, 2), Rate(2, 2))
+
+
+def test_a_case_judges_every_call_of_a_step_or_the_one_that_it_names(journal: Journal, folder: Path) -> None:
+    expect = {"shorten": {"check": "contains", "target": "二"}, "shorten#3": {"check": "exact", "target": "三"}}
+    (folder / "c.jsonl").write_text(
+        json.dumps({"inputs": {"text": "一二三。二二x。三三"}, "expect": expect}), encoding="utf-8"
+    )
+    (case,) = read_cases(folder / "c.jsonl", wide)
+    ended = asyncio.run(run(wide, journal, case.inputs))
+    assert [said.split()[0] for said in judge(journal, ended.run, case)] == ["shorten#3"]
+    (rate,) = (one.last for one in report(journal, journal.runs()).steps if one.name == "shorten")
+    assert rate == Rate(2, 3)
 
 
 @pytest.mark.parametrize(

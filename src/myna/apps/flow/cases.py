@@ -12,8 +12,8 @@ import orjson
 
 from myna.apps.flow.attempts import as_text
 from myna.apps.flow.flow import Flow
-from myna.apps.flow.journal import Journal
-from myna.checks import blocking, named
+from myna.apps.flow.journal import Journal, StepRow
+from myna.checks import Verdict, blocking, named
 from myna.records import Candidate, Conversation, DataError, Json, Message, MynaError, RequestError, Unjudged
 from myna.records.fields import Fields
 from myna.records.jsonl import read_rows
@@ -38,7 +38,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Inputs as the flow takes them, and by step what is expected of the last time it was called."""
+    """Inputs as the flow takes them, and what is expected of steps: by name of every call of it, by path of one."""
 
     inputs: Mapping[str, Any]
     expect: Mapping[str, Expected] = field(default_factory=dict)
@@ -64,21 +64,30 @@ def read_cases(path: Path, flow: Flow[Any, Any]) -> list[Case]:
 def judge(journal: Journal, run: int, case: Case) -> Iterator[str]:
     """Write down what the case's checks say of a run's steps; each that fails, in words."""
     for name, expected in case.expect.items():
-        row = next((row for row in reversed(journal.steps(run)) if name in (row.name, row.path)), None)
-        if row is None or row.output is None:
+        latest = {row.path: row for row in journal.steps(run) if name in (row.name, row.path)}
+        made = [row for row in latest.values() if row.state == "done"]
+        if not made:
             yield f"{name} gave nothing, where {_name(expected.check)} {expected.target!r} was expected"
-            continue
-        asked = Conversation((Message("user", as_text(row.inputs, single=True)),), id=row.path, target=expected.target)
-        try:
-            verdict = blocking(named(expected.check))(asked, Candidate((Message("assistant", as_text(row.output)),)))
-        except Unjudged as e:
-            yield f"{row.path} cannot be judged: {e}"
-            continue
-        except MynaError as e:
-            raise DataError(f"expect.{name}: {e}") from None
-        journal.judge(row.id, f"case: {_name(expected.check)}", verdict)
-        if not verdict.ok:
-            yield f"{row.path} is not as expected: {verdict.reason}"
+        for row in made:
+            try:
+                verdict = _verdict(row, expected)
+            except Unjudged as e:
+                yield f"{row.path} cannot be judged: {e}"
+                continue
+            journal.judge(row.id, f"case: {_name(expected.check)}", verdict)
+            if not verdict.ok:
+                yield f"{row.path} is not as expected: {verdict.reason}"
+
+
+def _verdict(row: StepRow, expected: Expected) -> Verdict:
+    asked = Conversation((Message("user", as_text(row.inputs, single=True)),), id=row.path, target=expected.target)
+    said = Candidate((Message("assistant", as_text(row.output or b"null")),))
+    try:
+        return blocking(named(expected.check))(asked, said)
+    except Unjudged:
+        raise
+    except MynaError as e:
+        raise DataError(f"expect.{row.name}: {e}") from None
 
 
 def _name(check: Any) -> str:
