@@ -114,10 +114,6 @@ class Pair:
     a: int
 
 
-async def _returns(value: Any) -> Any:
-    return value
-
-
 def returning(hint: Any, value: Any) -> Callable[[], Any]:
     async def odd() -> Any:
         return value

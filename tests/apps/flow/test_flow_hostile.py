@@ -150,14 +150,9 @@ def test_a_step_without_an_end_is_ended(journal: Journal, monkeypatch: pytest.Mo
     async def waiting() -> str:
         return await endless()
 
-    async def both() -> tuple[Any, Any]:
+    async def freed() -> Any:
         ended = await run(waiting, journal, {})
         release.set()
-        return ended, None
-
-    async def freed() -> Any:
-        task = asyncio.create_task(both())
-        ended, _ = await task
         return ended
 
     ended = asyncio.run(freed())
