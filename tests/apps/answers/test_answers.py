@@ -377,7 +377,7 @@ def test_a_title_with_a_dot_ends_no_sentence(index: FileIndex) -> None:
 def test_a_short_answer_is_cited_where_the_question_is_answered(tmp_path: Path) -> None:
     texts = {
         "a.md": "The engineer Marta Lund was born in Ose.\n",
-        "b.md": "The Ardal bridge was built by Marta Lund in 1912.\n",
+        "b.md": "The Ardal bridge was built in 1912 by the engineer Marta Lund, who was born in Ose.\n",
         "c.md": "In 1912 the engineer Marta Lund married.\n",
     }
     for name, text in texts.items():
@@ -393,7 +393,7 @@ def test_a_short_answer_is_cited_where_the_question_is_answered(tmp_path: Path) 
         assert (found.sentences[0].cited, found.sentences[0].moved) == ((right,), True)
         assert found.notes == ("1 citations were moved to the passage that says it",)
     born = number_of(whole, "a.md")
-    found, _ = ask(made, [f"Marta Lund was born in Ose. [{born}]"], WHO, k=3)
+    found, _ = ask(made, [f"The engineer Marta Lund was born in Ose. [{born}]"], WHO, k=3)  # long enough to be meant
     assert (found.sentences[0].cited, found.sentences[0].moved) == ((born,), False)
     made.close()
 
