@@ -27,6 +27,7 @@ from retrieval import document, read_rows
 from myna.apps.answers import Answer, answer
 from myna.apps.answers.gate import before, coverage
 from myna.apps.fence import RULE, fenced
+from myna.apps.hallucination.curve import aurc, auroc
 from myna.apps.index.file import FileIndex
 from myna.provider import Provider, complete
 from myna.provider.connect import connected
@@ -94,10 +95,16 @@ def gate(data: Path) -> None:
             for one in asked:
                 found = asyncio.run(index.search(one.text, 5))
                 shares[one.article in here].append(coverage(one.text, [hit.text for hit in found.hits]))
+        sure = shares[True] + shares[False]
+        there = [True] * len(shares[True]) + [False] * len(shares[False])
+        print(
+            f"  of {len(sure)} questions {1 - sum(there) / len(there):.3f} cannot be answered: the risk of who always answers; by the share of words "
+            f"the area under risk and coverage is {aurc(sure, there):.3f}, AUROC {auroc(sure, there):.3f}"
+        )
         for enough in (0.1, 0.2, 0.25, 0.28, 0.3, 0.35, 0.4, 0.5, 0.55, 0.6, 0.7):
             kept, wrong = (sum(share >= enough for share in shares[side]) / len(shares[side]) for side in (True, False))
             print(
-                f"  enough {enough:.1f}: asked about {kept:6.1%} of questions to the index, {wrong:6.1%} of questions about what is not in it"
+                f"  enough {enough:.2f}: asked about {kept:6.1%} of questions to the index, {wrong:6.1%} of questions about what is not in it"
             )
 
 
