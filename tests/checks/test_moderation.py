@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from said import judged, marked
 
@@ -86,6 +86,7 @@ WORDS = st.lists(
 
 
 @settings(max_examples=200)
+@example(["逼", "傻逼"], "傻逼")
 @given(WORDS, st.text(alphabet="abc傻逼 .", max_size=30))
 def test_all_phrases_are_found_in_one_pass_as_if_each_was_looked_for(phrases: list[str], text: str) -> None:
     """The oracle is str.find, phrase by phrase, over the same views of the text."""
