@@ -130,10 +130,25 @@ def test_the_form_is_asked_for_where_it_is_given(sqlite_db: Sqlite) -> None:
 
 def test_the_card_shows_tables_keys_and_values(sqlite_db: Sqlite) -> None:
     text = card(sqlite_db, "Which singer is from China?").text
-    assert text.index("TABLE singer") < text.index("TABLE concert")
     assert "  id INTEGER primary key" in text
-    assert "-- such as 'China', 'France'" in text  # what the question names comes first
+    assert "-- such as 'France', 'China'" in text
     assert "-- joins: singer_id = singer.id" in text
+    assert text.endswith("\nValues that the question may mean:\n  singer.country: 'China'")
+
+
+def test_questions_to_one_database_begin_alike(sqlite_db: Sqlite) -> None:
+    """So an engine that keeps what it read of a prompt reads the schema once."""
+    plain = card(sqlite_db, "How many?").text
+    for question in ("Which concerts were in summer?", "李白的歌？", "Who is from France?"):
+        assert card(sqlite_db, question).text.startswith(plain)
+    assert "concert.title: '静夜思'" in card(sqlite_db, "静夜思是哪天？").text
+
+
+def test_where_not_all_tables_fit_those_the_question_is_about_come_first(sqlite_db: Sqlite) -> None:
+    for question, first in (("Which singers?", "singer"), ("Which concerts?", "concert")):
+        found = card(sqlite_db, question, size=260)
+        assert found.text.startswith(f"TABLE {first}")
+        assert found.notes == ("2 of 3 tables left out: the question fits the others better",)
 
 
 @pytest.mark.parametrize(

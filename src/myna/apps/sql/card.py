@@ -15,6 +15,8 @@ from myna.records import SqlError
 
 SIZE = 12_000  # characters, about 3,000 tokens
 VALUES, VALUE = 3, 40  # that are shown of a column; characters of one
+HINTS = 10  # columns with values that the question may mean
+MEANT = "Values that the question may mean:"
 SAMPLE = Limits(seconds=1.0, rows=50, bytes=200_000, cell=80)  # of a table, to take values from
 COMMENT = 200  # characters
 NAME = 200  # characters of a name; a table or column with a longer one, or with control characters, is left out
@@ -34,34 +36,40 @@ class Card:
 
 
 def card(database: Database, question: str, *, size: int = SIZE, tables: Sequence[Table] | None = None) -> Card:
-    """At most `size` characters. Reads up to 50 rows of each table that is shown. Blocks. Raises SqlError."""
+    """At most `size` characters. Reads up to 50 rows of each table that is shown. Blocks. Raises SqlError.
+
+    Where all tables fit, they stand in the database's order, and what the question names comes after them: so all questions to a
+    database begin alike, and an engine that knows the beginning of a prompt reads it once.
+    """
     found = database.tables() if tables is None else tables
     usable = [one for one in found if _sayable(one.name) and any(_sayable(column.name) for column in one.columns)]
     notes = (
         [f"{len(found) - len(usable)} tables left out: their names cannot be shown"] if len(found) > len(usable) else []
     )
     asked = words(question)
-    texts: list[str] = []
-    kept: list[Table] = []
-    unread = left = 0
+    kept: list[tuple[Table, str]] = []
+    hints: list[str] = []
+    unread = 0
     for table in ranked(usable, asked):
         try:
-            values = _values(database, table, asked)
+            values = _values(database, table)
         except SqlError:
             values, unread = {}, unread + 1
-        text = describe(table, database.dialect, values)
-        if left or len(text) > size:
-            left += 1
+        text = describe(table, database.dialect, {name: texts[:VALUES] for name, texts in values.items()})
+        if len(text) > size:
             break
         size -= len(text) + 1
-        texts.append(text)
-        kept.append(table)
-    left = len(usable) - len(kept)
-    if left:
+        kept.append((table, text))
+        hints += _hints(table, database.dialect, values, asked)
+    if left := len(usable) - len(kept):
         notes.append(f"{left} of {len(usable)} tables left out: the question fits the others better")
     if unread:
         notes.append(f"no values of {unread} tables: they could not be read")
-    return Card("\n".join(texts), tuple(kept), tuple(notes))
+    shown = kept if left else sorted(kept, key=lambda pair: usable.index(pair[0]))
+    said = [text for _, text in shown]
+    if hints and sum(map(len, (MEANT, *hints[:HINTS]))) + HINTS < size:
+        said += [MEANT, *hints[:HINTS]]
+    return Card("\n".join(said), tuple(table for table, _ in kept), tuple(notes))
 
 
 def ranked(tables: Sequence[Table], asked: Counter[str]) -> list[Table]:
@@ -131,8 +139,8 @@ def _said(table: Table) -> Iterable[str]:
         yield from (column.name, column.comment)
 
 
-def _values(database: Database, table: Table, asked: Counter[str]) -> dict[str, list[str]]:
-    """A few different values of each column of text or dates: numbers explain little. Those the question has words of come first."""
+def _values(database: Database, table: Table) -> dict[str, list[str]]:
+    """The different values of each column of text or dates in the first rows, as literals: numbers explain little."""
     wanted = [one for one in table.columns if _sayable(one.name) and not _NO_SAMPLE.search(one.type)][:COLUMNS]
     if not wanted:
         return {}
@@ -142,9 +150,19 @@ def _values(database: Database, table: Table, asked: Counter[str]) -> dict[str, 
     values: dict[str, list[str]] = {}
     for i, column in enumerate(wanted):
         texts = dict.fromkeys(row[i] for row in found.rows if isinstance(row[i], str) and row[i])
-        best = sorted(texts, key=lambda text: -sum((words(str(text)) & asked).values()))[:VALUES]
-        values[column.name] = ["'" + one_line(str(text), VALUE).replace("'", "''") + "'" for text in best]
+        values[column.name] = ["'" + one_line(str(text), VALUE).replace("'", "''") + "'" for text in texts]
     return values
+
+
+def _hints(table: Table, dialect: Dialect, values: dict[str, list[str]], asked: Counter[str]) -> list[str]:
+    """A line for each column that has values with words of the question, the best of them."""
+    found = []
+    for name, texts in values.items():
+        scores = {text: sum((words(text) & asked).values()) for text in texts}
+        best = sorted((text for text in texts if scores[text]), key=lambda text: -scores[text])[:VALUES]
+        if best:
+            found.append(f"  {_named(table.name, dialect)}.{_named(name, dialect)}: {', '.join(best)}")
+    return found
 
 
 _NO_SAMPLE = re.compile(r"blob|bytea|binary|int|real|float|double|numeric|decimal|bool|json|xml|vector", re.IGNORECASE)
