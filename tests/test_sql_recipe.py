@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from myna.records import SqlError
+
 HERE = Path(__file__).parents[1] / "recipes/sql_lora/sql.py"
 
 
@@ -69,7 +71,7 @@ def test_a_query_reads_one_file_for_a_while_and_nothing_else(
 ) -> None:
     monkeypatch.setattr(sql, "SECONDS", 0.2)
     before = database.read_bytes()
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(SqlError):
         sql.rows(database, query)
     assert database.read_bytes() == before
     assert [*database.parent.iterdir()] == [database]

@@ -14,22 +14,21 @@ import json
 import re
 import sqlite3
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from myna.apps.sql.database import Limits
+from myna.apps.sql.sqlite import Sqlite
 from myna.provider import Provider, complete
 from myna.provider.local import load
-from myna.records import Conversation, MynaError, Sampling, jsonl
+from myna.records import Conversation, MynaError, Sampling, SqlError, jsonl
 
 HERE = Path(__file__).parent
 HELD = {"concert_singer", "museum_visit", "voter_1"}  # databases held out
-SECONDS, ROWS, BYTES = 5.0, 10_000, 1_000_000  # that a query may take; that it may give; that one value may be long
-READS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-STEPS = 10_000  # of SQLite's machine between two looks at the clock
+SECONDS, ROWS, BYTES = 5.0, 10_000, 100_000_000  # that a query may take; that it may give
 FENCED = re.compile(r"```(?:sql)?\s*(.*?)```", re.DOTALL)
 SYSTEM = "You write SQLite queries. Answer with one query and nothing else."
 
@@ -74,18 +73,11 @@ def schema(database: Path) -> str:
 
 
 def rows(database: Path, query: str) -> list[tuple[Any, ...]]:
-    """What a query gives. The query is a stranger's: it may read this file, for SECONDS, and nothing else. Raises
-    sqlite3.Error."""
-    end = time.monotonic() + SECONDS
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, BYTES)
-        connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in READS else sqlite3.SQLITE_DENY)
-        connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
-        connection.text_factory = lambda raw: raw.decode(errors="replace")
-        found = connection.execute(query).fetchmany(ROWS + 1)
-    if len(found) > ROWS:
-        raise sqlite3.OperationalError(f"more than {ROWS} rows")
-    return found
+    """What a query gives. The query is a stranger's: it may read this file, for SECONDS, and nothing else. Raises SqlError."""
+    found = Sqlite(database).run(query, Limits(SECONDS, ROWS, BYTES))
+    if found.notes:
+        raise SqlError("; ".join(found.notes), kind="size", sql=query)
+    return list(found.rows)
 
 
 def right(database: Path, answer: str, gold: str) -> bool:
@@ -94,7 +86,7 @@ def right(database: Path, answer: str, gold: str) -> bool:
     query, expected = (fenced[1] if fenced else answer).strip(), [_plain(row) for row in rows(database, gold)]
     try:
         found = [_plain(row) for row in rows(database, query)]
-    except (sqlite3.Error, sqlite3.Warning):
+    except SqlError:
         return False
     if not query:  # which gives no rows, as some gold queries do
         return False
