@@ -15,7 +15,7 @@ from myna.apps.fence import RULE, fenced
 from myna.apps.sql.card import Card, card
 from myna.apps.sql.database import Database, Limits, Rows, Table
 from myna.apps.sql.guard import Allowed, check
-from myna.apps.sql.names import resolve
+from myna.apps.sql.names import unknown
 from myna.apps.sql.numbers import Found, marked, trace
 from myna.apps.sql.shown import one_line, shown
 from myna.provider import Provider, complete
@@ -86,17 +86,17 @@ async def query(
     while True:
         reply = await complete(provider, asked, replace(DRAW, form=form))
         written = extract(reply.text)
-        names = await asyncio.to_thread(resolve, written, tables, database.dialect)
         try:
-            sql = check(names.sql, Allowed.of(database.dialect, tables), limits.rows)
+            sql = check(written, Allowed.of(database.dialect, tables), limits.rows)
             rows = await asyncio.to_thread(database.run, sql, limits)
         except SqlError as e:
             attempts.append(Attempt(written, str(e)))
             if e.kind == "unavailable" or len(attempts) == 2:
                 raise SqlError(f"{e}\nThe query was: {one_line(written, 2_000)}", kind=e.kind, sql=written) from None
-            asked = asked + Message("assistant", written) + Message("user", repair(e, tables, names.unknown))
+            where = await asyncio.to_thread(unknown, written, tables, database.dialect)
+            asked = asked + Message("assistant", written) + Message("user", repair(e, tables, where))
             continue
-        return Queried(question, sql, rows, (*attempts, Attempt(written)), (*found.notes, *names.mended, *rows.notes))
+        return Queried(question, sql, rows, (*attempts, Attempt(written)), (*found.notes, *rows.notes))
 
 
 def prompt(database: Database, question: str, found: Card) -> Conversation:
@@ -108,7 +108,7 @@ def prompt(database: Database, question: str, found: Card) -> Conversation:
     return Conversation.of(("system", system), ("user", f"{fenced(shown(found.text), 'schema')}\n\n{question}"))
 
 
-def repair(error: SqlError, tables: Sequence[Table], unknown: Sequence[str] = ()) -> str:
+def repair(error: SqlError, tables: Sequence[Table], where: Sequence[str] = ()) -> str:
     """The database's message, as data; which tables have the columns that it does not know, and which names are near them."""
     message = str(error)[:MESSAGE]
     names = {column.name for table in tables for column in table.columns} | {table.name for table in tables}
@@ -118,7 +118,7 @@ def repair(error: SqlError, tables: Sequence[Table], unknown: Sequence[str] = ()
         if len(names) < 2_000
         else set()
     )
-    hints = list(unknown[:HINTS])
+    hints = list(where[:HINTS])
     if near and error.kind in ("failed", "refused"):
         hints.append(f"Names like it: {', '.join(sorted(near))}")
     said = "\n".join([message, *hints])
