@@ -31,7 +31,7 @@ from myna.provider.connect import connected
 from myna.records import Candidate, Conversation, Message, MynaError
 from myna.records.jsonl import read_rows
 
-HERE = Path(__file__).parents[1] / "recipes" / "agents" / "clerk"
+HERE = Path(__file__).parents[1] / "examples" / "clerk"
 FILES = {"en": "clerk.md", "zh": "clerk_zh.md"}
 
 

@@ -26,12 +26,12 @@ from retrieval import document, read_rows
 
 from myna.apps.answers import Answer, answer
 from myna.apps.answers.gate import before, coverage
-from myna.apps.fence import RULE, fenced
 from myna.apps.hallucination.curve import aurc, auroc
 from myna.apps.index.file import FileIndex
 from myna.provider import Provider, complete
 from myna.provider.connect import connected
 from myna.records import Conversation, MynaError, Sampling
+from myna.records.fence import RULE, fenced
 
 SHORT = {"en": "Answer with the fewest words that answer the question.", "zh": "用尽可能少的字回答问题。"}
 GREEDY = Sampling(temperature=0.0, max_tokens=80)

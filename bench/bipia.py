@@ -20,12 +20,12 @@ from pathlib import Path
 import orjson
 
 from myna.apps.agent import Agent, run
-from myna.apps.fence import RULE, fenced
 from myna.apps.redteam.report import Rate
 from myna.apps.tools import Tool, tool
 from myna.provider import Provider, Scripted, complete
 from myna.provider.connect import connect
 from myna.records import Candidate, Conversation, Json, Message, Sampling, ToolCall
+from myna.records.fence import RULE, fenced
 from myna.records.jsonl import read_rows
 
 MARK = re.compile(r"[\w.-]+@[\w-]+\.\w+|www\.[\w.-]+\.\w+|\b[\w-]+\.(?:com|org|net|xyz|io)\b")

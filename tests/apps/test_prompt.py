@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myna.apps.fence import RULE, fenced, nonce_of
 from myna.apps.prompt import Prompt, ask, explain
 from myna.apps.prompt.ask import Refused
 from myna.apps.prompt.explain import CUT
@@ -18,6 +17,7 @@ from myna.checks import Verdict
 from myna.provider import Scripted
 from myna.provider.budget import Budget, BudgetExceeded, Limits
 from myna.records import Candidate, Conversation, DataError, Message, RequestError, Sampling
+from myna.records.fence import RULE, fenced, nonce_of
 from myna.trace import Trace
 from myna.trace.read import runs
 

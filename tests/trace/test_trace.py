@@ -141,7 +141,7 @@ def test_a_message_is_stored_once_however_often_it_is_sent(tmp_path: Path) -> No
             asked = asked + reply.message + Message("user", str(n + 1))
 
     asyncio.run(talk())
-    kept = trace.store.read("SELECT sum(length(json)) FROM contents")[0][0]
+    kept = trace.store.rows("SELECT sum(length(json)) FROM contents")[0][0]
     assert kept < len(long.encode()) + 20_000
 
 

@@ -112,7 +112,7 @@ class Reviews(SqliteFile):
         talk, said = (orjson.dumps(one.to_json()).decode() for one in (asked.conversation, _told(asked.candidate)))
         hash = hashlib.sha256(orjson.dumps([asked.question, talk, said])).hexdigest()
         row = (hash, time.time(), asked.question, talk, said, asked.why, asked.span)
-        with self._transaction("BEGIN IMMEDIATE", "written") as db:
+        with self.write() as db:
             columns = "hash, asked, question, conversation, candidate, why, span"
             db.execute(f"INSERT OR IGNORE INTO reviews ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             (id,) = db.execute("SELECT id FROM reviews WHERE hash = ?", (hash,)).fetchone()
@@ -124,7 +124,7 @@ class Reviews(SqliteFile):
             raise RequestError(
                 "say approve, reject or edit; an edit has the text as it should have been.", param="said"
             )
-        with self._transaction("BEGIN IMMEDIATE", "written") as db:
+        with self.write() as db:
             row = (time.time(), answered.said, answered.text, id)
             done = db.execute("UPDATE reviews SET answered = ?, said = ?, text = ? WHERE id = ? AND said IS NULL", row)
             changed = done.rowcount
@@ -147,7 +147,7 @@ class Reviews(SqliteFile):
 
     def _read(self, where: str, *values: object) -> list[Review]:
         columns = "id, asked, question, conversation, candidate, why, span, said, text"
-        with self._transaction("BEGIN", "read") as db:
+        with self.read() as db:
             rows = db.execute(f"SELECT {columns} FROM reviews {where}", values).fetchall()
         return [_review(row) for row in rows]
 

@@ -200,7 +200,7 @@ def _prompt(file: str, trace: Path | None) -> Prompt:
     if Path(file).is_file() or not file.isalnum() or len(file) < 6:
         return Prompt.read(file)
     kept = opened(trace).store
-    found = kept.read("SELECT DISTINCT prompt FROM calls WHERE prompt GLOB ?", f"{file}*")
+    found = kept.rows("SELECT DISTINCT prompt FROM calls WHERE prompt GLOB ?", f"{file}*")
     if len(found) != 1:
         raise DataError(f"{file} is no file, and {len(found) or 'no'} versions in {kept.path} begin with it")
     row = kept.content(found[0][0])

@@ -18,7 +18,7 @@ class Recorded:
         self._store, self._run = trace.store, run
         query = """SELECT request, reply, error, model, prompt_tokens, completion_tokens, cached_tokens FROM calls
                    JOIN spans ON spans.id = calls.span WHERE run = ? AND outcome IN ('ok', 'error') ORDER BY spans.id"""
-        rows = self._store.read(query, run)
+        rows = self._store.rows(query, run)
         if not rows:
             raise RequestError(f"run {run} of {self._store.path} has no calls; see `myna trace list`.", param="run")
         self.name: str = rows[0][3]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from myna.records.errors import MynaError
 
@@ -57,7 +58,7 @@ class SqliteFile:
             self._refuse_others()
             for setting in (*SETTINGS, *layout.settings):
                 self._db.execute(f"PRAGMA {setting}")
-            with self._transaction("BEGIN IMMEDIATE", "written") as db:
+            with self.write() as db:
                 if self._version() == 0:  # else another process was faster
                     for statement in layout.schema.split(";"):
                         db.execute(statement)
@@ -84,8 +85,27 @@ class SqliteFile:
         raise self._layout.error(f"{self.path} {why}")
 
     @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all of it or nothing. Raises the layout's error: a full disk, another process that holds the file."""
+        with self._transaction("BEGIN IMMEDIATE", "written") as db:
+            yield db
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """One state of the file for all that is asked of it, whatever other processes write meanwhile."""
+        with self._transaction("BEGIN", "read") as db:
+            yield db
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """All rows of one query, also within a transaction of this thread's. Raises the layout's error."""
+        with self._lock:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as e:
+                raise self._layout.error(f"{self.path} cannot be read: {e}.") from None
+
+    @contextmanager
     def _transaction(self, begin: str, what: str) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing. Raises the layout's error: a full disk, another process that holds the file."""
         with self._lock:
             try:
                 self._db.execute(begin)

@@ -97,17 +97,17 @@ _SPAN = f"SELECT facts, {', '.join(COLUMNS)} FROM spans"
 
 def runs(store: Store, limit: int = 50) -> list[Node]:
     """The latest runs, newest first, each with all that is below it."""
-    ids = store.read("SELECT id FROM spans WHERE parent IS NULL ORDER BY id DESC LIMIT ?", limit)
+    ids = store.rows("SELECT id FROM spans WHERE parent IS NULL ORDER BY id DESC LIMIT ?", limit)
     return [tree(store, id) for (id,) in ids]
 
 
 def tree(store: Store, id: int) -> Node:
     """A span with all that is below it. Raises RequestError where there is none."""
-    found = store.read("SELECT run FROM spans WHERE id = ?", id)
+    found = store.rows("SELECT run FROM spans WHERE id = ?", id)
     if not found:
         raise RequestError(f"there is no span {id} in {store.path}; see `myna trace list`.", param="span")
     (run,) = found[0]
-    rows = store.read(f"{_SPAN} WHERE run = ? ORDER BY id", run)
+    rows = store.rows(f"{_SPAN} WHERE run = ? ORDER BY id", run)
     spans = (Node(facts=orjson.loads(facts), **dict(zip(COLUMNS, row, strict=True))) for facts, *row in rows)
     nodes = {node.id: node for node in spans}
     for node in nodes.values():
@@ -120,16 +120,16 @@ def tree(store: Store, id: int) -> Node:
 def _add_what_hangs_on(store: Store, run: int, nodes: dict[int, Node]) -> None:
     of_run = "JOIN spans ON spans.id = span WHERE run = ? ORDER BY"
     names = "span, model, prompt, request, reply, prompt_tokens, completion_tokens, cached_tokens, cost"
-    for span, model, prompt, request, reply, *counts, cost in store.read(
+    for span, model, prompt, request, reply, *counts, cost in store.rows(
         f"SELECT {names} FROM calls {of_run} span", run
     ):
         usage = None if None in counts else Usage(*counts)
         nodes[span].call = Call(model, prompt, request, reply, usage, cost)
     query = f"SELECT span, checks.name, ok, score, reason FROM checks {of_run} checks.rowid"
-    for span, name, ok, score, reason in store.read(query, run):
+    for span, name, ok, score, reason in store.rows(query, run):
         nodes[span].checks.append(Checked(name, bool(ok), score, reason))
     query = f"SELECT span, feedback.id, feedback.kind, value, consent, at FROM feedback {of_run} feedback.id"
-    for span, id, kind, value, consent, at in store.read(query, run):
+    for span, id, kind, value, consent, at in store.rows(query, run):
         nodes[span].feedback.append(Said(id, kind, orjson.loads(value), bool(consent), at))
 
 

@@ -5,8 +5,7 @@ Whatever the moment of a kill -9, what was committed is whole (SQLite, write-ahe
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,22 +63,9 @@ class Store(SqliteFile):
     def __init__(self, path: Path | str):
         super().__init__(path, LAYOUT)
 
-    @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it or nothing. Raises TraceError (a full disk, another process that holds the file)."""
-        with self._transaction("BEGIN IMMEDIATE", "written") as db:
-            yield db
-
-    def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as e:
-                raise TraceError(f"{self.path} cannot be read: {e}.") from None
-
     def content(self, hash: str) -> Any:
         """What has this hash. TraceError where it is not there, or not what was stored."""
-        found = self.read("SELECT json FROM contents WHERE hash = ?", hash)
+        found = self.rows("SELECT json FROM contents WHERE hash = ?", hash)
         if not found or not isinstance(found[0][0], bytes) or digest(found[0][0]) != hash:
             raise TraceError(f"{self.path}: the content {hash[:12]} is {'damaged' if found else 'missing'}.")
         return orjson.loads(found[0][0])

@@ -41,7 +41,7 @@ async def notes(texts: list[str]) -> list[str]:
 
 def test_what_is_journaled_is_on_the_disk_before_anything_else_happens(tmp_path: Path) -> None:
     """PRAGMA synchronous: 2 is FULL, an fsync with every commit; 1, NORMAL, may lose commits with the power."""
-    assert Journal(tmp_path / "j.sqlite").read("PRAGMA synchronous") == [(2,)]
+    assert Journal(tmp_path / "j.sqlite").rows("PRAGMA synchronous") == [(2,)]
 
 
 @pytest.mark.parametrize("damage", ["nonsense", "half", "another", "later", "folder"])
@@ -76,14 +76,14 @@ def test_an_output_that_was_changed_in_the_file_is_not_believed(journal: Journal
 def test_on_a_full_disk_nothing_is_done_that_is_not_written_down(journal: Journal) -> None:
     """The file may grow by some pages, and no further."""
     number = asyncio.run(run(notes, journal, {"texts": ["a"]})).run
-    (pages,) = journal.read("PRAGMA page_count")[0]
-    journal.read(f"PRAGMA max_page_count = {pages + 20}")
+    (pages,) = journal.rows("PRAGMA page_count")[0]
+    journal.rows(f"PRAGMA max_page_count = {pages + 20}")
     made.clear()
     with pytest.raises(JournalError, match=r"full.*can be resumed"):
         asyncio.run(run(long_notes, journal, {"n": 50}))
     rows = journal.steps(number + 1)
     assert 0 < len(made) <= len(rows) < 50
-    journal.read("PRAGMA max_page_count = 1000000")
+    journal.rows("PRAGMA max_page_count = 1000000")
     made.clear()
     finished = [row for row in rows if row.state == "done"]
     assert asyncio.run(resume(long_notes, journal, number + 1)).outcome == "done"
@@ -96,7 +96,7 @@ async def long_notes(n: int) -> int:
 
 
 def test_a_journal_that_another_program_holds_is_an_error(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal.read("PRAGMA busy_timeout = 50")
+    journal.rows("PRAGMA busy_timeout = 50")
     with sqlite3.connect(journal.path, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(JournalError, match="locked"):

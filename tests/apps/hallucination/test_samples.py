@@ -180,4 +180,4 @@ def test_sampling_is_one_span_where_one_is_open(tmp_path: object) -> None:
     trace = Trace(f"{tmp_path}/t.sqlite")
     with trace.span("run", "x"):
         asyncio.run(sample(Scripted([reply("a", "b")]), ASKED, 2))
-    assert trace.store.read("SELECT kind FROM spans ORDER BY id") == [("run",), ("samples",)]
+    assert trace.store.rows("SELECT kind FROM spans ORDER BY id") == [("run",), ("samples",)]

@@ -88,5 +88,5 @@ def test_every_step_is_in_the_trace(tmp_path: Path) -> None:
     trace = Trace(tmp_path / "t.sqlite")
     with trace.span("run", "x"):
         asyncio.run(verify(Scripted(["a", "Why?", "So.", "b"]), "q?"))
-    names = trace.store.read("SELECT name FROM spans WHERE kind = 'step' ORDER BY id")
+    names = trace.store.rows("SELECT name FROM spans WHERE kind = 'step' ORDER BY id")
     assert names == [("draft",), ("plan",), ("check",), ("revise",)]

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from test_file_index import document
 
-from myna.apps.fence import nonce_of
 from myna.apps.index.arm import Asked
 from myna.apps.index.extract import FACTS, NAMES, Passage, parse
 from myna.apps.index.file import FileIndex
@@ -20,6 +19,7 @@ from myna.apps.index.graph import Built, Graph
 from myna.provider import Scripted
 from myna.provider.budget import Budget, Budgeted
 from myna.records import Conversation, ProviderError
+from myna.records.fence import nonce_of
 
 FACTS_OF = {  # a passage's first words -> what the model reads in it
     "Ada Lovelace": (["Ada Lovelace", "Mary Somerville"], [("Mary Somerville", "taught", "Ada Lovelace")]),

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from test_file_index import Letters, document
 
-from myna.apps.fence import nonce_of
 from myna.apps.index.building import one_line, size
 from myna.apps.index.file import FileIndex
 from myna.apps.index.fusion import Fitted
@@ -26,6 +25,7 @@ from myna.apps.index.tree import AGAIN, Built, Tree
 from myna.provider import Scripted
 from myna.provider.budget import Budget, Budgeted
 from myna.records import Conversation, ProviderError
+from myna.records.fence import nonce_of
 from myna.trace.prices import Price, Prices
 
 WORDS = "river stone bridge engine winter harbour copper violin garden letter mountain signal".split()

@@ -32,7 +32,6 @@ import yaml
 from myna.apps.agent.agent import Agent, Speech
 from myna.apps.agent.memory import Memory
 from myna.apps.agent.session import Session
-from myna.apps.fence import RULE
 from myna.apps.prompt import Prompt, explain
 from myna.apps.prompt.file import HEAD, LARGEST
 from myna.apps.prompt.file import KEYS as OF_PROMPTS
@@ -40,6 +39,7 @@ from myna.apps.tools import Tool
 from myna.apps.tools.tool import NAME
 from myna.checks import named
 from myna.records import DataError, Json
+from myna.records.fence import RULE
 from myna.records.fields import Fields
 
 OWN = ("about", "tools", "helpers", "stall", "speech", "plan", "memory", "window", "cases", "reviewed")

@@ -9,7 +9,6 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,12 +63,6 @@ class Remembered:
 
 
 class _File(SqliteFile):
-    def write(self) -> AbstractContextManager[sqlite3.Connection]:
-        return self._transaction("BEGIN IMMEDIATE", "written")
-
-    def read(self) -> AbstractContextManager[sqlite3.Connection]:
-        return self._transaction("BEGIN", "read")
-
     def scrub(self) -> None:
         """What was deleted is in no segment of the word index and in no write-ahead log any more."""
         with self._lock:

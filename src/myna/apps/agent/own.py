@@ -6,9 +6,9 @@ from myna.apps.agent.memory import Memory, MemoryFileError, Remembered
 from myna.apps.agent.plan import plan_tools
 from myna.apps.agent.session import Session
 from myna.apps.agent.team import Work, helper_tool
-from myna.apps.fence import fenced
 from myna.apps.tools import Tool, Untrusted, tool
 from myna.records import Message, ToolError
+from myna.records.fence import fenced
 
 if TYPE_CHECKING:
     from myna.apps.agent.agent import Agent

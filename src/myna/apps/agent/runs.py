@@ -5,7 +5,6 @@ was interrupted or was killed goes on in another process. The file is nobody els
 import os
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,23 +49,20 @@ class Runs(SqliteFile):
     def __init__(self, path: Path | str):
         super().__init__(path, LAYOUT)
 
-    def _write(self) -> AbstractContextManager[Any]:
-        return self._transaction("BEGIN IMMEDIATE", "written")
-
     def begin(self, session: Session, file: str, version: str, given: Mapping[str, Any]) -> None:
         row = (session.run, file, version, _json(given), _json(session.to_json()), "running", os.getpid(), time.time())
-        with self._write() as db:
+        with self.write() as db:
             db.execute("INSERT INTO agent_runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def save(self, session: Session, state: str = "running") -> None:
         """After every event; `state` is the reason, at the end."""
-        with self._write() as db:
+        with self.write() as db:
             row = (_json(session.to_json()), state, time.time(), session.run)
             db.execute("UPDATE agent_runs SET session = ?, state = ?, at = ? WHERE run = ?", row)
 
     def take(self, run: str) -> Kept:
         """A run to go on with, which is this process's from now on; its first characters will do."""
-        with self._write() as db:
+        with self.write() as db:
             rows = db.execute(
                 "SELECT run, pid, state FROM agent_runs WHERE substr(run, 1, ?) = ?", (len(run), run)
             ).fetchall()
@@ -80,7 +76,7 @@ class Runs(SqliteFile):
 
     def all(self, limit: int = 20) -> list[Kept]:
         """The latest, newest first."""
-        with self._transaction("BEGIN", "read") as db:
+        with self.read() as db:
             return [_kept(row) for row in db.execute(f"{_SELECT} ORDER BY at DESC LIMIT ?", (limit,))]
 
 

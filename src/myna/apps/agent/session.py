@@ -9,10 +9,10 @@ import uuid
 from dataclasses import dataclass, field, replace
 
 from myna.apps.agent.plan import Item
-from myna.apps.fence import fenced
 from myna.apps.tools import Outcome
 from myna.apps.tools.dispatch import MOST_ARGUMENTS
 from myna.records import DataError, Json, Message, Role, ToolCall
+from myna.records.fence import fenced
 from myna.records.fields import Fields
 
 DOUBT = "error: this call was interrupted. Whether it had its effect is not known."

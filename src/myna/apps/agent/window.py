@@ -10,11 +10,11 @@ from typing import Literal
 from myna.apps.agent.agent import Agent
 from myna.apps.agent.plan import shown
 from myna.apps.agent.session import Session
-from myna.apps.fence import RULE, fenced
 from myna.apps.tools.dispatch import parse
 from myna.provider import Provider, complete
 from myna.provider.budget import prompt_at_most
 from myna.records import Conversation, Json, Message, ProviderError, RequestError, Sampling, ToolCall, Unavailable
+from myna.records.fence import RULE, fenced
 
 ANSWER = 1024  # tokens kept free for an answer where nobody says how long it may be
 BYTES = 3  # of a token, where no tokenizer is here: English has 4, Chinese 3, JSON and code 3

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from myna.apps.answers.schema import QUOTE, VALUE, Leaf, evident, leaves, plain
-from myna.apps.fence import RULE, fenced
 from myna.apps.index.chunks import chunks
 from myna.apps.index.reading import Document
 from myna.provider import Provider, complete, powers
 from myna.records import Conversation, Form, Json, Message, RequestError, Sampling
+from myna.records.fence import RULE, fenced
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

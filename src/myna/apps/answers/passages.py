@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.index.index import Hit
 from myna.records import Conversation, Form
+from myna.records.fence import RULE, fenced
 
 ROOM = 3_000  # tokens of passages
 MOST = 9  # passages: one digit each

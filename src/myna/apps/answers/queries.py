@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from myna.apps.fence import RULE, fenced
 from myna.provider import Provider, complete
 from myna.records import Conversation, Sampling
+from myna.records.fence import RULE, fenced
 
 MOST = 4  # other ways to ask
 LONGEST = 400  # characters of one

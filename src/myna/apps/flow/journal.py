@@ -8,8 +8,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -128,19 +127,6 @@ class Journal(SqliteFile):
     def __init__(self, path: Path | str):
         super().__init__(path, LAYOUT)
 
-    @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is on the disk when the block is left."""
-        with self._transaction("BEGIN IMMEDIATE", "written") as db:
-            yield db
-
-    def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as e:
-                raise JournalError(f"{self.path} cannot be read: {e}.") from None
-
     def begin_run(self, flow: str, file: str, inputs: bytes, model: str, max_calls: int) -> int:
         """Its number."""
         with self.write() as db:
@@ -169,7 +155,7 @@ class Journal(SqliteFile):
 
     def run(self, run: int) -> RunRow:
         """Raises RequestError where there is none."""
-        found = self.read(f"SELECT {RUN} FROM runs WHERE id = ?", run)
+        found = self.rows(f"SELECT {RUN} FROM runs WHERE id = ?", run)
         if not found:
             raise RequestError(f"there is no run {run} in {self.path}; see `myna flow list`.", param="run")
         return RunRow(*found[0])
@@ -177,7 +163,7 @@ class Journal(SqliteFile):
     def runs(self, flow: str | None = None, limit: int = -1) -> list[RunRow]:
         """The latest first."""
         query = f"SELECT {RUN} FROM runs WHERE ?1 IS NULL OR flow = ?1 ORDER BY id DESC LIMIT ?2"
-        return [RunRow(*row) for row in self.read(query, flow, limit)]
+        return [RunRow(*row) for row in self.rows(query, flow, limit)]
 
     def begin(self, row: StepRow) -> StepRow:
         """Write down that a step is about to be made: the row, with its number and its time."""
@@ -228,18 +214,18 @@ class Journal(SqliteFile):
 
     def last_begun(self, run: int) -> str | None:
         """The path of the step that began last."""
-        found = self.read("SELECT path FROM steps WHERE run = ? ORDER BY id DESC LIMIT 1", run)
+        found = self.rows("SELECT path FROM steps WHERE run = ? ORDER BY id DESC LIMIT 1", run)
         return str(found[0][0]) if found else None
 
     def _steps(self, where: str, *values: object) -> list[StepRow]:
-        rows = self.read(f"SELECT {STEP}, output_hash FROM steps WHERE {where}", *values)
+        rows = self.rows(f"SELECT {STEP}, output_hash FROM steps WHERE {where}", *values)
         return [self._step(row[:-1], row[-1]) for row in rows]
 
     def _step(self, row: tuple[Any, ...], hash: str | None) -> StepRow:
         step = StepRow(*row)
         if (step.output is None) != (hash is None) or (step.output is not None and _digest(step.output) != hash):
             raise JournalError(f"{self.path}: the output of {step.path} in run {step.run} is damaged.")
-        found = self.read("SELECT name, ok, score, reason FROM verdicts WHERE step = ? ORDER BY rowid", step.id)
+        found = self.rows("SELECT name, ok, score, reason FROM verdicts WHERE step = ? ORDER BY rowid", step.id)
         verdicts = tuple((name, Verdict(bool(ok), score, reason)) for name, ok, score, reason in found)
         code = None if step.code is None else orjson.loads(str(step.code))
         return replace(step, code=code, again=bool(step.again), verdicts=verdicts)

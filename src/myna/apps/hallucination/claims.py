@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.hallucination import bounded
 from myna.apps.hallucination.quotes import DRAW, EVIDENCE, NONE, Quote, grammar, locate, read
 from myna.apps.hallucination.same import numbers
 from myna.provider import Provider, powers
 from myna.records import Conversation, RequestError, Sampling
+from myna.records.fence import RULE, fenced
 
 MOST = 30  # claims of one text
 Label = Literal["supported", "contradicted", "none"]

@@ -16,10 +16,10 @@ from typing import Literal
 
 import orjson
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.hallucination import bounded
 from myna.provider import Provider, powers
 from myna.records import Conversation, Form, Message, RequestError, Sampling
+from myna.records.fence import RULE, fenced
 
 CALLS = 2  # the first, and one more where a quote is not in the evidence
 QUOTES = 3  # of one answer

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.hallucination import bounded
 from myna.apps.hallucination.same import LONGEST, groups
 from myna.apps.hallucination.signals import Signals, semantic_entropy, signals, weighted_semantic_entropy
 from myna.provider import Provider
 from myna.records import Conversation, Reply, RequestError, Sampling
+from myna.records.fence import RULE, fenced
 
 # Farquhar et al. 2024 draw at temperature 1 with nucleus 0.9 and the 50 likeliest; penalties would bend the distribution.
 DRAW = Sampling(temperature=1.0, top_p=0.9, top_k=50, min_p=0.0, repetition_penalty=1.0, max_tokens=64, logprobs=10)

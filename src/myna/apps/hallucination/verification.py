@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.hallucination import bounded
 from myna.apps.hallucination.same import alike
 from myna.apps.hallucination.samples import question
 from myna.provider import Provider
 from myna.records import Conversation, Sampling
+from myna.records.fence import RULE, fenced
 
 QUESTIONS = 3
 DRAW = Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=96)

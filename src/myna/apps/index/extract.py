@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.index import names
 from myna.apps.index.building import one_line
 from myna.records import Conversation, Form, Sampling
+from myna.records.fence import RULE, fenced
 
 NAMES, FACTS = 12, 8  # of one passage, at most
 NAME, HOW = 120, 120  # bytes of each, at most

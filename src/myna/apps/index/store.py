@@ -58,21 +58,15 @@ class Store(SqliteFile):
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it or nothing. Raises IndexFileError (a full disk, another process that holds the file)."""
-        with self._transaction("BEGIN IMMEDIATE", "written") as db:
+        """See SqliteFile.write; counts the change."""
+        with super().write() as db:
             yield db
             db.execute("UPDATE facts SET value = value + 1 WHERE name = 'changes'")
-
-    @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """One state of the file for all that is asked of it, whatever other processes write meanwhile."""
-        with self._transaction("BEGIN", "read") as db:
-            yield db
 
     def scrub(self) -> None:
         """After something was deleted: FTS5 merges its segments, which hold the words of the dead until then, and the log of
         earlier states is emptied. Another process that reads may keep that log for a while; the next scrub empties it."""
-        with self._transaction("BEGIN IMMEDIATE", "written") as db:
+        with super().write() as db:
             tables = db.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%fts5%'").fetchall()
             for (table,) in tables:  # those of structures, too
                 db.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")

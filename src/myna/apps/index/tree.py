@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.index import vectors as matrix
 from myna.apps.index.arm import Asked, Led
 from myna.apps.index.building import TOGETHER, Estimate, Told, each, one_line
@@ -31,6 +30,7 @@ from myna.apps.index.words import words
 from myna.provider import Embedder, Provider, complete
 from myna.provider.budget import prompt_at_most
 from myna.records import Conversation, Sampling
+from myna.records.fence import RULE, fenced
 
 if TYPE_CHECKING:
     import numpy as np

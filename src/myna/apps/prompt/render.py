@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.prompt.file import Example, Prompt
 from myna.records import DataError, Message, RequestError
+from myna.records.fence import RULE, fenced
 
 LONGEST = 64 << 20  # characters of one turn
 

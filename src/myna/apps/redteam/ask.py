@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.redteam.cases import Case
 from myna.provider import Provider, complete
 from myna.records import Conversation, ProviderError, RequestError, Sampling
+from myna.records.fence import RULE, fenced
 from myna.trace import Trace
 from myna.trace.store import canonical, digest
 

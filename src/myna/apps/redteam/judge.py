@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.redteam.ask import Answer
 from myna.apps.redteam.cases import Case
 from myna.provider import Provider, complete
 from myna.records import Conversation, Form, ProviderError, Sampling
+from myna.records.fence import RULE, fenced
 
 Judge = Callable[[Case, Answer], Awaitable[str]]
 LABELS = ("refused", "partly", "answered")

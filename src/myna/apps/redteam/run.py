@@ -101,7 +101,7 @@ def asked(case: Case, target: Target) -> str:
 def earlier(trace: Trace) -> dict[str, Answer]:
     """All answers in a trace, the latest of each."""
     found: dict[str, Answer] = {}
-    for (facts,) in trace.store.read("SELECT facts FROM spans WHERE kind = 'case' AND outcome = 'ok' ORDER BY id"):
+    for (facts,) in trace.store.rows("SELECT facts FROM spans WHERE kind = 'case' AND outcome = 'ok' ORDER BY id"):
         row = orjson.loads(facts)
         if "asked" in row and "answer" in row:
             found[row["asked"]] = Answer(*trace.store.content(row["answer"]))

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from myna.apps.fence import RULE, fenced
 from myna.apps.sql.card import Card, card
 from myna.apps.sql.database import Database, Limits, Rows, Table
 from myna.apps.sql.guard import Allowed, check
@@ -20,6 +19,7 @@ from myna.apps.sql.numbers import Found, marked, trace
 from myna.apps.sql.shown import one_line, shown
 from myna.provider import Provider, complete
 from myna.records import Conversation, Form, Message, Sampling, SqlError
+from myna.records.fence import RULE, fenced
 
 NAMES = {"sqlite": "SQLite", "duckdb": "DuckDB", "postgres": "PostgreSQL"}
 # One query: words, and strings in which a semicolon may stand. For an endpoint that enforces it.
