@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from said import judged, marked, said
 
 from myna.checks import Named, named
-from myna.checks.folded import sentences
+from myna.checks.sentences import sentences
 from myna.checks.text import Length
 from myna.records import Conversation, DataError, SqlError, Unjudged
 

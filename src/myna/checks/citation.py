@@ -4,7 +4,8 @@ import re
 
 from myna.checks.check import Check, Span, Verdict
 from myna.checks.evidence import sources_of
-from myna.checks.folded import fold, plain, sentences
+from myna.checks.folded import fold, plain
+from myna.checks.sentences import sentences
 from myna.records import Candidate, Conversation, DataError
 
 CITED = re.compile(

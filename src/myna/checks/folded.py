@@ -9,7 +9,6 @@ from functools import lru_cache
 CJK = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:['’][^\W{CJK}]+)*")
 HAN = re.compile(rf"[{CJK}]")
-END = re.compile(r"[.!?]+[\"')\]”’]*(?=\s)|[。！？；…]+[”’」』）]*|\n+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +54,6 @@ def find(text: Folded, phrase: str) -> Iterator[tuple[int, int]]:
 def whole(text: str, start: int, end: int) -> bool:
     """Whether [start, end) breaks no Latin word and no number in two."""
     return not (_joined(text, start) or _joined(text, end))
-
-
-def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """The places of sentences, English or Chinese, without the blanks around them."""
-    start = 0
-    for end in (*(found.end() for found in END.finditer(text)), len(text)):
-        piece = text[start:end]
-        if bare := piece.strip():
-            first = start + piece.index(bare[0])
-            yield first, first + len(bare)
-        start = end
 
 
 def _joined(text: str, place: int) -> bool:

@@ -8,8 +8,9 @@ from decimal import Decimal
 
 from myna.checks.check import AsyncCheck, Check, Span, Verdict
 from myna.checks.evidence import evidence_of
-from myna.checks.folded import CJK, fold, plain, sentences
+from myna.checks.folded import CJK, fold, plain
 from myna.checks.judge import Label, labelled
+from myna.checks.sentences import sentences
 from myna.provider import Provider
 from myna.records import Candidate, Conversation, Unjudged
 

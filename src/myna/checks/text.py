@@ -7,7 +7,8 @@ from typing import Literal
 import jsonschema_rs
 
 from myna.checks.check import Check, Span, Verdict
-from myna.checks.folded import WORD, find, fold, plain, sentences
+from myna.checks.folded import WORD, find, fold, plain
+from myna.checks.sentences import sentences
 from myna.records import Candidate, Conversation, DataError
 
 Unit = Literal["characters", "words", "sentences"]

@@ -21,6 +21,7 @@ from myna.apps.flow.lock import running
 from myna.apps.flow.report import Rate, Report, report
 from myna.commands.options import printable, spoken
 from myna.commands.trace import TraceFile, opened
+from myna.commands.values import named_values
 from myna.modeldir import DEFAULT
 from myna.provider.connect import connect
 from myna.provider.traced import Traced
@@ -277,22 +278,7 @@ def _question(run: int, path: str) -> str:
 
 def _given(flow: Flow[Any, Any], values: tuple[str, ...]) -> dict[str, Any]:
     """NAME=VALUE and NAME=@FILE as inputs, by the flow's types."""
-    given: dict[str, Any] = {}
-    for one in values:
-        name, equals, text = one.partition("=")
-        if not equals:
-            raise RequestError(f"--value {one[:60]!r}: give NAME=VALUE or NAME=@FILE", param="value")
-        if text.startswith("@"):
-            try:
-                text = Path(text[1:]).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as e:
-                raise DataError(f"{text[1:]}: cannot be read: {e}") from None
-        given[name] = text
-        if flow.shape.hints.get(name) is not str:
-            try:
-                given[name] = orjson.loads(text)
-            except orjson.JSONDecodeError as e:
-                raise RequestError(f"inputs.{name}: is not JSON: {e}", param=f"inputs.{name}") from None
+    given = named_values(values, lambda name: flow.shape.hints.get(name) is str)
     return flow.shape.read_inputs(orjson.dumps(given))
 
 

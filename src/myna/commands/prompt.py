@@ -18,6 +18,7 @@ from myna.apps.prompt.ask import Refused, explained_for
 from myna.checks.reviews import Ask, Reviews
 from myna.commands.options import printable, spoken
 from myna.commands.trace import TraceFile, opened
+from myna.commands.values import named_values
 from myna.modeldir import DEFAULT
 from myna.provider import Provider
 from myna.provider.connect import connected
@@ -208,24 +209,9 @@ def _prompt(file: str, trace: Path | None) -> Prompt:
 
 
 def given_values(prompt: Prompt, values: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE and NAME=@FILE as inputs. What is no string is JSON."""
-    given: dict[str, Any] = {}
-    for value in values:
-        name, equals, text = value.partition("=")
-        if not equals:
-            raise RequestError(f"--value {value[:60]!r}: give NAME=VALUE or NAME=@FILE", param="value")
-        if text.startswith("@"):
-            try:
-                text = Path(text[1:]).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as e:
-                raise DataError(f"{text[1:]}: cannot be read: {e}") from None
-        given[name] = text
-        if name in prompt.inputs and prompt.inputs[name].schema.get("type") != "string":
-            try:
-                given[name] = orjson.loads(text)
-            except orjson.JSONDecodeError as e:
-                raise RequestError(f"inputs.{name}: is not JSON: {e}", param=f"inputs.{name}") from None
-    return given
+    """Inputs of a prompt; one that is not declared stays text, and is refused with its name."""
+    inputs = prompt.inputs
+    return named_values(values, lambda name: name not in inputs or inputs[name].schema.get("type") == "string")
 
 
 def _print_explained(prompt: Prompt, found: Explained) -> None:

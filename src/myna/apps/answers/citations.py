@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from myna.apps.answers.passages import NONE, UNSUPPORTED, Passage
-from myna.apps.hallucination.claims import split
 from myna.apps.index.index import Hit
 from myna.apps.index.parsed import Parsed, Range
 from myna.checks.folded import fold, plain
 from myna.checks.grounding import Evidence, numbers, unsupported, words
+from myna.checks.sentences import sentences
 
 LEAST = 0.5  # of a sentence's words that its passages must have; all its numbers and names must be there
 MOVED = 0.8  # that another passage must have, for the citation to be moved to it
@@ -102,7 +102,7 @@ def _numbers(name: str) -> list[int]:
 
 
 def _sentences(text: str) -> list[Sentence]:
-    return [Sentence(one.text, ()) for one in split(text) if one.text.strip(BARE).upper() not in ("", NONE)]
+    return [Sentence(text[a:b], ()) for a, b in sentences(text) if text[a:b].strip(BARE).upper() not in ("", NONE)]
 
 
 def weighed(found: Sequence[Sentence], passages: Sequence[Passage], question: str = "") -> tuple[Sentence, ...]:
@@ -160,10 +160,10 @@ def _words_for(said: str, hit: Hit, document: Parsed) -> Range:
     start, end = hit.start, hit.end
     best, place = 0, (start, end)
     for a, b in document.spans(start, end):
-        for one in split(document.text[a:b]):
-            shared = len(wanted & _own(one.text))
+        for first, last in sentences(document.text[a:b]):
+            shared = len(wanted & _own(document.text[a + first : a + last]))
             if shared > best:
-                best, place = shared, (a + one.start, a + one.end)
+                best, place = shared, (a + first, a + last)
     return place
 
 

@@ -4,7 +4,6 @@ rows = await table(provider, text, evidence)
 rows[0].claim.text, rows[0].label ("supported", "contradicted", "none"), rows[0].quote
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +11,7 @@ from typing import Literal
 from myna.apps.hallucination import bounded
 from myna.apps.hallucination.quotes import DRAW, EVIDENCE, NONE, Quote, grammar, locate, read
 from myna.apps.hallucination.same import numbers
+from myna.checks.sentences import sentences
 from myna.provider import Provider, powers
 from myna.records import Conversation, RequestError, Sampling
 from myna.records.fence import RULE, fenced
@@ -19,13 +19,6 @@ from myna.records.fence import RULE, fenced
 MOST = 30  # claims of one text
 Label = Literal["supported", "contradicted", "none"]
 ANSWER = '"Answer: " ("supported" | "contradicted" | "none")'
-# A sentence ends at 。！？；… with the closing marks after it, at a line's end, or at . ! ? before white space. Not after one letter
-# (J. Smith, U.S.), a number at a line's start (1. First), or these:
-_SHORT = frozenset(
-    "mr mrs ms dr prof sr jr st vs etc fig no vol pp ca cf al e.g i.e inc ltd co corp u.s u.k ph.d jan feb mar apr jun jul aug sep sept oct nov dec".split()
-)
-_END = re.compile(r"[。！？；…]+[”’」』）)\"']*|\n+|[.!?]+[\"'”’)\]]*(?=\s|$)")
-_LAST = re.compile(r"[^\s(\[\"'“‘]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +46,8 @@ class Row:
 
 
 def split(text: str) -> tuple[Claim, ...]:
-    """Sentences, English and Chinese; what is no white space is in exactly one of them."""
-    found, start = [], 0
-    for end in _END.finditer(text):
-        if end[0][0] == "." and _abbreviation(text[start : end.start()]):
-            continue
-        found.append((start, end.end()))
-        start = end.end()
-    found.append((start, len(text)))
-    return tuple(one for a, b in found if (one := _trimmed(text, a, b)).text)
+    """One claim a sentence."""
+    return tuple(Claim(a, b, text[a:b]) for a, b in sentences(text))
 
 
 def calls_at_most(text: str) -> int:
@@ -118,15 +104,3 @@ async def _row(provider: Provider, claim: Claim, evidence: Sequence[str], how: S
     if missing := numbers(claim.text) - numbers(quote.text):
         return Row(claim, "none", quote, f"the quote does not have {', '.join(sorted(missing)[:5])}")
     return Row(claim, "supported", quote)
-
-
-def _abbreviation(before: str) -> bool:
-    last = _LAST.search(before)
-    word = last[0].lower() if last else ""
-    return word in _SHORT or (len(word) == 1 and word.isalpha()) or (word.isdigit() and before.strip() == word)
-
-
-def _trimmed(text: str, start: int, end: int) -> Claim:
-    piece = text[start:end]
-    start += len(piece) - len(piece.lstrip())
-    return Claim(start, start + len(piece.strip()), piece.strip())

@@ -2,7 +2,7 @@
 commonest mistake, and is told which tables have one.
 
 The query is not mended. Given to the one table of the query that has it, a column made of 26 refused queries one right answer and 25
-wrong ones (docs/log.md), and an error says more than wrong rows.
+wrong ones (docs/experiments.md), and an error says more than wrong rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ from myna.apps.sql.database import Rows
 
 # 1,234.5  -7  .5  12%  3.2万. Bounded, so that no text makes it slow. A number within a word (Q3, mp3) is part of a name.
 NUMBER = re.compile(
-    r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3}){1,9}|\d{1,40})(?:\.\d{1,40})?(?:\s?(?:%|万|亿|千|百|thousand|million|billion|k|m|bn)(?![a-zA-Z]))?|(?<![\w.])[-−]?\.\d{1,40}",
+    r"(?<![A-Za-z0-9_.])[-−]?(?:\d{1,3}(?:,\d{3}){1,9}|\d{1,40})(?:\.\d{1,40})?(?:\s?(?:%|万|亿|千|百|thousand|million|billion|k|m|bn)(?![a-zA-Z]))?|(?<![A-Za-z0-9_.])[-−]?\.\d{1,40}",
     re.IGNORECASE,
 )
 UNITS = {"%": Fraction(1, 100), "百": Fraction(100), "千": Fraction(1000), "万": Fraction(10**4), "亿": Fraction(10**8)}
