@@ -8,10 +8,12 @@ from pathlib import Path
 from myna.apps.sql import connect
 from myna.apps.sql.tools import sql_tools
 from myna.apps.tools import tool
-from myna.records import ToolError
+from myna.records import MynaError, ToolError
 
 # CHINOOK names the database, NOTES the folder of notes. The rows are the shop's own, so they taint nothing.
-tables, query, change = sql_tools(connect(os.environ.get("CHINOOK", "chinook.sqlite")), trusted=True)
+if "CHINOOK" not in os.environ:
+    raise MynaError("the clerk needs a database: export CHINOOK=Chinook_Sqlite.sqlite (docs/agents.md)")
+tables, query, change = sql_tools(connect(os.environ["CHINOOK"]), trusted=True)
 NOTES = Path(os.environ.get("NOTES", "notes"))
 LARGEST = 10**12
 OPERATIONS = {

@@ -104,7 +104,8 @@ def guards_of(
 
 def whole(conversation: Conversation, candidate: Candidate) -> Verdict:
     """The answer was not cut."""
-    return Verdict.of(candidate.finish_reason != "length", "the answer was cut; it must be shorter")
+    cut = candidate.finish_reason == "length"
+    return Verdict.of(not cut, "the answer was cut; it must be shorter" if cut else "")
 
 
 def explained_for(prompt: Prompt, given: Mapping[str, Any], provider: Provider) -> Explained:
