@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -208,9 +209,13 @@ def _print(found: Answer) -> None:
         path = f" ({' > '.join(source.path)})" if source.path else ""
         screen.print(printable(f"[{source.number}] {source.name}{page}{path}: "), end="", style="bold")
         screen.print(printable(" ".join(source.text.split())))
+    reasons = Counter(one.unsupported for one in found.sentences if one.unsupported)
     for one in found.sentences:
-        if one.unsupported:
+        if reasons[one.unsupported] == 1:
             screen.print(printable(f"[—] {one.text[:80]}: {one.unsupported}"), style="yellow")
+    for reason, count in reasons.items():
+        if count > 1:
+            screen.print(printable(f"[—] {count} sentences: {reason}"), style="yellow")
     if found.removed:
         screen.print(printable(f"citations of nothing, taken out: {', '.join(found.removed[:20])}"), style="yellow")
     for note in (*found.notes, *([found.decision.reason] if found.decision.way != "retrieve" else [])):

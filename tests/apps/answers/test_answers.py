@@ -82,7 +82,7 @@ def test_a_chinese_answer_is_split_and_cited_as_chinese(index: FileIndex) -> Non
         ("It fell into the sea during a storm last winter. [1]", "of its words"),
         ("It is said to be haunted.", "no passage is cited"),
         ("It is said to be haunted. [99]", "no passage is cited"),
-        ("The Ardal bridge was built in 1912 by Marta Lund. [—]", "the model says"),
+        ("It is said to be haunted. [—]", "the model says"),
     ],
 )
 def test_what_no_cited_passage_says_is_marked(said: str, why: str, index: FileIndex) -> None:
@@ -101,7 +101,7 @@ def test_numbers_that_were_not_given_are_taken_out_and_told(said: str, index: Fi
     assert found.sentences[0].cited == (1,)
 
 
-@pytest.mark.parametrize("mark", ["[2]", "", "[99]"])
+@pytest.mark.parametrize("mark", ["[2]", "", "[99]", "[—]"])
 def test_a_citation_is_moved_to_the_passage_that_says_it(mark: str, index: FileIndex) -> None:
     said = f"The Ardal bridge was built in 1912 by Marta Lund. {mark}"
     found, _ = ask(index, [said], k=3)

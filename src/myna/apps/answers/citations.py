@@ -45,7 +45,7 @@ class Sentence:
     cited       numbers of passages, each of them given
     unsupported why nobody should rely on it, "" where its passages have its words, numbers and names
     denied      the model said itself that no passage says it
-    moved       we cite, where the model cited nothing or a passage that does not say it
+    moved       we cite, where the model cited nothing, denied it, or cited a passage that does not say it
     """
 
     text: str
@@ -119,12 +119,11 @@ def weighed(found: Sequence[Sentence], passages: Sequence[Passage], question: st
 
 
 def _weighed(one: Sentence, known: Mapping[int, Evidence], shares: Mapping[int, int]) -> Sentence:
-    if one.denied:
-        return replace(one, unsupported="the model says that no passage says it")
     one = replace(one, cited=tuple(number for number in one.cited if number in known))
     cited = [known[number] for number in one.cited]
     together = Evidence.of("\n".join(evidence.text for evidence in cited))
-    why = unsupported(one.text, together, LEAST) if cited else "no passage is cited"
+    uncited = "the model says that no passage says it" if one.denied else "no passage is cited"
+    why = unsupported(one.text, together, LEAST) if cited else uncited
     if not why and len(_own(one.text)) > SHORT:
         return one
     having = [number for number, evidence in known.items() if unsupported(one.text, evidence, MOVED) == ""]

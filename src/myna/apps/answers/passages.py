@@ -68,7 +68,7 @@ def form(passages: Sequence[Passage]) -> Form:
     """What an answer may be where forms are kept: NONE, or sentences that each end with numbers that were given."""
     numbers = "|".join(str(one.number) for one in passages)
     cited = rf"[^\[\]【】\n ][^\[\]【】\n]*(\[({numbers}|{UNSUPPORTED})\]){{1,3}}"
-    return Form("regex", rf"{NONE}|{cited}([ \n]?{cited}){{0,7}}", param="citations")
+    return Form("regex", rf"{NONE}|{cited}([ \n]?{cited}){{0,4}}", param="citations")
 
 
 def _shown(passage: Passage) -> str:
