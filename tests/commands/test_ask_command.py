@@ -57,6 +57,24 @@ def test_a_conversation_understands_follow_ups(
     assert "龙井茶产于杭州。[1]" in out
 
 
+def test_nothing_is_shown_that_would_not_be_asked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["-k", 0], ["-k", 50], ["--room", -5], ["--rewrites", 99], ["--enough", 5], ["--enough", "nan"]):
+        with pytest.raises(RequestError):
+            myna("ask", "龙井茶产于哪里？", "--explain", *words)
+    with pytest.raises(RequestError):
+        myna("ask", "-i", "--explain")
+    capsys.readouterr()
+    myna("ask", "Who built the Ardal bridge?", "--explain")
+    out = capsys.readouterr().out
+    assert "nothing would be asked" in out
+    assert "[system]" not in out
+
+
+def test_an_empty_question_is_no_conversation(here: Path) -> None:
+    with pytest.raises(RequestError, match="the question is empty"):
+        myna("ask", "", "--model", "script:s.jsonl")
+
+
 def test_what_would_be_asked_is_shown_and_nothing_is_asked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     myna("ask", "明前茶每斤要多少芽头？", "--explain", "--model", "script:none.jsonl")
     out = capsys.readouterr().out

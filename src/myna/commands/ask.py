@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from myna.apps.answers import CALLS, Answer, Turn, answer, gate
+from myna.apps.answers.answer import check
 from myna.apps.answers.passages import ROOM, bytes_by_three, chosen, prompt
 from myna.apps.index.file import FileIndex
 from myna.commands.index import DEFAULT, By, IndexFile, opened
@@ -103,12 +104,14 @@ def run(
     """
     if (question is None) is not interactive:
         raise RequestError("ask a question, or have a conversation with -i.", param="question")
+    if explain and question is None:
+        raise RequestError("--explain is of one question; a conversation has none yet.", param="explain")
     with opened(Path(index), embedder, by=by) as file:
-        if explain and question:
+        if explain and question is not None:
             return asyncio.run(_explain(file, question, how))
         with connected(model) as provider:
             desk = Desk(provider, file, how, seconds, traced(trace, new=True))
-            if question:
+            if question is not None:
                 found = desk.ask(question)
                 print(orjson.dumps(asdict(found)).decode()) if json else _print(found)
             else:
@@ -181,6 +184,7 @@ def _talk(desk: Desk) -> None:
 
 
 async def _explain(file: FileIndex, question: str, how: How) -> None:
+    check(question, how.k, how.rewrites, how.room, how.enough)
     screen = Console(highlight=False, soft_wrap=True)
     before = gate.before(question)
     if before.way == "none":
@@ -196,6 +200,9 @@ async def _explain(file: FileIndex, question: str, how: How) -> None:
         screen.print(f"{left} passages left out: there is room for {how.room:,} tokens")
     enough = gate.after(question, [one.hit.text for one in passages], how.enough)
     screen.print(printable(f"{enough.reason}; {found.how}"))
+    if enough.way == "abstain":
+        screen.print("nothing would be asked: the answer is that the documents do not say")
+        return
     for message in prompt(question, passages, how.style).messages:
         screen.print(f"[{message.role}]", style="bold", markup=False)
         screen.print(printable(message.text, {"\n": "\n"}))

@@ -64,7 +64,7 @@ def run(
         for message in prompt(database, question, card(database, question)).messages:
             print(f"--- {message.role}\n{spoken(message.text)}")
         return
-    if rows < 1 or seconds <= 0:
+    if rows < 1 or not seconds > 0:  # NaN
         raise SqlError("--rows and --seconds are above 0.", kind="refused")
     from myna.provider import powers
     from myna.provider.connect import connected

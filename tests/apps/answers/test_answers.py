@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from myna.apps.answers import CALLS, Answer, Turn, answer
+from myna.apps.answers import CALLS, Answer, Turn, answer, gate
 from myna.apps.answers.citations import read
 from myna.apps.index.file import FileIndex
 from myna.apps.index.reading import read_file
@@ -135,6 +135,12 @@ def test_what_the_documents_do_not_have_is_not_asked_about(index: FileIndex) -> 
         found, model = ask(index, [], question)
         assert (found.decision.way, found.text) == ("abstain", said)
         assert model.requests == []
+
+
+@pytest.mark.parametrize("question", ["嗯" * 50 + "x", "好的" * 28 + "x", "ok " * 19 + "x", "haha" * 14 + "x"])
+def test_repeated_small_talk_that_ends_in_a_question_is_searched_for_at_once(question: str) -> None:
+    assert gate.before(question).way == "retrieve"
+    assert gate.before(question[:-1]).way == "none"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,11 @@ def test_a_number_that_no_cell_gives_is_marked(sqlite_db: Sqlite) -> None:
     assert answer.untraced == 1
 
 
+def test_a_number_of_the_guards_own_limit_is_marked(sqlite_db: Sqlite) -> None:
+    model = Scripted([COUNT, "There are 1001 singers."])
+    assert asyncio.run(ask(model, sqlite_db, "How many?")).text == "There are 1001[?] singers."
+
+
 def test_no_rows_are_said_without_a_model(sqlite_db: Sqlite) -> None:
     model = Scripted(["SELECT name FROM singer WHERE age > 99"])
     assert asyncio.run(ask(model, sqlite_db, "Who is over 99?")).text == "No row answers that."
@@ -148,7 +153,31 @@ def test_where_not_all_tables_fit_those_the_question_is_about_come_first(sqlite_
     for question, first in (("Which singers?", "singer"), ("Which concerts?", "concert")):
         found = card(sqlite_db, question, size=260)
         assert found.text.startswith(f"TABLE {first}")
-        assert found.notes == ("2 of 3 tables left out: the question fits the others better",)
+        assert found.notes == ("2 of 3 tables left out: there is room for 260 characters",)
+
+
+def test_of_a_table_that_is_too_wide_as_much_is_shown_as_fits(tmp_path: Path) -> None:
+    path = tmp_path / "wide.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TABLE 病人 ({', '.join(f'column_{i} TEXT' for i in range(100))})")
+        connection.execute(
+            f"INSERT INTO 病人 VALUES ({', '.join(['?'] * 100)})", ["长" * 60 + str(i) for i in range(100)]
+        )
+        connection.execute(
+            f"INSERT INTO 病人 VALUES ({', '.join(['?'] * 100)})", ["长" + str(i) * 60 for i in range(100)]
+        )
+        connection.execute(
+            f"INSERT INTO 病人 VALUES ({', '.join(['?'] * 100)})", ["a" + str(i) * 60 for i in range(100)]
+        )
+        connection.commit()
+    whole = card(Sqlite(path), "How many?").text
+    assert len(whole) <= 12_000
+    assert "column_99 TEXT" in whole
+    assert "such as" not in whole
+    part = card(Sqlite(path), "How many?", size=500).text
+    assert len(part) <= 500
+    assert "column_5 TEXT" in part
+    assert "more columns" in part
 
 
 @pytest.mark.parametrize(
@@ -168,7 +197,7 @@ def test_of_many_tables_those_the_question_is_about_are_shown(count: int, tmp_pa
     assert len(found.text) <= 2_000
     assert (
         found.notes[0]
-        == f"{count + 2 - len(found.tables)} of {count + 2} tables left out: the question fits the others better"
+        == f"{count + 2 - len(found.tables)} of {count + 2} tables left out: there is room for 2,000 characters"
     )
 
 

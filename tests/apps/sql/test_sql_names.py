@@ -63,6 +63,11 @@ def test_all_tables_that_have_it_are_told() -> None:
     )
 
 
+def test_an_alias_is_found_however_it_is_written() -> None:
+    (said,) = unknown("SELECT t1.nothing FROM cars AS T1", TABLES, "sqlite")
+    assert said.startswith("t1.nothing: t1 is cars, whose columns are ")
+
+
 def test_the_second_try_is_told_where_the_columns_are(sqlite_db: Sqlite) -> None:
     model = Scripted(["SELECT title FROM singer", "SELECT title FROM concert"])
     found = asyncio.run(query(model, sqlite_db, "Which titles?"))

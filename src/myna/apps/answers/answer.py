@@ -75,7 +75,7 @@ async def answer(
 
     Raises RequestError where the question is empty or too long or a number is out of range, and what index and provider raise.
     """
-    _check(question, k, rewrites, room)
+    check(question, k, rewrites, room, enough)
     how = sampling.resolve(DRAW)
     if (decision := gate.before(question)).way == "none":
         talk = Conversation.of(("system", TALK), ("user", question))
@@ -151,8 +151,11 @@ async def _said(
     return reply.candidates[0].text, ("the answer was cut: it has as many tokens as it may have",) if cut else ()
 
 
-def _check(question: str, k: int, rewrites: int, room: int) -> None:
-    if not question.strip() or len(question) > LONGEST:
+def check(question: str, k: int, rewrites: int, room: int, enough: float | None) -> None:
+    """Raises RequestError where the question is empty or too long, or a number is out of range."""
+    if not question.strip():
+        raise RequestError("the question is empty.", param="question")
+    if len(question) > LONGEST:
         raise RequestError(
             f"a question has from 1 to {LONGEST} characters; this one has {len(question)}.", param="question"
         )
@@ -161,6 +164,8 @@ def _check(question: str, k: int, rewrites: int, room: int) -> None:
     ):  # fmt: skip
         if not least <= value <= most:
             raise RequestError(f"{name} is from {least} to {most:,}, not {value}.", param=name)
+    if enough is not None and not 0 <= enough <= 1:
+        raise RequestError(f"enough is a share, from 0 to 1, not {enough}.", param="enough")
 
 
 def unknown(question: str) -> str:

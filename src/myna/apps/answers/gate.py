@@ -35,7 +35,8 @@ _ABOUT_YOU = (
     r"很高兴认识你|能帮(?:我|忙)吗|你能帮我吗|给我讲个笑话|讲个笑话|吃了吗|你吃了吗"
 )
 _FILLER = r"there|everyone|all|again|so much|very much|a lot|for your help|you|your help|friend|myna|very|really|then|啊|呀|呢|吧|啦|了|哦|的|你|您|大家|朋友|真的|太|非常|你的帮助|帮忙"
-_TALK = re.compile(rf"(?:(?:{_GREETING}|{_THANKS}|{_BYE}|{_MOOD}|{_ABOUT_YOU})(?:\s*(?:{_FILLER}))*\s*)+")
+_CORE = rf"{_GREETING}|{_THANKS}|{_BYE}|{_MOOD}|{_ABOUT_YOU}"
+_FIRST, _FURTHER = re.compile(rf"(?:{_CORE})\s*"), re.compile(rf"(?:{_CORE}|{_FILLER})\s*")
 _COMMON = frozenset(
     """a an and any are as at be been but by can could did do does for from had has have he her him his how i if in into is it its many may
     me might more most much must my name no not of on one or other our out over shall she should so some such tell than that the their them
@@ -55,9 +56,20 @@ class Decision:
 def before(question: str) -> Decision:
     """Small talk through and through is not searched for; all else is."""
     bare = re.sub(r"[^\w\s']+", " ", fold(question)).strip()
-    if len(bare) <= LONGEST and bare and _TALK.fullmatch(" ".join(bare.split()) + " "):
+    if 0 < len(bare) <= LONGEST and _is_talk(" ".join(bare.split())):
         return Decision("none", "small talk")
     return Decision("retrieve", "a question")
+
+
+def _is_talk(text: str) -> bool:
+    """Whether such words follow one another from beginning to end. Looked at place by place: one expression that repeats them
+    takes time exponential in the length of "嗯嗯嗯嗯…x"."""
+    reached = {0}
+    for start in range(len(text)):
+        if start in reached:
+            word = _FURTHER if start else _FIRST
+            reached |= {end for end in range(start + 1, len(text) + 1) if word.fullmatch(text, start, end)}
+    return len(text) in reached
 
 
 def after(question: str, passages: Sequence[str], enough: float | None = None) -> Decision:

@@ -61,9 +61,7 @@ class FileIndex:
 
     async def search(self, queries: str | Sequence[str], k: int = 10, *, rerank: Scorer | None = None) -> Found:
         """See Index.search."""
-        if k < 1:
-            raise ValueError(f"a search is for at least one hit, not {k}")
-        given = asked(queries)
+        given = asked(queries, k)
         self._check_model()
         meant = await embed_all(self.embedder, given, "query") if self.embedder else None
         found = await asyncio.to_thread(self._search, given, meant, max(k, RERANKED) if rerank else k)

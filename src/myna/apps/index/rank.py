@@ -12,8 +12,10 @@ MOST_QUERIES = 32
 MOST_WORDS = 400  # different ones of a query: a question has 30
 
 
-def asked(queries: str | Sequence[str]) -> tuple[str, ...]:
-    """The queries, each once. Raises RequestError where there is none, or too many."""
+def asked(queries: str | Sequence[str], k: int) -> tuple[str, ...]:
+    """The queries, each once. Raises RequestError where there is none, or too many, or `k` is below 1."""
+    if k < 1:
+        raise RequestError(f"a search is for at least one hit, not {k}.", param="k")
     given = (queries,) if isinstance(queries, str) else tuple(queries)
     kept = tuple(dict.fromkeys(query for query in given if query.strip()))
     if not kept:

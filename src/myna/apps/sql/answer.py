@@ -167,7 +167,7 @@ async def put(provider: Provider, queried: Queried) -> Answer:
     said = f"{queried.question}\n\n{fenced(shown(found), 'rows')}"
     reply = await complete(provider, Conversation.of(("system", system), ("user", said)), replace(DRAW, max_tokens=200))
     text = reply.text.strip()
-    numbers = trace(text, queried.rows, (queried.question, queried.sql))
+    numbers = trace(text, queried.rows, (queried.question, queried.attempts[-1].sql))  # not the guard's LIMIT
     return Answer(queried, marked(text, numbers), tuple(numbers))
 
 

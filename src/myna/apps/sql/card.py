@@ -41,7 +41,7 @@ def card(database: Database, question: str, *, size: int = SIZE, tables: Sequenc
     Where all tables fit, they stand in the database's order, and what the question names comes after them: so all questions to a
     database begin alike, and an engine that knows the beginning of a prompt reads it once.
     """
-    found = database.tables() if tables is None else tables
+    found, room = database.tables() if tables is None else tables, size
     usable = [one for one in found if _sayable(one.name) and any(_sayable(column.name) for column in one.columns)]
     notes = (
         [f"{len(found) - len(usable)} tables left out: their names cannot be shown"] if len(found) > len(usable) else []
@@ -56,13 +56,15 @@ def card(database: Database, question: str, *, size: int = SIZE, tables: Sequenc
         except SqlError:
             values, unread = {}, unread + 1
         text = describe(table, database.dialect, {name: texts[:VALUES] for name, texts in values.items()})
+        if len(text) > size and not kept:
+            text = _shortened(table, database.dialect, size)
         if len(text) > size:
             break
         size -= len(text) + 1
         kept.append((table, text))
         hints += _hints(table, database.dialect, values, asked)
     if left := len(usable) - len(kept):
-        notes.append(f"{left} of {len(usable)} tables left out: the question fits the others better")
+        notes.append(f"{left} of {len(usable)} tables left out: there is room for {room:,} characters")
     if unread:
         notes.append(f"no values of {unread} tables: they could not be read")
     shown = kept if left else sorted(kept, key=lambda pair: usable.index(pair[0]))
@@ -92,20 +94,20 @@ def ranked(tables: Sequence[Table], asked: Counter[str]) -> list[Table]:
     return [tables[i] for i in sorted(range(len(tables)), key=lambda i: -total[i])]
 
 
-def describe(table: Table, dialect: Dialect, values: dict[str, list[str]]) -> str:
-    """A table's lines."""
+def describe(table: Table, dialect: Dialect, values: dict[str, list[str]], most: int = COLUMNS) -> str:
+    """A table's lines, with at most `most` of its columns."""
     heading = f"TABLE {_named(table.schema, dialect) + '.' if table.schema else ''}{_named(table.name, dialect)}"
     lines = [heading + (f"  -- {one_line(table.comment, COMMENT)}" if table.comment else "")]
     shown = [one for one in table.columns if _sayable(one.name)]
-    for column in shown[:COLUMNS]:
+    for column in shown[:most]:
         line = f"  {_named(column.name, dialect)} {one_line(column.type, 40)}".rstrip()
         line += " primary key" if column.primary else ""
         said = [one_line(column.comment, COMMENT)] if column.comment else []
         if found := values.get(column.name):
             said.append("such as " + ", ".join(found))
         lines.append(line + (f"  -- {'; '.join(said)}" if said else ""))
-    if len(table.columns) > min(len(shown), COLUMNS):
-        lines.append(f"  -- and {len(table.columns) - min(len(shown), COLUMNS)} more columns")
+    if len(table.columns) > min(len(shown), most):
+        lines.append(f"  -- and {len(table.columns) - min(len(shown), most)} more columns")
     for key in table.keys:
         if len(key.columns) == len(key.others) and all(map(_sayable, (key.table, *key.columns, *key.others))):
             pairs = zip(key.columns, key.others, strict=True)
@@ -113,6 +115,14 @@ def describe(table: Table, dialect: Dialect, values: dict[str, list[str]]) -> st
             joined = " AND ".join(f"{_named(a, dialect)} = {other}.{_named(b, dialect)}" for a, b in pairs)
             lines.append(f"  -- joins: {joined}")
     return "\n".join(lines)
+
+
+def _shortened(table: Table, dialect: Dialect, size: int) -> str:
+    """Without values, and with as many columns as fit: of the best table something is always shown."""
+    most = COLUMNS
+    while len(text := describe(table, dialect, {}, most)) > size and most > 1:
+        most -= 1
+    return text
 
 
 def words(text: str) -> Counter[str]:

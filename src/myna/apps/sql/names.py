@@ -39,7 +39,8 @@ def _problem(column: Any, scope: "Scope", known: Mapping[str, Table]) -> str:
         return ""
     around = [scope, *_above(scope)]
     if alias:
-        table = next((_table(one.sources[alias], known) for one in around if alias in one.sources), None)
+        sources = [(called.lower(), source) for one in around for called, source in one.sources.items()]
+        table = next((_table(source, known) for called, source in sources if called == alias.lower()), None)
         if table is None or _has(table, name):
             return ""
         columns = ", ".join(one.name for one in table.columns[:SHOWN])
