@@ -337,3 +337,17 @@ def test_calls_that_wait_end_it_and_are_dispatched_again(
     last = ran(clerk(), session, [speech.answer("gone")], approvals=approvals, ask=later)
     assert (last.reason, world.done) == ("done", [("wipe", "tmp")])
     assert whole(last.messages)
+
+
+def test_an_approved_call_that_was_killed_is_in_doubt_and_is_not_asked_for_again(
+    clerk: Clerk, speech: Speech, world: World, tmp_path: Path
+) -> None:
+    approvals, session = Approvals(tmp_path / "approvals.sqlite"), Session.of("清理 tmp")
+    ran(clerk(), session, [speech.call("wipe", {"what": "临时"})], approvals=approvals, ask=later)
+    stored = session.to_json()  # what a kill -9 in the middle of the write leaves: it waits, and its approval is used
+    approvals.decide(approvals.waiting()[0].id, True)
+    ran(clerk(), session, [speech.answer("gone")], approvals=approvals, ask=later)
+    back = Session.from_json(stored, ours=True)
+    ended = ran(clerk(), back, [speech.answer("?")], approvals=approvals, ask=later)
+    assert (ended.reason, approvals.waiting(), world.done) == ("done", [], [("wipe", "临时")])
+    assert "Whether it had its effect is not known" in ended.messages[-2].text

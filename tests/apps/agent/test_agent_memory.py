@@ -79,6 +79,19 @@ def test_an_edit_by_a_person_is_not_tainted_and_keeps_the_history(memory: Memory
         memory.forget(99)
 
 
+def test_what_was_replaced_cannot_be_edited_beside_what_replaced_it(memory: Memory) -> None:
+    old, new = kept(memory, "门在左边", about="门"), kept(memory, "门在右边", about="门")
+    with pytest.raises(MemoryFileError, match=f"{new} replaced it"):
+        asyncio.run(memory.edit(old, "门在中间", source="person"))
+    assert [one.text for one in memory.all()] == ["门在右边"]
+
+
+@pytest.mark.parametrize("text", [" ", "长" * 100_000])
+def test_an_edit_has_the_length_of_a_memory(memory: Memory, text: str) -> None:
+    with pytest.raises(MemoryFileError, match="1 to"):
+        asyncio.run(memory.edit(kept(memory, "门在左边"), text, source="person"))
+
+
 class Meaning:
     """An embedder that knows two meanings."""
 

@@ -123,6 +123,9 @@ class _Loop:
 
     async def _turns(self) -> AsyncGenerator[Event, None]:
         """Turn after turn, until something says enough. Calls that waited, when it stopped before, are dispatched again."""
+        for call in self.session.open:  # approved, begun and cut off, it is in doubt; a helper goes on where it was
+            if call.id not in self.session.children and self.approvals.used(self.session.run, call.id):
+                self.session.waiting.discard(call.id)
         waited = [call for call in self.session.open if call.id in self.session.waiting]
         self.session.settle()
         if self.agent.memory:

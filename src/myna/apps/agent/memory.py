@@ -89,9 +89,7 @@ class Memory:
 
     async def remember(self, text: str, *, source: str, about: str = "", tainted: bool = False) -> Remembered:
         """Keep it. The same text is kept once; another one about the same subject replaces the one before."""
-        text, about = " ".join(text.split()), " ".join(about.casefold().split())
-        if not text or len(text) > LONGEST:
-            raise MemoryFileError(f"a memory has 1 to {LONGEST} characters; this one has {len(text)}")
+        text, about = _short(text), " ".join(about.casefold().split())
         vector = await self._vector(text, "document")
         return await asyncio.to_thread(self._remember, text, about, source, tainted, vector)
 
@@ -118,12 +116,13 @@ class Memory:
 
     async def edit(self, id: int, text: str, *, source: str) -> Remembered:
         """Another text about the same; the old one becomes history. What a person wrote is not tainted."""
+        text = _short(text)
         vector = await self._vector(text, "document")
         with self._file.write() as db:
             old = self._one(db, id)
-            new = _insert(
-                db, Remembered(0, " ".join(text.split()), old.about, source, self._now(), False), vector, self._model
-            )
+            if old.replaced_by is not None:
+                raise MemoryFileError(f"memory {id} is history: {old.replaced_by} replaced it; edit that one")
+            new = _insert(db, Remembered(0, text, old.about, source, self._now(), False), vector, self._model)
             _replace(db, [old.id], new.id)
             return new
 
@@ -204,6 +203,13 @@ _CHAIN = (
 def _row(row: Sequence[object]) -> Remembered:
     id, text, about, source, at, tainted, replaced = row
     return Remembered(id, text, about, source, at, bool(tainted), replaced)  # type: ignore[arg-type]
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    if not text or len(text) > LONGEST:
+        raise MemoryFileError(f"a memory has 1 to {LONGEST} characters; this one has {len(text)}")
+    return text
 
 
 def _insert(db: sqlite3.Connection, new: Remembered, vector: bytes | None, model: str | None) -> Remembered:

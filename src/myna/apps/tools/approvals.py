@@ -122,6 +122,13 @@ class Approvals:
         ).fetchone()
         return row is not None
 
+    def used(self, run: str, call: str) -> bool:
+        """Whether the call with this id was approved and begun."""
+        found = self._db.execute(
+            "select 1 from approvals where run = ? and call = ? and state = 'used'", (run, call)
+        ).fetchone()
+        return found is not None
+
     def waiting_for(self, run: str, call: ToolCall, tool: Tool, arguments: str) -> Asked | None:
         """The question about exactly this call that nobody has answered yet."""
         row = self._db.execute(
