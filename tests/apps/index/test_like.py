@@ -85,6 +85,12 @@ def test_names_that_are_not_there_are_said(tmp_path: Path, like: tuple[str, ...]
         similar(made(tmp_path / "i"), like)
 
 
+@pytest.mark.parametrize("k", [0, -1])
+def test_fewer_than_one_document_cannot_be_asked_for(tmp_path: Path, k: int) -> None:
+    with pytest.raises(RequestError, match="at least one document"):
+        similar(made(tmp_path / "i"), ["pump.md"], k=k)
+
+
 def test_looking_leaves_no_trace_in_the_file(tmp_path: Path) -> None:
     index = made(tmp_path / "i")
     before = list(index.store._db.execute("SELECT name FROM sqlite_master"))

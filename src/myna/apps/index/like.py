@@ -45,7 +45,9 @@ class Compared:
 
 def similar(index: FileIndex, like: Sequence[str], unlike: Sequence[str] = (), k: int = 10) -> list[Similar]:
     """The k documents most like those named, which are left out. Vectors count as they were fitted for the index, else words decide.
-    Raises RequestError for names that are not there."""
+    Raises RequestError for names that are not there, and for a k below 1."""
+    if k < 1:
+        raise RequestError(f"a search is for at least one document, not {k}.", param="k")
     if not like:
         raise RequestError("there is nothing that the documents should be like.", param="like")
     matrix = index.vectors()
