@@ -190,3 +190,17 @@ def test_what_is_over_is_not_asked_for() -> None:
     with server(served) as url, pytest.raises(BudgetExceeded):
         asyncio.run(complete(Budgeted(Http(url, "m"), Budget(Limits(calls=0))), Conversation.ask("?")))
     assert served.taken == []
+
+
+@pytest.mark.parametrize("lie", [Turn("last", 10, -10_000, 0), Turn("last", -5, 7, 0), Turn("every chunk", 10, 5, 99)])
+def test_counts_that_cannot_be_are_unknown_and_give_no_budget_back(lie: Turn, tmp_path: Path) -> None:
+    """Below 0, or more cached than asked: each would make a call cost less than nothing."""
+    budget = Budget(Limits(tokens=100_000))
+    with server(Served([lie])) as url:
+        trace = Trace(tmp_path / "t.sqlite", Prices((PRICE,)))
+        provider = Budgeted(Traced(Http(url, "m"), trace), budget)
+        reply = asyncio.run(complete(provider, Conversation.ask("?"), Sampling(max_tokens=50)))
+    assert reply.text
+    sums = total(runs(trace.store)[0].spans)
+    assert (sums.unknown_usage, sums.unknown_cost, sums.cost) == (1, 1, 0.0)
+    assert budget.spent["tokens"] > 50

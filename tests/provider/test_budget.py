@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from myna.provider import Scripted, complete
 from myna.provider.budget import Budget, Budgeted, BudgetExceeded, Limits, prompt_at_most
-from myna.records import Conversation, Delta, ProviderError, Sampling, Usage
+from myna.records import Conversation, Delta, ProviderError, RequestError, Sampling, Usage
 from myna.trace import Price, Prices
 
 PRICES = Prices((Price("greedy", 3.0, 15.0, 0.3),))
@@ -136,3 +136,38 @@ def test_steps_are_counted_and_time_is_looked_at() -> None:
     with pytest.raises(BudgetExceeded) as e:
         Budget(Limits(), parent=budget).step()
     assert e.value.limit == "seconds"
+
+
+@pytest.mark.parametrize("name", ["steps", "calls", "tokens", "cost", "seconds"])
+@pytest.mark.parametrize("amount", [-1, -0.001, float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_amount_is_no_limit(name: str, amount: float) -> None:
+    with pytest.raises(RequestError, match=f"^{name}: a limit is 0 or more, not ") as refused:
+        Limits(**{name: amount})  # type: ignore[arg-type]
+    assert refused.value.param == name
+    assert getattr(Limits(**{name: 0}), name) == 0  # type: ignore[arg-type]
+
+
+def test_what_was_spent_is_said_when_a_budget_ends_it() -> None:
+    now = 0.0
+    budget = Budget(Limits(calls=2, seconds=9), clock=lambda: now)
+    provider = Budgeted(Scripted(["one", "two", "three"]), budget)
+    assert budget.account == "spent: nothing"
+    asyncio.run(complete(provider, Conversation.ask("a")))
+    now = 1.25
+    asyncio.run(complete(provider, Conversation.ask("b")))
+    with pytest.raises(BudgetExceeded, match=r"1 calls more .* 0 is left; spent: 2 calls, \d+ tokens, 1.2 seconds\.$"):
+        asyncio.run(complete(provider, Conversation.ask("c")))
+    now = 9.0
+    with pytest.raises(BudgetExceeded, match=r"^the time is over; spent: 2 calls, \d+ tokens, 9 seconds\.$"):
+        budget.step()
+
+
+def test_a_call_that_the_time_cut_off_is_said_to_be_under_way() -> None:
+    provider = Budgeted(Greedy(), Budget(Limits(seconds=0.05)))
+
+    async def slow() -> None:
+        async for _ in provider.stream(Conversation.ask("a")):
+            await asyncio.sleep(0.1)
+
+    with pytest.raises(BudgetExceeded, match="and 1 under way"):
+        asyncio.run(slow())

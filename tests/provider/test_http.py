@@ -135,3 +135,10 @@ def test_one_provider_serves_several_event_loops() -> None:
     with endpoint(200, STREAM, HELLO + STOP + DONE) as url:
         provider = Http(url, "m")
         assert [asyncio.run(complete(provider, HI)).text for _ in range(2)] == ["Hello", "Hello"]
+
+
+def test_an_answer_without_an_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("myna.provider.http.LONGEST", 20)
+    assert "did not end" in str(refusal(200, STREAM, HELLO * 10 + STOP + DONE))
+    with endpoint(200, STREAM, HELLO * 4 + STOP + DONE) as url:
+        assert ask(url).text == "Hello" * 4

@@ -76,6 +76,23 @@ def test_an_endpoint_that_answers_nothing_is_an_error() -> None:
         asyncio.run(probe(Scripted(repeat(ProviderError("it is down")))))
 
 
+def test_an_endpoint_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hangs(Bare):
+        async def stream(
+            self, what: Conversation | Document, sampling: Sampling = Sampling()
+        ) -> AsyncGenerator[Delta, None]:
+            await asyncio.sleep(10)
+            yield Delta()
+
+    async def bounded() -> None:
+        async with asyncio.timeout(2):
+            await probe(Hangs())
+
+    monkeypatch.setattr("myna.provider.probe.SECONDS", 0.01)
+    with pytest.raises(ProviderError, match="no answer within"):
+        asyncio.run(bounded())
+
+
 def test_answers_that_differ_under_one_seed_are_no_seed() -> None:
     assert not tried([*[HELLO] * 10, "one", "another"]).seed  # the tenth is the second of two candidates
     assert tried([*[HELLO] * 10, "one", "one"]).seed

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from myna.records import Conversation, DataError, Document
-from myna.records.jsonl import read, read_rows, write
+from myna.records.jsonl import read, read_rows, unopened, write
 
 GOOD = Conversation.of(("user", "你好，世界"), ("assistant", "Hello 🐦"), id="c1")
 
@@ -102,6 +102,20 @@ def test_a_cut_gzip_file_is_an_error_not_an_end(keep: int, tmp_path: Path) -> No
     path.write_bytes(whole.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"cut\.jsonl\.gz:\d+: cannot read"):
         list(read(path, Document))
+
+
+def test_a_file_that_cannot_be_opened_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "答案.jsonl").write_text("1")
+    for name, said in (
+        ("答案s.jsonl", f"there is no file {tmp_path}/答案s.jsonl; did you mean {tmp_path}/答案.jsonl?"),
+        ("zzz", f"there is no file {tmp_path}/zzz; `ls {tmp_path}` shows what there is."),
+        ("none/zzz", f"there is no file {tmp_path}/none/zzz, and no folder {tmp_path}/none."),
+        (".", f"{tmp_path} is a folder; name a file in it."),
+    ):
+        with pytest.raises(DataError) as refused:
+            list(read_rows(tmp_path / name))
+        assert str(refused.value) == said
+    assert "may not be read" in unopened(tmp_path / "答案.jsonl", PermissionError())
 
 
 def test_a_gzip_file_with_broken_bytes_is_an_error(tmp_path: Path) -> None:

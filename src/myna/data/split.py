@@ -2,12 +2,13 @@
 and when the set has grown; and rows that are alike are on one side, all of them."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from myna.data.dedup import Finder
 from myna.data.formats import Record
 from myna.data.ngrams import normalized
-from myna.data.overlap import said
+from myna.data.overlap import MOST, Watch, said
+from myna.data.sources import Place, Sourced
 from myna.records import Conversation, DataError
 
 
@@ -41,3 +42,15 @@ def split(records: Iterable[Record], share: float, *, seed: int = 0, near: float
     found = finder.twins()
     firsts = (found.exact.get(n, n) for n in range(len(texts)))
     return [held_out(texts[found.near.get(first, first)], share, seed) for first in firsts]
+
+
+def apart(train: Sequence[Record], held: Sequence[Record]) -> list[bool]:
+    """For each training row, whether it may be learned from while the held-out ones measure: it asks what none of them asks, and
+    shares less than MOST of the n-grams of the shorter with each."""
+    asked = {normalized(question(one)) for one in held}
+    watch = Watch.over(Sourced(Place("held out", n), one) for n, one in enumerate(held, start=1))
+    return [
+        normalized(question(one)) not in asked
+        and all(found.share < MOST and not found.same for found in watch.look(Place("train", n), one))
+        for n, one in enumerate(train, start=1)
+    ]

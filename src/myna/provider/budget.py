@@ -10,6 +10,7 @@ over, what it took is spent. So several calls at once exceed nothing together.
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -17,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from myna.provider import Provider
-from myna.records import Conversation, Delta, Document, MynaError, Sampling, Usage
+from myna.records import Conversation, Delta, Document, MynaError, RequestError, Sampling, Usage
 from myna.trace import Prices
 
 AROUND = 32  # tokens that a template may put around a message, and as many at the end; those we know take 3 to 10
@@ -34,13 +35,19 @@ class BudgetExceeded(MynaError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """None is no limit. Tokens are those of prompts and answers together, of all attempts; cost is in the price file's money;
-    seconds are counted from when the budget was made."""
+    seconds are counted from when the budget was made. Raises RequestError for what is no amount: below 0, NaN, or without end."""
 
     steps: int | None = None
     calls: int | None = None
     tokens: int | None = None
     cost: float | None = None
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in names():
+            most = getattr(self, name)
+            if most is not None and not 0 <= most < math.inf:
+                raise RequestError(f"{name}: a limit is 0 or more, not {most}; without one it is left out.", param=name)
 
 
 class Budget:
@@ -68,13 +75,29 @@ class Budget:
 
     def hold(self, **amounts: float) -> "Held":
         """Lay aside what may be spent. Raises BudgetExceeded, naming the limit, and holds nothing then."""
-        for name, amount in {"seconds": 0.0, **amounts}.items():
-            left = self.left(name)
-            if left is not None and (amount > left or (name == "seconds" and left <= 0)):
-                raise BudgetExceeded(
-                    f"{_shown(amount)} {name} more would be needed at most, and {_shown(left)} is left.", limit=name
-                )
+        if (left := self.left("seconds")) is not None and left <= 0:
+            raise self.over()
+        for name, amount in amounts.items():
+            if (left := self.left(name)) is not None and amount > left:
+                why = f"{_shown(amount)} {name} more would be needed at most, and {_shown(left)} is left"
+                raise BudgetExceeded(f"{why}; {self.account}.", limit=name)
         return Held(self, amounts)
+
+    def over(self) -> BudgetExceeded:
+        """That there is no time left."""
+        return BudgetExceeded(f"the time is over; {self.account}.", limit="seconds")
+
+    @property
+    def account(self) -> str:
+        """What was spent, for people: "spent: 2 calls, 1,204 tokens, 3.1 seconds"."""
+        spent = {**self.spent, "seconds": round(self._clock() - self._began, 1)}
+        parts = [
+            f"{_shown(amount)} {name if amount != 1 else name.removesuffix('s')}"
+            for name, amount in spent.items()
+            if amount
+        ]
+        begun = f", and {self._held['calls']:.0f} under way" if self._held["calls"] else ""
+        return f"spent: {', '.join(parts) or 'nothing'}{begun}"
 
     def _own(self, name: str) -> float | None:
         limit = getattr(self.limits, name)
@@ -137,7 +160,7 @@ class Budgeted:
                         async with asyncio.timeout(self.budget.left("seconds")):
                             delta = await anext(deltas, None)
                     except TimeoutError:
-                        raise BudgetExceeded("the time is over.", limit="seconds") from None
+                        raise self.budget.over() from None
                     if delta is None:
                         break
                     began, usage = True, delta.usage or usage

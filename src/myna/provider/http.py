@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 What = Conversation | Document
 ERROR_BODY = 64 << 10  # bytes of an error body that we read
+LONGEST = 16 << 20  # characters of all answers to one request; a million tokens have about four million
 
 
 class Http:
@@ -51,18 +52,23 @@ class Http:
 
     async def stream(self, what: What, sampling: Sampling = Sampling()) -> AsyncGenerator[Delta, None]:
         """See Provider.stream. A stream that stops before every candidate has its finish_reason is a ProviderError:
-        a cut answer never passes for a short one."""
+        a cut answer never passes for a short one. So is one that has not ended after LONGEST characters."""
         path, body = write_request(what, sampling.check(), self.name)
         async with self._events(path, orjson.dumps(body)) as events:
             yield Delta()
             unfinished = set(range(sampling.n or 1))
-            reader, usage = ChunkReader(), None
+            reader, usage, length = ChunkReader(), None, 0
             async for event in events:
                 if event == b"[DONE]":
                     break
                 for delta in _read_event(event, reader):
                     if delta.finish_reason:
                         unfinished.discard(delta.candidate)
+                    length += (
+                        len(delta.text) + len(delta.reasoning) + sum(len(one.arguments) for one in delta.tool_calls)
+                    )
+                    if length > LONGEST:
+                        raise ProviderError(f"{self.base_url} sent {LONGEST:,} characters and did not end.")
                     if delta.usage:
                         usage = delta.usage  # some endpoints repeat it on every chunk; ours is one, the last
                     else:

@@ -16,7 +16,7 @@ from typing import Any
 
 from myna.provider import Provider, complete
 from myna.provider.powers import Powers
-from myna.records import Conversation, Form, MynaError, Reply, Sampling, ToolChoice, Usage
+from myna.records import Conversation, Form, MynaError, ProviderError, Reply, Sampling, ToolChoice, Usage
 from myna.records.form import Kind
 
 CALLS = 11  # at most
@@ -50,7 +50,7 @@ async def probe(provider: Provider) -> Powers:
     """Try everything, in at most CALLS calls of at most 60 tokens each. Raises ProviderError where not even a plain question is
     answered; what else goes wrong is a power that the endpoint does not have, and is told in `refused`."""
     tries = _Tries(provider)
-    plain = await complete(provider, GREET, GREEDY)
+    plain = await tries.plain()
     forms = tuple([kind for kind, form in FORMS.items() if await tries.held(kind, replace(GREEDY, form=form))])
     called = await tries.ask("tools", replace(GREEDY, tool_choice=ToolChoice("required")), GREET_WITH_TOOL)
     two = await tries.ask("several", Sampling(temperature=1.0, max_tokens=8, n=2))
@@ -75,6 +75,13 @@ class _Tries:
 
     provider: Provider
     refused: dict[str, str] = field(default_factory=dict)
+
+    async def plain(self) -> Reply:
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await complete(self.provider, GREET, GREEDY)
+        except TimeoutError:
+            raise ProviderError(f"{self.provider.name} gave no answer within {SECONDS:g} seconds.") from None
 
     async def ask(self, what: str, sampling: Sampling, conversation: Conversation = GREET) -> Reply | None:
         try:

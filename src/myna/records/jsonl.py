@@ -4,6 +4,8 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import IO, Protocol, Self, TypeVar, cast
 
@@ -26,6 +28,8 @@ R = TypeVar("R", bound=Record)
 MAX_LINE = (
     256 << 20
 )  # bytes; a file without line ends would else be read whole, and a small gzip file holds a large one
+
+LISTED = 10_000  # names in a folder among which one like a missing one is looked for
 
 
 def read(path: str | Path, record: type[R]) -> Iterator[R]:
@@ -62,8 +66,28 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
                     raise DataError(f"{path}:{line}: a line of more than {MAX_LINE >> 20} MiB; a row is one line")
                 if text := text.removeprefix(b"\xef\xbb\xbf").strip() if line == 1 else text.strip():
                     yield line, text
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as e:
+        raise DataError(unopened(path, e)) from None
     except (OSError, EOFError, zlib.error) as e:  # a cut gzip file is an EOFError, a corrupt one an OSError or zlib's
         raise DataError(f"{path}:{line + 1}: cannot read: {e}") from None
+
+
+def unopened(path: str | Path, problem: OSError) -> str:
+    """Why a file could not be opened, and what to do."""
+    path = Path(path)
+    match problem:
+        case IsADirectoryError():
+            return f"{path} is a folder; name a file in it."
+        case PermissionError():
+            return f"{path} may not be read by you; ask its owner, or `chmod +r` it."
+        case FileNotFoundError() if not path.parent.is_dir():
+            return f"there is no file {path}, and no folder {path.parent}."
+        case FileNotFoundError():
+            names = [one.name for one in islice(path.parent.iterdir(), LISTED)]
+            near = get_close_matches(path.name, names, n=1, cutoff=0.6)
+            hint = f"did you mean {path.parent / near[0]}?" if near else f"`ls {path.parent}` shows what there is."
+            return f"there is no file {path}; {hint}"
+    return f"{path} cannot be opened: {problem.strerror or problem}"
 
 
 def write(path: str | Path, records: Iterable[Record]) -> int:

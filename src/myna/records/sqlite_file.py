@@ -1,5 +1,5 @@
 """A SQLite file of ours: made where there is none, refused where it is somebody else's or of a later version, written in
-transactions by several threads and processes.
+transactions by several threads and processes. One of an earlier version is brought up to date when it is opened.
 
 Whatever the moment of a kill -9, what was committed is whole (write-ahead log).
 """
@@ -30,6 +30,7 @@ class Layout:
     flag      how another file is named on the command line
     error     what is raised
     settings  pragmas beside SETTINGS
+    steps     what makes a file of version n one of n + 1, from version 1 on: as many as there were versions before
     """
 
     article: str
@@ -40,6 +41,13 @@ class Layout:
     flag: str
     error: type[MynaError]
     settings: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.steps) != self.version - 1:
+            raise ValueError(
+                f"version {self.version} of the {self.kind} needs {self.version - 1} steps, not {len(self.steps)}"
+            )
 
 
 class SqliteFile:
@@ -59,9 +67,11 @@ class SqliteFile:
             for setting in (*SETTINGS, *layout.settings):
                 self._db.execute(f"PRAGMA {setting}")
             with self.write() as db:
-                if self._version() == 0:  # else another process was faster
-                    for statement in layout.schema.split(";"):
+                version = self._version()  # within the transaction: another process may have been faster
+                for step in (layout.schema,) if version == 0 else layout.steps[version - 1 :]:
+                    for statement in step.split(";"):
                         db.execute(statement)
+                if version < layout.version:
                     db.execute(f"PRAGMA user_version = {layout.version}")
         except (OSError, sqlite3.Error) as e:
             said = (
@@ -101,7 +111,7 @@ class SqliteFile:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as e:
+            except (sqlite3.Error, OverflowError) as e:  # a number of more than 63 bits
                 raise self._layout.error(f"{self.path} cannot be read: {e}.") from None
 
     @contextmanager
@@ -115,7 +125,7 @@ class SqliteFile:
                 finally:
                     if self._db.in_transaction:  # a full disk has rolled back already
                         self._db.execute("ROLLBACK")
-            except sqlite3.Error as e:
+            except (sqlite3.Error, OverflowError) as e:
                 raise self._layout.error(f"{self.path} cannot be {what}: {e}.") from None
 
     def close(self) -> None:

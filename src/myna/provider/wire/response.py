@@ -15,6 +15,8 @@ from myna.provider.wire.request import Ask
 from myna.records import CallPiece, Candidate, Conversation, Delta, Document, Json, Sampled, ToolCall, Usage, fold
 from myna.records.fields import Fields
 
+MOST = 1 << 40  # tokens of one call that anybody can have counted
+
 
 class Writer(Protocol):
     """Writes one request's answer. Choice i of a chunk is candidate i of the deltas.
@@ -238,11 +240,12 @@ def write_usage(usage: Usage) -> Json:
     }
 
 
-def _read_usage(value: Json) -> Usage:
+def _read_usage(value: Json) -> Usage | None:
+    """None where it cannot be: below 0, beyond MOST, more of the prompt cached than there is. Such a count would make a call cost less
+    than nothing, and give a budget back what was spent; not said, it is unknown, and a budget takes the most it could be."""
     f = Fields(value, "usage")
     details = Fields(f.take("prompt_tokens_details", dict, default={}), "usage.prompt_tokens_details")
-    return Usage(
-        f.take("prompt_tokens", int, default=0),
-        f.take("completion_tokens", int, default=0),
-        details.take("cached_tokens", int, default=0),
-    )
+    prompt, completion = f.take("prompt_tokens", int, default=0), f.take("completion_tokens", int, default=0)
+    cached = details.take("cached_tokens", int, default=0)
+    fits = 0 <= cached <= prompt <= MOST and 0 <= completion <= MOST
+    return Usage(prompt, completion, cached) if fits else None
