@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from said import judged, marked, said
 
@@ -57,6 +57,8 @@ def test_evidence_is_the_named_input_else_the_sources_else_what_was_said() -> No
 
 
 @given(st.text(alphabet="Paris is 33.0, 米在12%《》[]A-b。\n", max_size=80))
+@example("《[0]》")
+@example("《红[0]楼》")
 def test_what_stands_in_the_evidence_word_for_word_is_grounded(text: str) -> None:
     found = grounding()(told(text), said(text))
     assert found.ok, found

@@ -3,15 +3,16 @@
 import asyncio
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from said import said
 
-from myna.checks import Verdict
+from myna.checks import Verdict, named
 from myna.checks.score import Scores, score
-from myna.records import Candidate, Conversation, Unjudged
+from myna.records import Candidate, Conversation, Message, RequestError, Unjudged
 
 
 def rows(n: int) -> Iterator[tuple[Conversation, Candidate]]:
@@ -65,3 +66,17 @@ def test_the_interval_is_where_the_score_test_would_not_refuse(passed: int, n: i
     assert 0 <= low <= passed / n <= high <= 1
     for end in (low, high):
         assert abs(abs(passed / n - end) - 1.96 * math.sqrt(end * (1 - end) / n)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "how", [{"at_once": 0}, {"at_once": -3}, {"seconds": 0.0}, {"seconds": -1.0}, {"seconds": float("nan")}]
+)
+def test_a_way_of_scoring_in_which_nothing_can_be_done_is_refused(how: dict[str, Any]) -> None:
+    """None at once would wait for ever."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(2):
+            await score(named("pii"), [(Conversation.ask("?"), Candidate((Message("assistant", "x"),)))], **how)
+
+    with pytest.raises(RequestError):
+        asyncio.run(bounded())

@@ -61,6 +61,11 @@ def test_a_text_that_was_cut_to_its_length_has_it(text: str, most: int, unit: An
         assert cut == text
 
 
+@pytest.mark.parametrize(("text", "count"), [("J. " * 50_000, 1), ("." * 50_000 + "x", 1), ("3 " * 50_000 + ".", 1)])
+def test_sentences_of_a_hostile_text_are_found_in_time_that_grows_with_it(text: str, count: int) -> None:
+    assert len(sentences(text)) == count
+
+
 @given(st.text(alphabet="ab 。.!？\n”", max_size=60))
 def test_sentences_are_in_order_and_leave_only_blanks_out(text: str) -> None:
     places = [*sentences(text)]

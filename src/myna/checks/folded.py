@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 CJK = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff"
-WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:['’][^\W{CJK}]+)*")
 HAN = re.compile(rf"[{CJK}]")
 
 

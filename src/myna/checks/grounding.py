@@ -9,7 +9,6 @@ from decimal import Decimal
 from myna.checks.check import AsyncCheck, Check, Span, Verdict
 from myna.checks.evidence import evidence_of
 from myna.checks.folded import CJK, fold, plain
-from myna.checks.judge import Label, labelled
 from myna.checks.sentences import sentences
 from myna.provider import Provider
 from myna.records import Candidate, Conversation, Unjudged
@@ -70,14 +69,14 @@ def grounding(*, inputs: Sequence[str] = (), least: float = 0.6) -> Check:
 
 def unsupported(sentence: str, evidence: Evidence, least: float) -> str | None:
     """What of a sentence is not in the evidence, "" where all is; None where it claims nothing."""
-    sentence = CITED.sub(" ", sentence)
-    for value, said in numbers(sentence):
+    uncited = CITED.sub(lambda found: " " * len(found.group()), sentence)  # as long, so that a place is the same place
+    for value, said in numbers(uncited):
         if value not in evidence.numbers:
             return f"number {said}"
-    for name in names(sentence):
-        if fold(name, plain).text not in evidence.text:
-            return f"name {name}"
-    own = words(fold(sentence, plain).text)
+    for start, end in names(uncited):
+        if not any(fold(one[start:end], plain).text in evidence.text for one in (uncited, sentence)):
+            return f"name {uncited[start:end]}"
+    own = words(fold(uncited, plain).text)
     if not own:
         return None
     share = sum(word in evidence.words for word in own) / len(own)
@@ -90,10 +89,11 @@ def numbers(text: str) -> list[tuple[Decimal, str]]:
     return [(Decimal(one.replace(",", "")).normalize(), one) for one in found]
 
 
-def names(sentence: str) -> list[str]:
-    """Capitalised words that do not open the sentence, and titles in 《》."""
-    found = [match.group() for match in NAME.finditer(sentence) if match.start() > _opening(sentence)]
-    return [name for name in found if name.casefold() not in COMMON and len(name) > 1] + TITLE.findall(sentence)
+def names(sentence: str) -> list[tuple[int, int]]:
+    """Where capitalised words stand that do not open the sentence, and titles in 《》."""
+    found = [match for match in NAME.finditer(sentence) if match.start() > _opening(sentence)]
+    capitals = [match.span() for match in found if match.group().casefold() not in COMMON and len(match.group()) > 1]
+    return capitals + [match.span(1) for match in TITLE.finditer(sentence) if match.group(1).strip()]
 
 
 def words(folded: str) -> list[str]:
@@ -136,6 +136,8 @@ class Entailment:
     calls: int = MOST_SENTENCES
 
     async def __call__(self, conversation: Conversation, candidate: Candidate) -> Verdict:
+        from myna.checks.judge import labelled  # asks a model, which words and numbers need not
+
         first = grounding(inputs=self.inputs, least=self.least)(conversation, candidate)
         evidence, text = evidence_of(conversation, self.inputs), candidate.text
         wrong = {(span.start, span.end): span for span in first.spans}
@@ -146,7 +148,7 @@ class Entailment:
             raise Unjudged(f"{len(asked)} sentences; a model is asked about {MOST_SENTENCES} at most")
         for start, end in asked:
             shown = {"evidence": evidence, "statement": text[start:end]}
-            label: Label = await labelled(self.provider, RUBRIC, shown, ("not supported", "supported"))
+            label = await labelled(self.provider, RUBRIC, shown, ("not supported", "supported"))
             if label.index == 0:
                 wrong[start, end] = Span(start, end, "the model finds no support")
         spans = tuple(sorted(wrong.values(), key=lambda span: span.start))

@@ -86,7 +86,7 @@ def named(spec: object, **given: object) -> AnyCheck:
         try:
             spec = yaml.safe_load(spec)
         except yaml.YAMLError as e:
-            raise DataError(f"{str(spec)[:80]!r} names no check: {str(e).splitlines()[0]}") from None
+            raise DataError(f"{str(spec)[:80]!r} names no check: {getattr(e, 'problem', None) or e}") from None
     if isinstance(spec, list):
         some = [Named.from_json(one, f"checks.{n}") for n, one in enumerate(spec)]
         return all_of({name: one.make(**given) for name, one in distinct(some).items()})

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from myna.checks.check import AnyCheck, Verdict, verdict
-from myna.records import Candidate, Conversation, Unjudged
+from myna.records import Candidate, Conversation, RequestError, Unjudged
 
 Row = tuple[Conversation, Candidate]
 Z = 1.96  # of 95 %
@@ -60,7 +60,11 @@ class Scores:
 
 
 async def score(check: AnyCheck, rows: Iterable[Row], *, at_once: int = 4, seconds: float | None = None) -> Scores:
-    """What the check says of each row, in their order."""
+    """What the check says of each row, in their order. Raises RequestError for an `at_once` or `seconds` in which nothing can be done."""
+    if at_once < 1:
+        raise RequestError("at_once is 1 or more.", param="at_once")
+    if seconds is not None and not seconds > 0:  # NaN
+        raise RequestError("seconds is above 0.", param="seconds")
     gate = asyncio.Semaphore(at_once)
 
     async def one(conversation: Conversation, candidate: Candidate) -> Verdict | Unjudged:

@@ -7,15 +7,16 @@ import re
 _SHORT = frozenset(
     "mr mrs ms dr prof sr jr st vs etc fig no vol pp ca cf al e.g i.e inc ltd co corp u.s u.k ph.d jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
-_END = re.compile(r"[。！？；…]+[”’」』）)\"']*|\n+|[.!?]+[\"'”’)\]]*(?=\s|$)")
+_END = re.compile(r"[。！？；…]+[”’」』）)\"']*|\n+|(?<![.!?])[.!?]++[\"'”’)\]]*+(?=\s|$)")
 _LAST = re.compile(r"[^\s(\[\"'“‘]+$")
+_SEEN = 24  # characters before a full stop that are looked at, so that the time grows with the text alone
 
 
 def sentences(text: str) -> tuple[tuple[int, int], ...]:
     """Their ranges, without the blanks around them: what is no white space is in exactly one of them."""
     found, start = [], 0
     for end in _END.finditer(text):
-        if end[0][0] == "." and _abbreviation(text[start : end.start()]):
+        if end[0][0] == "." and _abbreviation(text[max(start, end.start() - _SEEN) : end.start()]):
             continue
         found.append((start, end.end()))
         start = end.end()

@@ -1,5 +1,6 @@
 """What an answer's text must be: so long, with these words and without those, like this expression."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -7,13 +8,14 @@ from typing import Literal
 import jsonschema_rs
 
 from myna.checks.check import Check, Span, Verdict
-from myna.checks.folded import WORD, find, fold, plain
+from myna.checks.folded import CJK, find, fold, plain
 from myna.checks.sentences import sentences
 from myna.records import Candidate, Conversation, DataError
 
 Unit = Literal["characters", "words", "sentences"]
 LARGEST = 1 << 20  # bytes of a compiled expression
 CUT = "…"
+WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:['’][^\W{CJK}]+)*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ EVIDENCE = [
         ("共3.5元。It costs 3.5 yuan.", ["共3.5元。", "It costs 3.5 yuan."]),
         ("", []),
         (" \n ", []),
+        ("---\n# 龙井茶\n\n***\nIt rained.\n...", ["# 龙井茶", "It rained."]),
     ],
 )
 def test_sentences_are_claims_in_both_languages(text: str, claims: list[str]) -> None:
@@ -34,12 +35,12 @@ def test_sentences_are_claims_in_both_languages(text: str, claims: list[str]) ->
 
 
 @given(st.text('aB1.。！? \n"”U', max_size=60))
-def test_every_character_is_in_exactly_one_claim(text: str) -> None:
+def test_every_letter_is_in_exactly_one_claim(text: str) -> None:
     found = split(text)
     assert all(text[one.start : one.end] == one.text != "" for one in found)
     covered = [i for one in found for i in range(one.start, one.end)]
     assert len(covered) == len(set(covered))
-    assert {i for i, c in enumerate(text) if not c.isspace()} <= set(covered)
+    assert {i for i, c in enumerate(text) if c.isalnum()} <= set(covered)
 
 
 def test_each_claim_has_its_evidence_or_none() -> None:

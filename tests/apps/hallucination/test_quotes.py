@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher
 
 from myna.apps.hallucination.claims import ANSWER
-from myna.apps.hallucination.quotes import CALLS, EVIDENCE, answer, grammar, locate
+from myna.apps.hallucination.quotes import CALLS, EVIDENCE, answer, grammar
+from myna.checks.verbatim import locate
 from myna.provider import Scripted
 from myna.provider.powers import OURS
 from myna.records import RequestError
@@ -36,10 +37,19 @@ def test_a_quote_is_an_exact_part_of_the_evidence(text: str, a: int, b: int) -> 
 
 @pytest.mark.parametrize(
     "said",
-    ["just 309 points", "JUST 308 POINTS", "", "  ", "...", "“”", "just  308 points", "30", "8 points", "丢了30"],
+    ["just 309 points", "JUST 308 POINTS", "", "  ", "...", "“”", "just308 points", "30", "8 points", "丢了30"],
 )
 def test_what_is_not_there_is_no_quote(said: str) -> None:
     assert locate(said, BOTH) is None
+
+
+@pytest.mark.parametrize("said", ["just  308 points", "gave up\njust 308 points"])
+def test_a_quote_may_go_on_in_the_next_line(said: str) -> None:
+    broken = "The Panthers defense gave up just\n   308 points, ranking sixth."
+    found = locate(said, [broken])
+    assert found is not None
+    assert broken[found.start : found.end] == found.text
+    assert found.text.endswith("just\n   308 points")
 
 
 def test_marks_around_a_quote_are_not_part_of_it() -> None:

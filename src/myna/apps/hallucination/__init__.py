@@ -1,6 +1,5 @@
 """Is an answer to be believed? Evidence, agreement, the model's own doubt, and a threshold that was measured.
 
-same.py        when two answers are the same, in English and Chinese
 samples.py     self-consistency: n answers of one question, and how many agree
 signals.py     what log-probabilities say; semantic entropy
 quotes.py      evidence first: quotes that stand in the evidence exactly, then the answer
@@ -13,11 +12,12 @@ draw.py        the curve as a picture
 """
 
 from myna.apps.hallucination.claims import Claim, Row, split, table
-from myna.apps.hallucination.quotes import Quote, Quoted, locate
+from myna.apps.hallucination.quotes import Quoted
 from myna.apps.hallucination.samples import Sample, Samples, once, question, sample
 from myna.apps.hallucination.signals import Signals, signals
 from myna.apps.hallucination.threshold import Threshold, fit
 from myna.apps.hallucination.verification import Verified, verify
+from myna.checks.verbatim import Quote, locate
 
 __all__ = [
     "Claim",

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
-from myna.apps.hallucination.same import LONGEST
+from myna.checks.same import LONGEST
 from myna.provider import Provider
 from myna.records import Conversation, Delta, Reply, Sampling, fold
 from myna.trace import here

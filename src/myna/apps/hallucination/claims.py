@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from myna.apps.hallucination import bounded
-from myna.apps.hallucination.quotes import DRAW, EVIDENCE, NONE, Quote, grammar, locate, read
-from myna.apps.hallucination.same import numbers
+from myna.apps.hallucination.quotes import DRAW, EVIDENCE, NONE, grammar, read
+from myna.checks.same import numbers
 from myna.checks.sentences import sentences
+from myna.checks.verbatim import Quote, locate
 from myna.provider import Provider, powers
 from myna.records import Conversation, RequestError, Sampling
 from myna.records.fence import RULE, fenced
@@ -46,8 +47,8 @@ class Row:
 
 
 def split(text: str) -> tuple[Claim, ...]:
-    """One claim a sentence."""
-    return tuple(Claim(a, b, text[a:b]) for a, b in sentences(text))
+    """One claim a sentence; a line of dashes says nothing that could be supported."""
+    return tuple(Claim(a, b, text[a:b]) for a, b in sentences(text) if any(map(str.isalnum, text[a:b])))
 
 
 def calls_at_most(text: str) -> int:

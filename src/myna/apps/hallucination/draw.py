@@ -5,6 +5,7 @@ from pathlib import Path
 
 from myna.apps.hallucination.curve import Point
 from myna.apps.hallucination.threshold import Threshold
+from myna.apps.sql.chart import render
 from myna.records import Json
 
 POINTS = 1_000  # of one curve; more cannot be seen
@@ -58,8 +59,6 @@ def specification(curves: Mapping[str, Sequence[Point]], threshold: Threshold | 
 
 def draw(spec: Json, out: Path) -> None:
     """To a .png, .svg or .json file. Needs `pip install "myna[charts]"` but for .json, and says so."""
-    from myna.apps.sql.chart import render  # imports what reads SQL
-
     render(spec, out)
 
 

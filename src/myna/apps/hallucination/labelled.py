@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-from myna.apps.hallucination.same import right
 from myna.apps.hallucination.samples import SIGNALS, question, sample
+from myna.checks.same import right
 from myna.provider import Provider
 from myna.records import DataError, Json
 from myna.records.fields import Fields

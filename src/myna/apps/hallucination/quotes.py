@@ -17,6 +17,7 @@ from typing import Literal
 import orjson
 
 from myna.apps.hallucination import bounded
+from myna.checks.verbatim import CHUNK, MARKS, Quote, locate
 from myna.provider import Provider, powers
 from myna.records import Conversation, Form, Message, RequestError, Sampling
 from myna.records.fence import RULE, fenced
@@ -27,20 +28,8 @@ EVIDENCE = 60_000  # characters of all evidence
 IN_GRAMMAR = 12_000  # characters that a grammar is made of; more takes an engine too long (docs/log.md)
 CLAMP = 500  # characters of a refused quote that go back to the model
 NONE = "NONE"
-MARKS = "\"'“”‘’「」『』《》«»` "
 DRAW = Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=400)
 _LINE = re.compile(r"(?im)^[ \t>*-]*(quote|answer|引文|引用|回答|答案)\**[ \t]*[:：][ \t]*")
-_CHUNK = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff]+|\d+|\s+|.", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """`evidence[source][start:end] == text`."""
-
-    source: int
-    start: int
-    end: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +42,6 @@ class Quoted:
     outcome: Literal["answered", "none", "unquoted"]
     refused: tuple[str, ...] = ()
     calls: int = 1
-
-
-def locate(text: str, evidence: Sequence[str]) -> Quote | None:
-    """Where these words stand, exactly, in the first evidence that has them; None where none does. They are whole words: "30" is no quote
-    of "308 points". Marks around a quote are not part of it, unless the evidence has them, too; marks alone are no quote."""
-    for said in dict.fromkeys((text.strip(), text.strip(MARKS + "\n\t"))):
-        if not said.strip(MARKS + "….。,，、"):
-            continue
-        for source, whole in enumerate(evidence):
-            start = whole.find(said)
-            while start >= 0:
-                if not _within_word(whole, start) and not _within_word(whole, start + len(said)):
-                    return Quote(source, start, start + len(said), said)
-                start = whole.find(said, start + len(said))
-    return None
-
-
-def _within_word(text: str, at: int) -> bool:
-    """Whether a word or a number goes on across this place. Scripts without spaces have no such places but in numbers."""
-    return 0 < at < len(text) and len(_CHUNK.match(text[at - 1 : at + 1])[0]) == 2 and not text[at].isspace()  # type: ignore[index]
 
 
 async def answer(
@@ -141,7 +110,7 @@ def grammar(
     rules = [f'start: {nothing}("Quote: " quote "\\n"){{1,{quotes}}} {end}']
     rules.append("quote: " + " | ".join(f"Q{i}" for i in range(len(lines))))
     for i, line in enumerate(lines):
-        chunks = orjson.dumps({"substring_chunks": _CHUNK.findall(line)}).decode()
+        chunks = orjson.dumps({"substring_chunks": CHUNK.findall(line)}).decode()
         rules.append(f"Q{i}: %regex {chunks}")
     return Form("grammar", "\n".join(rules), param="evidence")
 

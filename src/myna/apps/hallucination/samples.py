@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Literal
 
 from myna.apps.hallucination import bounded
-from myna.apps.hallucination.same import LONGEST, groups
 from myna.apps.hallucination.signals import Signals, semantic_entropy, signals, weighted_semantic_entropy
+from myna.checks.same import LONGEST, groups
 from myna.provider import Provider
 from myna.records import Conversation, Reply, RequestError, Sampling
 from myna.records.fence import RULE, fenced

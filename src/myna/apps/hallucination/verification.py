@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from myna.apps.hallucination import bounded
-from myna.apps.hallucination.same import alike
 from myna.apps.hallucination.samples import question
+from myna.checks.same import alike
 from myna.provider import Provider
 from myna.records import Conversation, Sampling
 from myna.records.fence import RULE, fenced

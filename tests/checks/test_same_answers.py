@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from myna.apps.hallucination.same import alike, f1, groups, normalised, right
+from myna.checks.same import alike, f1, groups, normalised, right
 
 ANSWERS = ["Paris", "paris.", "The Paris", "Rome", "in Rome", "巴黎", "巴黎。", "北京", "308", "308 points", ""]
 
