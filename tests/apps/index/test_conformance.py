@@ -10,6 +10,7 @@ from test_file_index import QUERIES, TEXTS, Backwards, Letters, document
 from myna.apps.index.file import FileIndex
 from myna.apps.index.parsed import Page, Section
 from myna.apps.index.qdrant import QdrantError, QdrantIndex
+from myna.apps.index.reading import Document
 from myna.apps.index.store import IndexFileError
 from myna.provider import Embedder
 from myna.records import RequestError
@@ -43,6 +44,20 @@ def add(index: AnyIndex, *names: str) -> AnyIndex:
 
 def found(index: AnyIndex, *queries: str, k: int = 10) -> list[tuple[str, float]]:
     return [(hit.names[0], hit.score) for hit in asyncio.run(index.search(queries, k)).hits]
+
+
+def test_each_document_is_told_as_soon_as_it_is_in(opening: Open) -> None:
+    index, seen = opening(), []
+
+    def documents() -> Iterator[Document]:
+        yield document("a.txt", "One.")
+        assert seen == ["a.txt"]
+        yield document("b.txt", "Two.")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(index.add(documents(), lambda one: seen.append(one.name)))
+    assert seen == ["a.txt", "b.txt"] == [one.name for one in asyncio.run(index.documents())]
 
 
 def test_english_and_chinese_questions_find_their_documents(opening: Open) -> None:

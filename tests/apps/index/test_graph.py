@@ -157,7 +157,7 @@ def test_an_answer_that_is_none_of_the_form_is_counted_and_asked_for_again_by_th
     standing = Graph().standing(index)
     assert standing is not None
     assert (standing.failed, standing.missing, standing.entities) == (1, 1, 0)
-    assert "does not reach 1 passages" in asyncio.run(index.search("Ada")).notes[0]
+    assert "does not reach 1 passage" in asyncio.run(index.search("Ada")).notes[0]
     assert asyncio.run(Graph().build(index, model())) == Built(1)
     assert rows(index) == rows(made(tmp_path / "j", {"ada.txt": TEXTS["ada.txt"]}))
 
@@ -232,7 +232,7 @@ def test_what_is_removed_leaves_no_row_and_no_byte_and_the_rest_as_it_was(tmp_pa
 def test_a_changed_document_costs_its_own_passages_and_no_others(tmp_path: Path) -> None:
     index = made(tmp_path / "i")
     asyncio.run(index.add([document("town.txt", "Jedburgh burned down.")]))
-    assert "does not reach 1 passages" in asyncio.run(index.search("Jedburgh")).notes[0]
+    assert "does not reach 1 passage" in asyncio.run(index.search("Jedburgh")).notes[0]
     provider = model()
     assert asyncio.run(Graph().build(index, provider)) == Built(1)
     assert len(provider.requests) == 1

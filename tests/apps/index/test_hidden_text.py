@@ -96,7 +96,7 @@ def test_html_has_many_ways_to_hide(hidden: str) -> None:
     assert any("SECRET" in words for words in apart(parsed))
     assert "看得见 before" in parsed.visible()
     assert "after" in parsed.visible()
-    assert parsed.notes[0].startswith("hidden text: 1 passages")
+    assert parsed.notes[0].startswith("hidden text: 1 passage")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,12 @@ HEAVY = {
 }
 
 
+def test_who_answers_loads_nothing_that_reads_files() -> None:
+    code = "import sys, myna.apps.answers; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"myna.apps.index.reading", "myna.apps.index.worker", "myna.checks.judge"} & set(loaded) == set()
+
+
 def test_no_module_of_the_index_imports_what_is_heavy() -> None:
     folder = Path(myna.apps.index.__file__).parent
     modules = ["myna.apps.index." + path.stem for path in folder.glob("*.py") if path.stem != "__init__"]

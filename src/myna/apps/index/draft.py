@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from myna.apps.index.dates import LONGEST, day
 from myna.apps.index.parsed import Page, Parsed, Range, Section
 from myna.apps.index.unseen import unseen
+from myna.records.language import counted
 
 MAX_CHARS = 20_000_000  # of one document's text: about 40 long novels
 TITLE_CHARS = 200  # of a heading; what is longer is cut in the title, never in the text
@@ -14,6 +16,9 @@ TITLE_CHARS = 200  # of a heading; what is longer is cut in the title, never in 
 # Line ends are one character; controls (a terminal would obey them) and halves of surrogate pairs (no file or database takes them) go.
 _ENDS = re.compile("\r\n?|[\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+_NO_TITLE = re.compile(
+    r"(?i)\W*(?:untitled|无标题|未命名)(?: ?document| ?文档)?[\W\d]*"
+)  # what programs write where nobody gave one
 _HALVES = re.compile("[\ud800-\udfff]")
 
 
@@ -28,6 +33,7 @@ class Draft:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.title = ""
+        self.date = ""
         self.needs_ocr: list[int] = []
         self._pieces: list[str] = []
         self._length = 0
@@ -104,6 +110,14 @@ class Draft:
             self._unseen.append(text)
             self._why[why] += 1
 
+    def dated(self, *said: str | None) -> None:
+        """The first of these that is a date is the document's; what is none, or is not believed, is noted."""
+        for text in filter(None, said):
+            self.date = self.date or day(text)
+            if self.date:
+                return
+            self.note(f"a date that is not taken: {' '.join(clean(text[:LONGEST]).split())!r}")
+
     def note(self, note: str) -> None:
         if note not in self._notes:
             self._notes.append(note)
@@ -144,7 +158,7 @@ class Draft:
             text=text,
             sections=nest(self._headings, len(text)),
             pages=_pages(self._pages, len(text)),
-            title=" ".join(clean(self.title).split())[:TITLE_CHARS],
+            title="" if _NO_TITLE.fullmatch(title := " ".join(clean(self.title).split())) else title[:TITLE_CHARS],
             kind=self.kind,
             notes=(
                 *self._hidden_note(),
@@ -155,13 +169,14 @@ class Draft:
             hidden=merged([*self._hidden, *found.ranges]),
             tables=merged(self._tables),
             needs_ocr=tuple(self.needs_ocr),
+            date=self.date,
         )
 
     def _hidden_note(self) -> list[str]:
         if not self._why:
             return []
         kinds = ", ".join(f"{n} {why}" for why, n in self._why.items())
-        return [f"hidden text: {self._why.total()} passages ({kinds})"]
+        return [f"hidden text: {counted(self._why.total(), 'passage')} ({kinds})"]
 
     def _close_page(self) -> None:
         """Hidden passages of the page go to its end."""

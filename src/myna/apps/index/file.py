@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from myna.apps.index import rows
 from myna.apps.index import vectors as matrix
 from myna.apps.index.arm import UNFITTED, Arm, Asked, Led
+from myna.apps.index.dates import Dated
 from myna.apps.index.embed import embed_all
 from myna.apps.index.fusion import Fitted, Pool, fit, fuse
-from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed
+from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed, Told
 from myna.apps.index.parsed import Parsed
 from myna.apps.index.rank import asked, combine, query_words, rescored
 from myna.apps.index.reading import Document
@@ -43,12 +44,13 @@ class FileIndex:
     def close(self) -> None:
         self.store.close()
 
-    async def add(self, documents: Iterable[Document]) -> list[Added]:
+    async def add(self, documents: Iterable[Document], told: Told = lambda one: None) -> list[Added]:
         """See Index.add. Vectors are made after the words are in, of all chunks that have none: what was interrupted goes on."""
         self._check_model()
         added: list[Added] = []
         for document in documents:
             added.append(await asyncio.to_thread(self._add, document))
+            told(added[-1])
         if any(one.outcome == "replaced" for one in added):
             await asyncio.to_thread(self.store.scrub)
         if self.embedder:
@@ -72,10 +74,10 @@ class FileIndex:
         with self.store.read() as db:
             found = db.execute(
                 "SELECT name, d.sha, title, kind, size, length(text), (SELECT count(*) FROM chunks c WHERE c.sha = d.sha), "
-                "(SELECT count(*) FROM chunks c JOIN vectors v ON v.chunk = c.id WHERE c.sha = d.sha) "
-                "FROM names n JOIN documents d ON d.sha = n.sha ORDER BY name"
+                "(SELECT count(*) FROM chunks c JOIN vectors v ON v.chunk = c.id WHERE c.sha = d.sha), "
+                "date, modified FROM names n JOIN documents d ON d.sha = n.sha ORDER BY name"
             ).fetchall()
-        return [Listed(*row) for row in found]
+        return [replace(Listed(*row), dated=Dated.of(date, (modified,))) for *row, date, modified in found]
 
     def parsed(self, sha256: str) -> Parsed | None:
         """The document that a citation names."""
@@ -121,12 +123,17 @@ class FileIndex:
             before = db.execute("SELECT sha FROM names WHERE name = ?", (name,)).fetchone()
             known = db.execute("SELECT digest FROM documents WHERE sha = ?", (sha,)).fetchone()
             same = known == (rows.digest(document.parsed),)
-            if not same:
-                others = db.execute("SELECT name FROM names WHERE sha = ?", (sha,)).fetchall()
+            if same:
+                db.execute("UPDATE documents SET date = ? WHERE sha = ?", (document.parsed.date, sha))
+            else:
+                others = db.execute("SELECT name, sha, modified FROM names WHERE sha = ?", (sha,)).fetchall()
                 rows.drop(db, sha)
                 rows.put(db, document)
-                db.executemany("INSERT INTO names VALUES (?, ?)", ((other, sha) for (other,) in others))
-            db.execute("INSERT INTO names VALUES (?, ?) ON CONFLICT DO UPDATE SET sha = excluded.sha", (name, sha))
+                db.executemany("INSERT INTO names VALUES (?, ?, ?)", others)
+            db.execute(
+                "INSERT INTO names VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET sha = excluded.sha, modified = excluded.modified",
+                (name, sha, document.modified),
+            )  # no REPLACE: that runs no trigger of a structure
             if before and before != (sha,):
                 rows.drop_nameless(db, before)
             (count,) = db.execute("SELECT count(*) FROM chunks WHERE sha = ?", (sha,)).fetchone()
@@ -251,16 +258,18 @@ class FileIndex:
         sha, start, end, section, *parent, text = db.execute(
             f"SELECT {columns} FROM chunks WHERE id = ?", (chunk,)
         ).fetchone()
-        names = db.execute("SELECT name FROM names WHERE sha = ? ORDER BY name", (sha,)).fetchall()
+        names = db.execute("SELECT name, modified FROM names WHERE sha = ? ORDER BY name", (sha,)).fetchall()
+        (date,) = db.execute("SELECT date FROM documents WHERE sha = ?", (sha,)).fetchone()
         page = db.execute(
             "SELECT json_extract(page.value, '$[0]') FROM documents, json_each(layout, '$.pages') page WHERE sha = ? "
             "AND json_extract(page.value, '$[1]') <= ? ORDER BY 1 DESC LIMIT 1", (sha, start),
         ).fetchone()  # fmt: skip
         cosines = [pool.dense[chunk] for pool in pools if chunk in pool.dense]
         return Hit(
-            sha, start, end, text, tuple(name for (name,) in names), _path(db, sha, section), page[0] if page else None,
+            sha, start, end, text, tuple(name for name, _ in names), _path(db, sha, section), page[0] if page else None,
             (parent[0], parent[1]), score, max(pool.lexical.get(chunk, 0.0) for pool in pools), max(cosines, default=None),
             tuple(dict.fromkeys(line for via in ways for line in via.get(chunk, ()))),
+            Dated.of(date, (modified for _, modified in names)),
         )  # fmt: skip
 
     def _place(self, db: "sqlite3.Connection", chunk: int) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from myna.apps.index.parsed import Parsed
 from myna.apps.index.reading import Limits, Reader, load
 from myna.records import DocumentError
+from myna.records.language import counted
 
 LISTED = 200  # lines of one kind in a printed report
 
@@ -25,6 +26,7 @@ class Outcome:
     parsed: Parsed | None = None
     same_as: str = ""
     skipped: str = ""
+    modified: str = ""  # the day on which the file was last changed
 
 
 def read_folder(folder: Path, limits: Limits | None = None) -> Iterator[Outcome]:
@@ -44,7 +46,7 @@ def read_folder(folder: Path, limits: Limits | None = None) -> Iterator[Outcome]
 def _outcome(reader: Reader, path: Path, name: str, first: dict[str, str]) -> Outcome:
     shown = _shown(name)
     try:
-        data = load(path, reader.limits.size)
+        data, modified = load(path, reader.limits.size)
     except DocumentError as problem:
         return Outcome(shown, skipped=_reason(problem))
     digest = hashlib.sha256(data).hexdigest()
@@ -52,14 +54,14 @@ def _outcome(reader: Reader, path: Path, name: str, first: dict[str, str]) -> Ou
         return Outcome(shown, digest, len(data), same_as=first[digest])
     first[digest] = shown
     try:
-        return Outcome(shown, digest, len(data), reader.parse(data, name))
+        return Outcome(shown, digest, len(data), reader.parse(data, name), modified=modified)
     except DocumentError as problem:
         return Outcome(shown, digest, len(data), skipped=_reason(problem))
 
 
 def _reason(problem: DocumentError) -> str:
     """The reason without the file's name, which stands beside it."""
-    return str(problem).partition(": ")[2]
+    return re.sub(r"\A.*?: ", "", str(problem), count=1, flags=re.DOTALL)
 
 
 def _files(folder: Path, root: Path) -> Iterator[tuple[Path, str]]:
@@ -146,11 +148,18 @@ class Report:
     def lines(self) -> Iterator[str]:
         """The report for people: figures first, then what deserves a look, file by file."""
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.kinds.items())) or "none"
-        yield f"{self.read} documents read ({kinds}), {self.bytes:,} bytes"
-        yield f"{self.characters:,} characters, {self.pages} pages, {self.sections} sections, {self.tables} tables"
+        yield f"{counted(self.read, 'document')} read ({kinds}), {counted(self.bytes, 'byte')}"
+        yield ", ".join(
+            counted(number, what)
+            for number, what in (
+                (self.characters, "character"), (self.pages, "page"), (self.sections, "section"), (self.tables, "table"),
+            )
+        )  # fmt: skip
+        scans = sum(map(len, self.needs_ocr.values()))
         yield (
-            f"{sum(map(len, self.empty.values()))} empty pages, {sum(map(len, self.needs_ocr.values()))} pages need OCR, "
-            f"{len(self.duplicates)} duplicates, {len(self.hidden)} documents with hidden text, {len(self.skipped)} files skipped"
+            f"{counted(sum(map(len, self.empty.values())), 'empty page')}, {counted(scans, 'page needs', 'pages need')} OCR, "
+            f"{counted(len(self.duplicates), 'duplicate')}, {counted(len(self.hidden), 'document')} with hidden text, "
+            f"{counted(len(self.skipped), 'file')} skipped"
         )
         yield from _listed("Skipped", (f"{path}: {why}" for path, why in self.skipped.items()))
         yield from _listed("Duplicates", (f"{path} = {other}" for path, other in self.duplicates.items()))

@@ -28,6 +28,7 @@ from myna.apps.index.extract import DRAW, VERSION, Passage, Read, asking, parse
 from myna.apps.index.store import fact, say
 from myna.provider import Provider, complete
 from myna.provider.budget import prompt_at_most
+from myna.records.language import counted
 
 if TYPE_CHECKING:
     from myna.apps.index.file import FileIndex
@@ -349,4 +350,8 @@ def _unread(db: sqlite3.Connection) -> tuple[str, ...]:
     (count,) = db.execute(
         "SELECT count(*) FROM chunks WHERE id NOT IN (SELECT chunk FROM extracted WHERE NOT failed)"
     ).fetchone()
-    return (f"the graph does not reach {count} passages; build it again: myna index build graph",) if count else ()
+    return (
+        (f"the graph does not reach {counted(count, 'passage')}; build it again: myna index build graph",)
+        if count
+        else ()
+    )

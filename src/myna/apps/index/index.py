@@ -4,13 +4,16 @@ FileIndex      one SQLite file; the default                         (myna.apps.i
 QdrantIndex    a Qdrant server, for those who outgrow a file        (myna.apps.index.qdrant)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from myna.apps.index.dates import Dated
 from myna.apps.index.parsed import Parsed, Range
-from myna.apps.index.reading import Document
 from myna.provider import Scorer
+
+if TYPE_CHECKING:  # it starts child processes, which who searches does not
+    from myna.apps.index.reading import Document
 
 DEPTH = 100  # chunks that each arm puts forward, at least
 RERANKED = 20  # of them, how many a reranker reads
@@ -26,6 +29,9 @@ class Added:
     chunks: int
 
 
+Told = Callable[[Added], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A document of the index. Names of equal contents share everything but the name."""
@@ -38,6 +44,7 @@ class Listed:
     characters: int
     chunks: int
     vectors: int  # of the chunks, how many have one
+    dated: Dated | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,7 @@ class Hit:
     lexical: float = 0.0  # BM25 of the query that found it best; 0: no common word
     dense: float | None = None  # cosine; None: vectors were not asked
     via: tuple[str, ...] = ()  # what of a structure led here, a model's words: untrusted
+    dated: Dated | None = None  # when the document is from, by its own word or by the oldest of its files
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +79,9 @@ class Found:
 class Index(Protocol):
     """Every backend. The results of a search depend on what is in the index, not on how it came there."""
 
-    async def add(self, documents: Iterable[Document]) -> list[Added]:
+    async def add(self, documents: "Iterable[Document]", told: Told = lambda one: None) -> list[Added]:
         """Each under its path as a name. What is there already stays; a name with other contents is replaced; equal contents
-        under several names are kept once. A document is added whole or not at all."""
+        under several names are kept once. A document is added whole or not at all; `told` gets each as soon as it is."""
 
     async def remove(self, names: Iterable[str]) -> int:
         """Take names out, and whatever has no name any more, with all that was derived from it. How many there were."""

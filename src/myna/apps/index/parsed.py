@@ -8,11 +8,13 @@ sees: whoever indexes or shows a document takes `visible()`. Whole hidden passag
 stand at the end of their page; characters without a shape (zero width, direction marks, Unicode tags) stay where they were.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 Range = tuple[int, int]
+_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Page:
 class Parsed:
     """What was read. Making one checks its laws, so that a reader which breaks them fails there and nowhere later: pages are
     numbered from 1 and cover the text without gap or overlap; sections are in order, nest, and siblings do not overlap;
-    hidden ranges and tables are in order, not empty, and do not overlap. Raises ValueError."""
+    hidden ranges and tables are in order, not empty, and do not overlap; a date looks like one. Raises ValueError."""
 
     text: str
     sections: tuple[Section, ...] = ()
@@ -51,6 +53,7 @@ class Parsed:
     hidden: tuple[Range, ...] = ()  # what a reader of the document would not see
     tables: tuple[Range, ...] = ()  # better not cut through
     needs_ocr: tuple[int, ...] = ()  # numbers of pages that hold a picture and no text
+    date: str = ""  # its own, as it says: 2024-03-05, 2024-03, 2024 (dates.py)
     _page_starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +63,8 @@ class Parsed:
         _check_ranges("tables", self.tables, len(self.text))
         if not set(self.needs_ocr) <= {page.number for page in self.pages}:
             raise ValueError(f"needs_ocr names pages that are not there: {self.needs_ocr}")
+        if self.date and not _DATE.fullmatch(self.date):
+            raise ValueError(f"the date {self.date[:20]!r} is none")
         object.__setattr__(self, "_page_starts", tuple(page.start for page in self.pages))
 
     def page_at(self, position: int) -> Page | None:

@@ -3,9 +3,11 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from myna.apps.index.chunks import chunks
+from myna.apps.index.dates import Dated
 from myna.apps.index.fusion import Pool
 from myna.apps.index.index import Hit
 from myna.apps.index.parsed import Parsed
@@ -73,9 +75,18 @@ def sparse(passage: dict[str, Any]) -> "SparseVector":
     return models.SparseVector(indices=list(weights), values=list(weights.values()))
 
 
-def hit(passage: dict[str, Any], number: int, names: tuple[str, ...], score: float, pools: Sequence[Pool]) -> Hit:
+@dataclass(frozen=True, slots=True)
+class Called:
+    """The names of a document, and when it is from."""
+
+    names: tuple[str, ...]
+    dated: Dated | None
+
+
+def hit(passage: dict[str, Any], number: int, called: Called, score: float, pools: Sequence[Pool]) -> Hit:
     cosines = [pool.dense[number] for pool in pools if number in pool.dense]
     return Hit(
-        passage["sha"], passage["start"], passage["end"], passage["text"], names, tuple(passage["path"]), passage["page"],
+        passage["sha"], passage["start"], passage["end"], passage["text"], called.names, tuple(passage["path"]), passage["page"],
         tuple(passage["parent"]), score, max(pool.lexical.get(number, 0.0) for pool in pools), max(cosines, default=None),
+        dated=called.dated,
     )  # fmt: skip

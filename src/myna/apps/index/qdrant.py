@@ -19,12 +19,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from myna.apps.index import rows
+from myna.apps.index.dates import Dated
 from myna.apps.index.embed import embed_all
 from myna.apps.index.file import TOGETHER, Question
 from myna.apps.index.fusion import DIGITS, Fitted, Pool, fit, fuse
-from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed
+from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed, Told
 from myna.apps.index.parsed import Parsed
-from myna.apps.index.points import hit, number, of, passages, sparse, word
+from myna.apps.index.points import Called, hit, number, of, passages, sparse, word
 from myna.apps.index.rank import asked, combine, query_words, rescored
 from myna.apps.index.reading import Document
 from myna.apps.index.worker import from_json, to_json
@@ -54,12 +55,13 @@ class QdrantIndex:
     def close(self) -> None:
         self._client.close()
 
-    async def add(self, documents: Iterable[Document]) -> list[Added]:
+    async def add(self, documents: Iterable[Document], told: Told = lambda one: None) -> list[Added]:
         """See Index.add."""
         await self._run(self._begin)
         added: list[Added] = []
         for document in documents:
             added.append(await self._run(self._add, document))
+            told(added[-1])
         if self.embedder:
             await self._embed_missing(self.embedder)
         return added
@@ -155,7 +157,9 @@ class QdrantIndex:
             self._drop(sha)
             known = self._put(document)
         assert known
-        self._keep("name", name, {"name": name, "sha": sha})
+        if _date(known) != document.parsed.date:
+            self._keep("document", sha, known | {"parsed": to_json(document.parsed)})
+        self._keep("name", name, {"name": name, "sha": sha, "modified": document.modified})
         if before and before["sha"] != sha:
             self._drop_nameless(before["sha"])
         outcome = "new" if not before else "same" if same and before["sha"] == sha else "replaced"
@@ -263,13 +267,13 @@ class QdrantIndex:
         scores = combine([fuse(pool, weight) for pool in pools])
         known = {point.id: point.payload for point in self._points(list(scores))}
         order = sorted(known, key=lambda one: (-scores[one], known[one]["sha"], known[one]["start"]))
-        called: dict[str, tuple[str, ...]] = {}
+        called: dict[str, Called] = {}
         hits: list[Hit] = []
         for one in order:
             sha = known[one]["sha"]
             if sha not in called:
-                called |= self._names([sha])
-            if called.get(sha):  # else its document was never finished, or is going
+                called[sha] = self._called(sha)
+            if called[sha].names:  # else its document was never finished, or is going
                 hits.append(hit(known[one], one, called[sha], scores[one], pools))
             if len(hits) == k:
                 break
@@ -322,16 +326,20 @@ class QdrantIndex:
             return []
         about = {one["sha"]: one for one in self._records("document")}
         keys = ("title", "type", "size", "characters", "chunks", "vectors")
-        listed = ((one["name"], one["sha"]) for one in self._records("name") if one["sha"] in about)
-        return [Listed(name, sha, *(about[sha][key] for key in keys)) for name, sha in sorted(listed)]
+        listed = ((one["name"], one["sha"], _modified(one)) for one in self._records("name") if one["sha"] in about)
+        return [
+            replace(
+                Listed(name, sha, *(about[sha][key] for key in keys)), dated=Dated.of(_date(about[sha]), (modified,))
+            )
+            for name, sha, modified in sorted(listed)
+        ]
 
-    def _names(self, shas: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Of documents that are there."""
-        return {
-            sha: tuple(sorted(one["name"] for one in self._records("name", sha=sha)))
-            for sha in dict.fromkeys(shas)
-            if self._record("document", sha)
-        }
+    def _called(self, sha: str) -> Called:
+        """Without a name where the document is not there."""
+        if not (document := self._record("document", sha)):
+            return Called((), None)
+        names = self._records("name", sha=sha)
+        return Called(tuple(sorted(one["name"] for one in names)), Dated.of(_date(document), map(_modified, names)))
 
     # Points.
 
@@ -359,6 +367,15 @@ class QdrantIndex:
             found += some
             if after is None or (limit and len(found) >= limit):
                 return found
+
+
+def _date(document: dict[str, Any]) -> str:
+    """A document's own; "" in a record from before there were dates."""
+    return str(document["parsed"].get("date", ""))
+
+
+def _modified(name: dict[str, Any]) -> str:
+    return str(name.get("modified", ""))
 
 
 def _connect(where: str) -> "tuple[QdrantClient, str]":

@@ -10,13 +10,15 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
+from myna.apps.index.dates import day_of
 from myna.apps.index.parsed import Parsed
 from myna.apps.index.worker import from_json
 from myna.records import DocumentError
+from myna.records.jsonl import unopened
 
 START = 60.0  # seconds for a child to come up, which counts for no document
 REPLY = 512 << 20  # bytes of an answer: more than the longest text takes
@@ -33,12 +35,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file that was read. `sha256` is of its bytes, in hex: with a range of `parsed.text` it makes a citation."""
+    """A file that was read. `sha256` is of its bytes, in hex: with a range of `parsed.text` it makes a citation. `modified`: the day
+    on which the file was last changed, "" where that is not known."""
 
     path: Path
     sha256: str
     size: int
     parsed: Parsed
+    modified: str = ""
 
 
 def read_file(path: Path, limits: Limits | None = None) -> Document:
@@ -56,8 +60,8 @@ class Reader:
 
     def read(self, path: Path) -> Document:
         """Raises DocumentError."""
-        data = load(path, self.limits.size)
-        return Document(path, hashlib.sha256(data).hexdigest(), len(data), self.parse(data, str(path)))
+        data, modified = load(path, self.limits.size)
+        return Document(path, hashlib.sha256(data).hexdigest(), len(data), self.parse(data, str(path)), modified)
 
     def parse(self, data: bytes, name: str) -> Parsed:
         """`name` decides what the bytes may be, with what they begin with. Raises DocumentError."""
@@ -85,8 +89,15 @@ class Reader:
         self.close()
 
 
-def load(path: Path, most: int) -> bytes:
-    """A regular file's bytes, at most so many. Raises DocumentError; devices and pipes are not opened for reading."""
+class Loaded(NamedTuple):
+    """A file's bytes, and the day on which it was last changed."""
+
+    data: bytes
+    modified: str
+
+
+def load(path: Path, most: int) -> Loaded:
+    """A regular file, of at most so many bytes. Raises DocumentError; devices and pipes are not opened for reading."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             about = os.fstat(file.fileno())
@@ -95,7 +106,9 @@ def load(path: Path, most: int) -> bytes:
             data = file.read(most + 1) if about.st_size <= most else b""
             if about.st_size > most or len(data) > most:
                 raise DocumentError(f"{path}: it has more than {most >> 20} MiB; raise Limits.size to read it")
-            return data
+            return Loaded(data, day_of(about.st_mtime))
+    except FileNotFoundError as problem:
+        raise DocumentError(unopened(path, problem)) from None
     except OSError as problem:
         raise DocumentError(f"{path}: {problem.strerror or problem}") from None
 

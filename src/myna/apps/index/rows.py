@@ -15,8 +15,17 @@ from myna.apps.index.words import words
 def put(db: sqlite3.Connection, document: Document) -> None:
     """Documents, sections, chunks and words. Its sha256 must not be there."""
     parsed, sha = document.parsed, document.sha256
-    row = (sha, digest(parsed), parsed.title, parsed.kind, document.size, parsed.text, _layout(parsed).decode())
-    db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    row = (
+        sha,
+        digest(parsed),
+        parsed.title,
+        parsed.kind,
+        document.size,
+        parsed.text,
+        _layout(parsed).decode(),
+        parsed.date,
+    )
+    db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     sections = ((sha, n, s.title, s.level, s.parent, s.start, s.end) for n, s in enumerate(parsed.sections))
     db.executemany("INSERT INTO sections VALUES (?, ?, ?, ?, ?, ?, ?)", sections)
     for one in chunks(parsed):
@@ -45,10 +54,10 @@ def drop_nameless(db: sqlite3.Connection, shas: Iterable[str]) -> None:
 
 def get(db: sqlite3.Connection, sha: str) -> Parsed | None:
     """The document that a citation names, as it was read."""
-    row = db.execute("SELECT title, kind, text, layout FROM documents WHERE sha = ?", (sha,)).fetchone()
+    row = db.execute("SELECT title, kind, text, layout, date FROM documents WHERE sha = ?", (sha,)).fetchone()
     if row is None:
         return None
-    title, kind, text, layout = row
+    title, kind, text, layout, date = row
     sections = db.execute("SELECT title, level, parent, start, end FROM sections WHERE sha = ? ORDER BY number", (sha,))
     value = orjson.loads(layout)
     return Parsed(
@@ -61,11 +70,12 @@ def get(db: sqlite3.Connection, sha: str) -> Parsed | None:
         hidden=tuple((a, b) for a, b in value["hidden"]),
         tables=tuple((a, b) for a, b in value["tables"]),
         needs_ocr=tuple(value["needs_ocr"]),
+        date=date,
     )
 
 
 def digest(parsed: Parsed) -> str:
-    """Of what was read: a better reader makes another document of the same bytes."""
+    """Of what was read: a better reader makes another document of the same bytes. Not of its date, which changes no passage."""
     sections = [(s.title, s.level, s.parent, s.start, s.end) for s in parsed.sections]
     whole = orjson.dumps([parsed.title, parsed.kind, parsed.text, sections]) + _layout(parsed)
     return hashlib.sha256(whole).hexdigest()

@@ -16,15 +16,17 @@ from myna.records import MynaError
 from myna.records.sqlite_file import Layout, SqliteFile
 
 HEADING = 0.5  # of a word in a title beside one in the text: chosen, not measured (the sets of bench have no titles)
-VERSION = 1  # PRAGMA user_version; a file of a later one is refused
+VERSION = 2  # PRAGMA user_version; a file of a later one is refused, of an earlier one brought up to date
 # `words` holds what words.words() made, joined by blanks: the ascii tokenizer cuts there alone, as all else that a word may
 # hold is declared to be part of it. Its rowid is the chunk's id.
 SCHEMA = """
 CREATE TABLE documents (
     sha TEXT PRIMARY KEY, digest TEXT NOT NULL, title TEXT NOT NULL, kind TEXT NOT NULL, size INTEGER NOT NULL, text TEXT NOT NULL,
-    layout TEXT NOT NULL
+    layout TEXT NOT NULL, date TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
-CREATE TABLE names (name TEXT PRIMARY KEY, sha TEXT NOT NULL REFERENCES documents (sha) ON DELETE CASCADE) WITHOUT ROWID;
+CREATE TABLE names (
+    name TEXT PRIMARY KEY, sha TEXT NOT NULL REFERENCES documents (sha) ON DELETE CASCADE, modified TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
 CREATE INDEX names_of_document ON names (sha);
 CREATE TABLE sections (
     sha TEXT NOT NULL REFERENCES documents (sha) ON DELETE CASCADE, number INTEGER NOT NULL, title TEXT NOT NULL, level INTEGER NOT NULL,
@@ -40,13 +42,27 @@ CREATE VIRTUAL TABLE words USING fts5 (heading, body, tokenize = "ascii tokencha
 INSERT INTO facts VALUES ('changes', '0')
 """
 
+# Dates: a document's own, and the day on which the file of each name was last changed. Unknown until it is added again.
+TO_2 = """
+ALTER TABLE documents ADD COLUMN date TEXT NOT NULL DEFAULT '';
+ALTER TABLE names ADD COLUMN modified TEXT NOT NULL DEFAULT ''
+"""
+
 
 class IndexFileError(MynaError):
     """The file of an index cannot be read or written."""
 
 
 LAYOUT = Layout(
-    "an", "index", VERSION, SCHEMA, frozenset({"chunks", "words"}), "--index", IndexFileError, ("secure_delete = ON",)
+    "an",
+    "index",
+    VERSION,
+    SCHEMA,
+    frozenset({"chunks", "words"}),
+    "--index",
+    IndexFileError,
+    ("secure_delete = ON",),
+    (TO_2,),
 )
 
 

@@ -31,6 +31,7 @@ from myna.provider import Embedder, Provider, complete
 from myna.provider.budget import prompt_at_most
 from myna.records import Conversation, Sampling
 from myna.records.fence import RULE, fenced
+from myna.records.language import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -284,4 +285,8 @@ def _keys(db: sqlite3.Connection) -> set[str]:
 def _uncovered(db: sqlite3.Connection) -> tuple[str, ...]:
     """What is to be said where documents have changed since the tree was built."""
     (count,) = db.execute("SELECT count(*) FROM chunks WHERE id NOT IN (SELECT chunk FROM summary_chunks)").fetchone()
-    return (f"the tree does not reach {count} passages; build it again: myna index build tree",) if count else ()
+    return (
+        (f"the tree does not reach {counted(count, 'passage')}; build it again: myna index build tree",)
+        if count
+        else ()
+    )

@@ -23,7 +23,6 @@ _WORD = re.compile(
     r"|(?P<latin>[a-z]+(?:['\u2019][a-z]+)*)"
     rf"|(?P<other>[^\W\d_a-z{_CJK}]+)"
 )
-_IS_CJK = re.compile(f"[{_CJK}]")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
@@ -41,7 +40,7 @@ def units(text: str) -> list[str]:
 
 
 def is_cjk(character: str) -> bool:
-    return _IS_CJK.match(character) is not None
+    return (found := _WORD.match(character)) is not None and found.lastgroup == "cjk"
 
 
 def fold(text: str) -> str:

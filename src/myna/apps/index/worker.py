@@ -74,4 +74,5 @@ def from_json(value: dict[str, Any]) -> Parsed:
         hidden=tuple((int(a), int(b)) for a, b in value["hidden"]),
         tables=tuple((int(a), int(b)) for a, b in value["tables"]),
         needs_ocr=tuple(map(int, value["needs_ocr"])),
+        date=str(value.get("date", "")),  # Qdrant has documents from before there were dates
     )

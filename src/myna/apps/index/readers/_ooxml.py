@@ -27,6 +27,7 @@ S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 C = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"
 R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_TERMS = "{http://purl.org/dc/terms/}"
 _RELATION = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
 _STRICT = {  # namespaces of the strict variant of the standard -> those of the usual one
     "http://purl.oclc.org/ooxml/wordprocessingml/main": W[1:-1],
@@ -96,10 +97,12 @@ class Package:
         named = [part for kind, part in self.relations("").values() if kind == "officeDocument"]
         return next((part for part in named if self.has(part)), default)
 
-    def title(self) -> str:
-        if not self.has("docProps/core.xml"):
-            return ""
-        return self.xml("docProps/core.xml").findtext("{http://purl.org/dc/elements/1.1/}title") or ""
+    def about(self, draft: Draft) -> None:
+        """What the file says of itself: its title, and when it was last changed or else made."""
+        if self.has("docProps/core.xml"):
+            said = self.xml("docProps/core.xml")
+            draft.title = said.findtext("{http://purl.org/dc/elements/1.1/}title") or ""
+            draft.dated(said.findtext(f"{_TERMS}modified"), said.findtext(f"{_TERMS}created"))
 
 
 class _Tree(ET.TreeBuilder):

@@ -34,7 +34,7 @@ def read(data: bytes, name: str) -> Parsed:
     relations = package.relations(start)
     parts = dict(relations.values())
     draft = Draft("docx")
-    draft.title = package.title()
+    package.about(draft)
     styles = read_styles(package.xml(parts["styles"])) if package.has(parts.get("styles", "")) else {}
     writer = _Writer(draft, package, relations, styles)
     writer.blocks(package.xml(start), False)

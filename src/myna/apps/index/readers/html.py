@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from myna.apps.index.dates import LONGEST
 from myna.apps.index.decode import decode
 from myna.apps.index.draft import Draft
 from myna.apps.index.parsed import Parsed
@@ -41,6 +42,10 @@ _INLINE = set(
 _AROUND = "nav, footer, aside, header, [role=navigation], [role=contentinfo], [role=complementary], [role=banner]"
 _MAIN = 0.2  # share of the text that a main element needs to be believed
 _DECLARED = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([-\w]{2,40})", re.IGNORECASE)
+_DATED = (
+    "article:modified_time", "og:updated_time", "dcterms.modified", "dc.date.modified", "datemodified", "last-modified", "article:published_time",
+    "datepublished", "dcterms.issued", "dcterms.created", "dc.date.issued", "dc.date.created", "dcterms.date", "dc.date", "pubdate", "date",
+)  # fmt: skip
 _SPACE = re.compile("[ \t\n\r\f]+")
 
 
@@ -63,6 +68,7 @@ def write_html(draft: Draft, html: str) -> None:
     tree = LexborHTMLParser(html)
     title = tree.css_first("title")
     draft.title = title.text() if title else ""
+    draft.dated(*_dates(tree))
     body = tree.body
     if body is None:
         return
@@ -77,6 +83,21 @@ def write_html(draft: Draft, html: str) -> None:
     draft.end_sections()
     for node in around:
         page.write(node, {main.mem_id})
+
+
+def _dates(tree: "LexborHTMLParser") -> Iterator[str]:
+    """What the page says of when it was changed, else published: in its head, then where a visitor sees it."""
+    said: dict[str, str] = {}
+    for node in tree.css("meta[content]"):
+        about = node.attributes
+        key = about.get("property") or about.get("name") or about.get("itemprop") or about.get("http-equiv") or ""
+        said.setdefault(key.lower(), about.get("content") or "")
+    yield from (said[key] for key in _DATED if said.get(key))
+    for mark in ("itemprop=dateModified", "itemprop=datePublished", "pubdate"):
+        yield from (node.attributes.get("datetime") or node.text()[:LONGEST] for node in tree.css(f"time[{mark}]")[:1])
+    times = {node.attributes.get("datetime") or "" for node in tree.css("time[datetime]")}
+    if len(times) == 1:  # of several nobody knows which is the page's
+        yield from times
 
 
 def _main(tree: "LexborHTMLParser", body: "LexborNode") -> tuple["LexborNode", list["LexborNode"]]:

@@ -30,6 +30,7 @@ def read_mail(data: bytes, deep: int) -> Parsed:
     draft = Draft("mail")
     draft.page("message")
     draft.title = _header(message, "Subject")
+    draft.dated(_header(message, "Date"))
     heads = [f"{head}: {value}" for head in _HEADS if (value := _header(message, head))]
     if not heads and not message.is_multipart():
         raise Unreadable("it is no e-mail: it has none of the usual headers")

@@ -17,6 +17,9 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 _ROW = re.compile(r"^\s*\|?.*\|.*$")
 _RULE = re.compile(r"^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$")
 _FRONT = re.compile(r"\A---\n(.*?)\n---(?:\n|\Z)", re.DOTALL)
+_DATES = [re.compile(rf"^{key}:[ ]*[\"']?([^\n]{{1,80}}?)[\"']?[ ]*$", re.MULTILINE) for key in (
+    "updated", "lastmod", "last_modified", "modified", "date", "published", "created", "更新", "日期",
+)]  # fmt: skip
 _TITLE = re.compile(r"^title:[ ]*[\"']?(.+?)[\"']?[ ]*$", re.MULTILINE)
 
 
@@ -28,8 +31,10 @@ def read(data: bytes, name: str) -> Parsed:
     text = draft.clean(decoded.text)
     lines = _without_comments(draft, text).split("\n")
     front = _FRONT.match(text)
-    if front and (title := _TITLE.search(front[1])):
-        draft.title = title[1]
+    if front:
+        title = _TITLE.search(front[1])
+        draft.title = title[1] if title else ""
+        draft.dated(*(found[1] for key in _DATES if (found := key.search(front[1]))))
     place = draft.add("\n".join(lines))
     if place:
         _structure(draft, "\n".join(lines).strip("\n").split("\n"), place[0])

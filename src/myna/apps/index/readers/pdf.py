@@ -26,7 +26,9 @@ _FREE_TEXT, _LINK, _POPUP, _WIDGET = 3, 2, 16, 20  # kinds of annotations (fpdf_
 def read(data: bytes, name: str) -> Parsed:
     pdf = _open(data)
     draft = Draft("pdf")
-    draft.title = pdf.get_metadata_dict().get("Title", "")
+    about = pdf.get_metadata_dict()
+    draft.title = about.get("Title", "")
+    draft.dated(about.get("ModDate"), about.get("CreationDate"))
     if files := pdf.count_attachments():
         draft.note(f"{files} files within the PDF, not read")
     if pdf.get_formtype() in (2, 3):

@@ -24,7 +24,7 @@ def read(data: bytes, name: str) -> Parsed:
     start = package.start("ppt/presentation.xml")
     root, relations = package.xml(start), package.relations(start)
     draft = Draft("pptx")
-    draft.title = package.title()
+    package.about(draft)
     size = root.find(f"{P}sldSz")
     area = (int(size.get("cx", 0)), int(size.get("cy", 0))) if size is not None else (0, 0)
     for count, entry in enumerate(root.iter(f"{P}sldId"), 1):

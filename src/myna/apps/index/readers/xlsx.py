@@ -29,7 +29,7 @@ def read(data: bytes, name: str) -> Parsed:
     properties = root.find(f"{S}workbookPr")
     since_1904 = properties is not None and properties.get("date1904") in ("1", "true")
     draft = Draft("xlsx")
-    draft.title = package.title()
+    package.about(draft)
     for entry in root.iter(f"{S}sheet"):
         _, part = relations.get(entry.get(f"{R}id", ""), ("", ""))
         draft.page(entry.get("name", ""))
