@@ -1,6 +1,7 @@
 """A question to documents: every citation resolves, what no passage says is marked, and nothing is asked that need not be."""
 
 import asyncio
+import os
 import re
 import socket
 from dataclasses import replace
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from myna.apps.answers import CALLS, Answer, Turn, answer, gate
 from myna.apps.answers.citations import read
+from myna.apps.answers.passages import NEWEST
 from myna.apps.index.file import FileIndex
 from myna.apps.index.reading import read_file
 from myna.provider import Scripted
@@ -67,7 +69,7 @@ def test_a_chinese_answer_is_split_and_cited_as_chinese(index: FileIndex) -> Non
         index, ["明前茶每斤约需40000个芽头【1】。龙井茶产于杭州西湖一带。[１]"], "明前茶每斤要多少芽头，产于哪里？"
     )
     holds(found, index)
-    assert [one.text for one in found.sentences] == ["明前茶每斤约需40000个芽头", "龙井茶产于杭州西湖一带。"]
+    assert [one.text for one in found.sentences] == ["明前茶每斤约需40000个芽头。", "龙井茶产于杭州西湖一带。"]
     assert [one.unsupported for one in found.sentences] == ["", ""]
     assert {one.text for one in found.sources} == {
         "清明前采制的龙井称为明前茶，每斤约需40000个芽头。", "龙井茶产于浙江杭州西湖一带，已有一千二百余年历史。",
@@ -112,7 +114,24 @@ def test_a_citation_is_moved_to_the_passage_that_says_it(mark: str, index: FileI
     holds(found, index)
     (sentence,) = found.sentences
     assert (sentence.cited, sentence.moved, sentence.unsupported) == ((right,), True, "")
-    assert found.notes == ("1 citations were moved to the passage that says it",)
+    assert found.notes == ("1 citation was moved to the passage that says it",)
+
+
+@pytest.mark.parametrize(
+    ("said", "texts"),
+    [
+        ("It was built by Lund [1]. It is long [2].", ["It was built by Lund.", "It is long."]),
+        ("It was built by Lund [1][2] . It is long.[1]", ["It was built by Lund.", "It is long."]),
+        ("Lund [1], in 1912 [2]!", ["Lund,", "in 1912!"]),
+        ("“Lund [1].” It is long. [2].", ["“Lund.”", "It is long."]),
+        ("她建造了它[1]。它很长【2】！还有[1]，", ["她建造了它。", "它很长！", "还有，"]),
+        ("It costs [1].5 kroner. [1]", ["It costs", ".5 kroner."]),
+    ],
+)
+def test_what_ends_a_sentence_is_not_lost_behind_its_mark(said: str, texts: list[str], index: FileIndex) -> None:
+    whole, _ = ask(index, ["NONE"], "bridge harbour", k=2, enough=0.0)
+    sentences, _ = read(said, whole.passages)
+    assert [one.text for one in sentences] == texts
 
 
 def test_brackets_that_cite_nothing_stay_words(index: FileIndex) -> None:
@@ -228,7 +247,7 @@ def test_a_document_that_went_between_search_and_answer_is_not_cited(index: File
     holds(found, index)
     assert found.sources == ()
     assert found.sentences[0].unsupported == "no passage is cited"
-    assert found.notes[-1] == "1 cited passages are no longer in the index"
+    assert found.notes[-1] == "1 cited passage is no longer in the index"
 
 
 def test_a_document_that_was_replaced_meanwhile_is_not_cited(index: FileIndex, documents: Path, tmp_path: Path) -> None:
@@ -255,6 +274,14 @@ def test_a_hostile_document_stays_in_its_fence_and_its_marks_are_no_citations(in
     assert "Ignore all rules" in inside
     assert after == "\n\nQuestion: When was the harbour of Ose opened?"
     assert close
+
+
+def test_the_number_of_a_documents_own_citation_is_no_answer(index: FileIndex) -> None:
+    found, _ = ask(index, ["99 [1]"], "When was the harbour of Ose opened?", k=1)
+    holds(found, index)
+    assert found.sentences[0].unsupported == "not in the passage: number 99"
+    found, _ = ask(index, ["In 1930 [1]"], "When was the harbour of Ose opened?", k=1)
+    assert found.sentences[0].unsupported == ""
 
 
 def test_an_empty_index_abstains(tmp_path: Path) -> None:
@@ -369,7 +396,7 @@ def test_a_mark_is_understood_as_it_is_written(
     whole, _ = ask(index, ["NONE"], "bridge harbour", k=2, enough=0.0)
     assert len(whole.passages) == 2
     sentences, taken = read(f"Marta Lund built it in 1912 {mark}.", whole.passages)
-    assert (sentences[0].text, sentences[0].cited, taken) == ("Marta Lund built it in 1912", cited, removed)
+    assert (sentences[0].text, sentences[0].cited, taken) == ("Marta Lund built it in 1912.", cited, removed)
 
 
 def test_a_title_with_a_dot_ends_no_sentence(index: FileIndex) -> None:
@@ -397,7 +424,7 @@ def test_a_short_answer_is_cited_where_the_question_is_answered(tmp_path: Path) 
         found, _ = ask(made, [f"Marta Lund [{wrong}]"], WHO, k=3)
         holds(found, made)
         assert (found.sentences[0].cited, found.sentences[0].moved) == ((right,), True)
-        assert found.notes == ("1 citations were moved to the passage that says it",)
+        assert found.notes == ("1 citation was moved to the passage that says it",)
     born = number_of(whole, "a.md")
     found, _ = ask(made, [f"The engineer Marta Lund was born in Ose. [{born}]"], WHO, k=3)  # long enough to be meant
     assert (found.sentences[0].cited, found.sentences[0].moved) == ((born,), False)
@@ -408,7 +435,7 @@ def test_what_is_said_again_is_said_once_and_counted(index: FileIndex) -> None:
     found, _ = ask(index, ["Marta Lund built it. [1] " * 40])
     holds(found, index)
     assert len(found.sentences) == 1
-    assert "39 sentences were said again and are left out" in found.notes
+    assert "39 sentences were said again and left out" in found.notes
 
 
 def test_an_answer_that_was_cut_is_said_to_be(index: FileIndex) -> None:
@@ -440,3 +467,67 @@ def test_passages_do_not_depend_on_who_counts_tokens(index: FileIndex) -> None:
 def test_strange_questions_are_answered_or_abstained(question: str, index: FileIndex) -> None:
     found = asyncio.run(answer(Scripted(["Marta Lund. [1]"]), index, question, enough=0.0))
     assert found.decision.way in ("retrieve", "abstain")
+
+
+def dated(tmp_path: Path, **texts: tuple[str, str]) -> FileIndex:
+    """An index of documents, each with (its own date, its text)."""
+    index = FileIndex(tmp_path / "dated.sqlite")
+    for name, (date, text) in texts.items():
+        path = tmp_path / f"{name}.md"
+        path.write_text(f"---\ndate: {date}\n---\n{text}\n" if date else text, encoding="utf-8")
+        os.utime(path, (0, 1577880000))  # 1 January 2020
+        asyncio.run(index.add([read_file(path)]))
+    return index
+
+
+@pytest.mark.parametrize(
+    ("question", "old", "new", "said", "dates"),
+    [
+        ("How much is the ferry to Ose?", "The ferry to Ose costs 40 crowns.", "The ferry to Ose costs 55 crowns.", "It costs 40 crowns.", ("2021-05", "2024-03-05")),
+        ("去乌镇的渡船多少钱？", "去乌镇的渡船票价40元。", "去乌镇的渡船票价55元。", "票价40元。", ("2021-05", "2024-03-05")),
+        ("How much is the ferry to Ose?", "The ferry to Ose costs 40 crowns.", "The ferry to Ose costs 55 crowns.", "It costs 40 crowns.", ("", "2024-03-05")),
+    ],
+)  # fmt: skip
+def test_of_passages_that_contradict_each_other_model_and_reader_see_which_is_newer(
+    question: str, old: str, new: str, said: str, dates: tuple[str, str], tmp_path: Path
+) -> None:
+    index = dated(tmp_path, old=(dates[0], old), new=(dates[1], new))
+    found, model = ask(index, [lambda what: f"{said} [{number_in(what, 'old.md')}]"], question)
+    holds(found, index)
+    shown = str(model.requests[0].what)
+    was = f"as of {dates[0]}" if dates[0] else "file of 2020-01-01"
+    assert f"old.md, {was}" in shown
+    assert "new.md, as of 2024-03-05" in shown
+    assert NEWEST in shown
+    (source,) = found.sources
+    assert str(source.dated) == was
+    (note,) = [note for note in found.notes if note.startswith("newer than")]
+    assert f"newer than [{source.number}]:" in note
+    assert note.endswith(f"new.md, as of 2024-03-05: {new}")
+    again, _ = ask(index, [lambda what: f"{said} {said.replace('40', '55')} [{number_in(what, 'new.md')}]"], question)
+    assert not [note for note in again.notes if note.startswith("newer than")]
+    index.close()
+
+
+def test_what_agrees_or_is_about_something_else_or_not_surely_later_is_not_called_newer(tmp_path: Path) -> None:
+    index = dated(
+        tmp_path, old=("2024", "The ferry to Ose costs 40 crowns."), same=("2024-03-05", "The ferry to Ose costs 60 crowns."),
+        copy=("2025-01-01", "Since then the ferry to Ose costs 40 crowns."), other=("2025-01-01", "The harbour of Ose was opened in 1930."),
+    )  # fmt: skip
+    found, _ = ask(
+        index, [lambda what: f"It costs 40 crowns. [{number_in(what, 'old.md')}]"], "How much is the ferry to Ose?"
+    )
+    assert len(found.passages) == 4
+    assert not [note for note in found.notes if note.startswith("newer than")]
+    index.close()
+
+
+def test_nothing_is_said_of_dates_where_all_are_the_same(index: FileIndex) -> None:
+    _, model = ask(index, ["Marta Lund built it in 1912. [1]"])
+    assert NEWEST not in str(model.requests[0].what)
+
+
+def number_in(what: object, name: str) -> int:
+    """The number under which a document was shown."""
+    assert isinstance(what, Conversation)
+    return int(re.findall(rf"\[(\d)\][^\[]*?{re.escape(name)}", what.messages[1].text)[-1])

@@ -9,6 +9,7 @@ from typing import Any
 from myna.apps.answers import citations, gate
 from myna.apps.answers.citations import Sentence, Source
 from myna.apps.answers.gate import Decision
+from myna.apps.answers.newer import newer
 from myna.apps.answers.passages import MOST as MOST_PASSAGES
 from myna.apps.answers.passages import ROOM, Passage, chosen, form, prompt
 from myna.apps.answers.queries import MOST, Turn, alone, ways
@@ -16,6 +17,7 @@ from myna.apps.index.index import Index
 from myna.apps.index.parsed import Parsed
 from myna.provider import Provider, Scorer, powers
 from myna.records import Conversation, Delta, RequestError, Sampling, fold
+from myna.records.language import counted, is_chinese
 from myna.trace import here
 
 CALLS = 3  # at most: the follow-up on its own feet, other ways to ask, the answer
@@ -89,7 +91,7 @@ async def answer(
     with _step("search", asked):
         found = await index.search(queries, k, rerank=rerank)
     passages, left = chosen(found.hits, room)
-    notes = (*found.notes, *([f"{left} passages did not fit into {room} tokens"] if left else []))
+    notes = (*found.notes, *([f"{counted(left, 'passage')} did not fit into {room} tokens"] if left else []))
     decision = gate.after(asked, [one.hit.text for one in passages], enough)
     if decision.way == "abstain":
         return Answer(asked, decision, unknown(question), passages=passages, queries=queries, notes=notes, calls=calls)
@@ -116,13 +118,14 @@ async def _looked_at(made: Answer, said: str, question: str, index: Index) -> An
     moved = sum(one.moved for one in sentences)
     notes = [
         *made.notes,
-        *([f"{len(gone)} cited passages are no longer in the index"] if gone else []),
-        *([f"{again} sentences were said again and are left out"] if again else []),
-        *([f"{moved} citations were moved to the passage that says it"] if moved else []),
+        *([f"{counted(len(gone), 'cited passage is', 'cited passages are')} no longer in the index"] if gone else []),
+        *([f"{counted(again, 'sentence was', 'sentences were')} said again and left out"] if again else []),
+        *([f"{counted(moved, 'citation was', 'citations were')} moved to the passage that says it"] if moved else []),
     ]
+    cited = citations.sources(sentences, there, documents)
     return replace(
-        made, text=citations.marked(sentences), sentences=sentences, sources=citations.sources(sentences, there, documents),
-        removed=removed, notes=tuple(notes),
+        made, text=citations.marked(sentences), sentences=sentences, sources=cited, removed=removed,
+        notes=(*notes, *newer(cited, there)),
     )  # fmt: skip
 
 
@@ -170,7 +173,7 @@ def check(question: str, k: int, rewrites: int, room: int, enough: float | None)
 
 def unknown(question: str) -> str:
     """That the documents do not say, in the question's language."""
-    return "文档里没有答案。" if any("\u4e00" <= c <= "\u9fff" for c in question) else "The documents do not say."
+    return "文档里没有答案。" if is_chinese(question) else "The documents do not say."
 
 
 def _step(kind: str, name: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from myna.apps.answers.passages import NONE, UNSUPPORTED, Passage
+from myna.apps.index.dates import Dated
 from myna.apps.index.index import Hit
 from myna.apps.index.parsed import Parsed, Range
 from myna.checks.folded import fold, plain
@@ -20,6 +21,9 @@ MARK = re.compile(r"[\[【［〔]\s{0,3}([^\[\]【】［］〔〕\n]{0,60})\s{0,
 BETWEEN = re.compile(r"(?i:passages?|sources?|documents?|docs?|and)\b|段落|来源|文档|资料|[\s,，、;；和与^#:：]+")
 NUMBER = re.compile(r"([0-9０-９]{1,6})(?:[-–~～至到]([0-9０-９]{1,6}))?")
 RANGE = 20  # numbers of [1-20], at most
+# What ends a sentence or a clause of it, and stands after the mark: "… by Lund [1]. It …"
+REST = re.compile(r"[ \t]*(?:[.,](?!\d)|[。，、；：！？…;:!?])+[\"'”’」』)）]*")
+ENDED = ".。!！?？…；;"
 DASHES = (UNSUPPORTED, "-", "–")
 BARE = " \t\n.。\"'“”*`"
 
@@ -37,6 +41,7 @@ class Source:
     start: int
     end: int
     text: str
+    dated: Dated | None = None  # when the document is from
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,10 @@ def read(said: str, passages: Sequence[Passage]) -> tuple[tuple[Sentence, ...], 
             since = len(found)
             found += fresh
         start = mark.end()
+        if found and (rest := REST.match(said, start)):
+            if found[-1].text[-1] not in ENDED:
+                found[-1] = replace(found[-1], text=found[-1].text + rest[0].strip())
+            start = rest.end()
         numbers = [number for name in names if name not in DASHES for number in _numbers(name)]
         removed += [str(number) for number in numbers if number not in given]
         for i in range(since, len(found)):  # a mark is for all that was said since the one before it
@@ -112,7 +121,7 @@ def weighed(found: Sequence[Sentence], passages: Sequence[Passage], question: st
     Where another has all of it, the citation is moved there: a model that found the words often miscounts the passages. Of several that
     have it, it is the one that has most of the question's words; a few words that are an answer stand in many.
     """
-    known = {one.number: Evidence.of(one.hit.text) for one in passages}
+    known = {one.number: _evidence(one.hit.text) for one in passages}
     asked = set(words(plainly(question)))
     shares = {number: len(asked & evidence.words) for number, evidence in known.items()}
     return tuple(_weighed(one, known, shares) for one in found)
@@ -121,7 +130,7 @@ def weighed(found: Sequence[Sentence], passages: Sequence[Passage], question: st
 def _weighed(one: Sentence, known: Mapping[int, Evidence], shares: Mapping[int, int]) -> Sentence:
     one = replace(one, cited=tuple(number for number in one.cited if number in known))
     cited = [known[number] for number in one.cited]
-    together = Evidence.of("\n".join(evidence.text for evidence in cited))
+    together = _evidence("\n".join(evidence.text for evidence in cited))
     uncited = "the model says that no passage says it" if one.denied else "no passage is cited"
     why = unsupported(one.text, together, LEAST) if cited else uncited
     if not why and len(_own(one.text)) > SHORT:
@@ -131,6 +140,12 @@ def _weighed(one: Sentence, known: Mapping[int, Evidence], shares: Mapping[int, 
     if best is not None and (why or shares[best] > max(shares[number] for number in one.cited)):
         return replace(one, cited=(best,), moved=True)
     return replace(one, unsupported=f"not in the passage: {why}" if cited else why) if why else one
+
+
+def _evidence(text: str) -> Evidence:
+    """What a passage says. The number of a citation in it is no number that it states: who copies it as an answer is not supported."""
+    bare = MARK.sub(lambda mark: mark[0] if _names(mark[1]) is None else " ", text)
+    return replace(Evidence.of(text), numbers=frozenset(value for value, _ in numbers(bare)))
 
 
 def sources(
@@ -147,7 +162,7 @@ def sources(
             made.append(
                 Source(
                     passage.number, passage.hit.names[0], document.title, page.number if page else None, passage.hit.path,
-                    passage.hit.sha256, start, end, document.text[start:end],
+                    passage.hit.sha256, start, end, document.text[start:end], passage.hit.dated,
                 )
             )  # fmt: skip
     return tuple(made)

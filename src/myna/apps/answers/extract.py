@@ -8,19 +8,23 @@
     found.value                   Invoice(number="R-12", total=80.5), or None where the document does not give what it needs
     found.fields[0]               Field("number", "R-12", start=120, end=136, page=1, text="Invoice no. R-12", doubt="")
 
-A value is believed as far as its words go: they stand in the document exactly, and they have the value's numbers and words. What
-does not is marked (`doubt`), never dropped in silence and never passed off as found.
+A value is believed as far as its words go: they stand in the document exactly, and they have the value's numbers and words. Of what has no
+such evidence nothing is filled in, and `doubt` says what was said and why it does not count; what has most of it is kept, and marked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from myna.apps.answers.schema import QUOTE, VALUE, Leaf, evident, leaves, plain
+from myna.apps.answers.evidence import Doubt, doubted
+from myna.apps.answers.schema import QUOTE, VALUE, Leaf, choices, evident, leaves, plain
 from myna.apps.index.chunks import chunks
+from myna.apps.index.parsed import Parsed
 from myna.apps.index.reading import Document
+from myna.checks.verbatim import Quote, locate
 from myna.provider import Provider, complete, powers
 from myna.records import Conversation, Form, Json, Message, RequestError, Sampling
 from myna.records.fence import RULE, fenced
@@ -34,13 +38,14 @@ CALLS = 2  # of each window: the first, and one more where the answer was not in
 PIECE = 1_200  # characters; a window ends where one does
 CLAMP = 2_000  # characters of a rejected answer that go back
 DRAW = Sampling(temperature=0.0, max_tokens=1_000)
+Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A value and its words: `text` is the document's text from `start` to `end`. Without words `start` is None and `doubt` says so.
+    """A value and its words: `text` is the document's text from `start` to `end`. Without evidence `value` and `start` are None.
 
-    doubt   why nobody should rely on it; "" where the words have the value
+    doubt   why nobody should rely on it, or what was said that the document does not have; "" where the words have the value
     """
 
     path: str
@@ -55,7 +60,7 @@ class Field:
 @dataclass(frozen=True, slots=True)
 class Extracted:
     """`value` is an instance of the model, or a dict where a schema was given; None where what was found is none, and `problems` says
-    what is missing or wrong. `found` are the values as they are, in any case. `left_out` characters of the document were not read."""
+    what is missing or wrong. `found` are the values for which there is evidence, in any case. `left_out` characters of the document were not read."""
 
     sha256: str
     value: Any
@@ -84,6 +89,7 @@ async def extract(
     """
     schema = what if isinstance(what, dict) else what.model_json_schema()
     asked, how = evident(schema), sampling.resolve(DRAW)
+    judged = partial(_field, document, choices(schema))
     validated = _validator(asked)
     if "schema" in powers.of(provider).forms:
         how = replace(how, form=Form("schema", orjson.dumps(asked).decode(), param="schema"))
@@ -94,19 +100,20 @@ async def extract(
         answer, made, problem = await _answer(provider, talk, how, validated)
         calls += made
         problems += [problem] if problem else []
-        merged = _merged(merged, answer)
-    fields = tuple(_field(document, leaf) for leaf in leaves(merged) if leaf.value is not None)
-    value, wrong = _valued(what, schema, plain(merged))
-    return Extracted(document.sha256, value, plain(merged), fields, (*problems, *wrong), left, calls)
+        merged = _merged(merged, answer, judged)
+    fields = tuple(one for one in map(judged, leaves(merged)) if one.value is not None or one.doubt)
+    believed = plain(merged, lambda leaf: judged(leaf).value)
+    value, wrong = _valued(what, schema, believed)
+    return Extracted(document.sha256, value, believed, fields, (*problems, *wrong), left, calls)
 
 
 def prompt(schema: Json, text: str) -> Conversation:
     """What the model is asked of a part of the document. It is shown the user's own schema: with evidence beside each leaf that is
-    three times as long."""
+    three times as long. The example has no words and no value: a small model gives those back as if the document had them."""
     system = (
         f"You fill in fields from a document. {RULE} This JSON Schema says which:\n{orjson.dumps(schema).decode()}\nAnswer with JSON alone, of "
         f'this shape, but instead of each value write {{"{QUOTE}": the words of the document that give it, copied exactly, "{VALUE}": the '
-        f'value}}. For example {{"total": {{"{QUOTE}": "Sum: EUR 12.50", "{VALUE}": 12.5}}}}. If the document does not give a field, '
+        f'value}}. So {{"NAME": 0}} becomes {{"NAME": {{"{QUOTE}": "...", "{VALUE}": 0}}}}. If the document does not give a field, '
         f'write {{"{QUOTE}": null, "{VALUE}": null}}. Never guess.'
     )
     return Conversation.of(("system", system), ("user", fenced(text, "document")))
@@ -167,68 +174,107 @@ def _read(said: str, validated: Any) -> tuple[Json, str | None]:
     return answer, None
 
 
-def _merged(before: Any, more: Any) -> Any:
-    """Of two windows: objects by their fields, lists one after the other without repetition, of values the first with words."""
+def _merged(before: Any, more: Any, judged: Callable[[Leaf], Field]) -> Any:
+    """Of two windows: objects by their fields, lists one after the other without repetition, of values the one with the best words, and of
+    equal ones the first."""
     if isinstance(before, dict) and isinstance(more, dict) and VALUE not in before:
-        return before | {name: _merged(before[name], one) if name in before else one for name, one in more.items()}
+        return before | {
+            name: _merged(before[name], one, judged) if name in before else one for name, one in more.items()
+        }
     if isinstance(before, list) and isinstance(more, list):
         known = [plain(one) for one in before]
         return before + [one for one in more if plain(one) not in known]
     if isinstance(before, dict) and isinstance(more, dict):
-        return max((before, more), key=lambda one: (one[VALUE] is not None) + bool(one[QUOTE]))
+        return max((before, more), key=lambda one: _worth(judged(next(leaves(one)))))
     return more if before is None else before
 
 
-def _field(document: Document, leaf: Leaf) -> Field:
-    from myna.apps.hallucination.quotes import locate
+def _worth(field: Field) -> int:
+    return (field.value is not None) + (field.start is not None) + (not field.doubt)
 
-    text = document.parsed.text
-    quote = locate(leaf.quote, [text]) if leaf.quote else None
-    if quote is None or not document.parsed.visible(quote.start, quote.end).strip():
-        doubt = "no words were given for it" if leaf.quote is None else "its words are not in the document"
-        return Field(leaf.path, leaf.value, doubt=doubt)
+
+def _field(document: Document, choices: Collection[str], leaf: Leaf) -> Field:
+    """The value as far as it is to be believed, and where it stands."""
+    if leaf.value is None or (isinstance(leaf.value, str) and not leaf.value.strip()):
+        return Field(leaf.path, None)
+    quote = _seen(document.parsed, leaf.quote) if leaf.quote else None
+    if quote:
+        doubt = doubted(leaf.value, quote.text, choices)
+    else:
+        doubt = Doubt("no words were given for it" if leaf.quote is None else "its words are not in the document")
+    if doubt and not doubt.kept and isinstance(leaf.value, str) and (own := _seen(document.parsed, leaf.value)):
+        quote, doubt = own, Doubt(f"{doubt.why}; it stands here", kept=True)
+    if doubt and not doubt.kept:
+        return Field(leaf.path, None, doubt=f"{str(leaf.value)[:CLAMP]} was said; {doubt.why}")
+    assert quote is not None
     page = document.parsed.page_at(quote.start)
-    found = Field(leaf.path, leaf.value, quote.start, quote.end, page.number if page else None, quote.text)
-    return replace(found, doubt=doubted(leaf.value, quote.text))
+    why = doubt.why if doubt else ""
+    return Field(leaf.path, leaf.value, quote.start, quote.end, page.number if page else None, quote.text, why)
 
 
-def doubted(value: Any, words: str) -> str:
-    """What of a value its words do not have; "" where they have all of it. Of true and false words say nothing that can be looked at."""
-    from myna.apps.hallucination.same import words as parts
-
-    if isinstance(value, bool):
-        return ""
-    if isinstance(value, int | float):
-        return "" if any(_equal(value, one) for one in parts(words)) else f"its words do not have {value}"
-    missing = set(parts(str(value))) - set(parts(words))
-    return f"its words do not have {', '.join(sorted(missing)[:5])}" if missing else ""
-
-
-def _equal(value: float, word: str) -> bool:
-    try:
-        return float(word) == abs(value)
-    except ValueError:
-        return False
+def _seen(parsed: Parsed, words: str) -> Quote | None:
+    """Where words stand that a reader of the document sees."""
+    found = locate(words, [parsed.text])
+    if found is None or parsed.visible(found.start, found.end).strip():
+        return found
+    spans = list(parsed.spans())
+    inside = locate(words, [parsed.text[a:b] for a, b in spans])
+    return inside and replace(
+        inside, source=0, start=inside.start + spans[inside.source][0], end=inside.end + spans[inside.source][0]
+    )
 
 
 def _valued(what: "type[BaseModel] | Json", schema: Json, found: Json) -> tuple[Any, Sequence[str]]:
-    """The instance, or what keeps it from being one."""
-    given = _given(found)
+    """The instance, or what keeps it from being one. What the document does not give is null where that is allowed, and is not there
+    where it is not: then a field that must be there is a problem that names it."""
+    given = _items(found)
+    value, wrong = _made(what, schema, given)
+    if wrong:
+        nulls = {path for path, _ in wrong if _at(given, path) is None}
+        value, wrong = _made(what, schema, _without(given, lambda path, one: one is None and path in nulls))
+    if wrong:  # alternatives report elsewhere than where the null stands
+        bare, still = _made(what, schema, _without(given, lambda path, one: one is None))
+        value, wrong = (value, wrong) if still else (bare, still)
+    return value, [f"{'.'.join(map(str, path)) or 'it'}: {message}" for path, message in wrong]
+
+
+def _made(what: "type[BaseModel] | Json", schema: Json, given: Json) -> tuple[Any, list[tuple[Path, str]]]:
     if isinstance(what, dict):
-        wrong = [
-            f"{'.'.join(map(str, e.instance_path)) or 'it'}: {e.message}" for e in _validator(schema).iter_errors(given)
-        ]
-        return (None if wrong else given), wrong
+        errors = [(tuple(e.instance_path), e.message) for e in _validator(schema).iter_errors(given)]
+        return (None if errors else given), errors
     from pydantic import ValidationError
 
     try:
-        return what.model_validate(given), ()
+        return what.model_validate(given), []
     except ValidationError as e:
-        return None, [f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in e.errors()]
+        return None, [(tuple(one["loc"]), one["msg"]) for one in e.errors()]
 
 
-def _given(found: Any) -> Any:
-    """Without what the document does not give: a field that may be absent is, and one that may not is a problem that names it."""
+def _items(found: Any) -> Any:
+    """Without items of lists in which nothing is left."""
     if isinstance(found, dict):
-        return {name: _given(one) for name, one in found.items() if one is not None}
-    return [_given(one) for one in found if one is not None] if isinstance(found, list) else found
+        return {name: _items(one) for name, one in found.items()}
+    return [_items(one) for one in found if not _is_empty(one)] if isinstance(found, list) else found
+
+
+def _is_empty(found: Any) -> bool:
+    if isinstance(found, dict):
+        return all(map(_is_empty, found.values()))
+    return found is None
+
+
+def _at(value: Any, path: Path) -> Any:
+    """What stands there; the whole where there is no such place."""
+    here = value
+    for part in path:
+        try:
+            here = here[part]
+        except (KeyError, IndexError, TypeError):
+            return value
+    return here
+
+
+def _without(value: Any, out: Callable[[Path, Any], bool], path: Path = ()) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(one, out, (*path, name)) for name, one in value.items() if not out((*path, name), one)}
+    return [_without(one, out, (*path, i)) for i, one in enumerate(value)] if isinstance(value, list) else value

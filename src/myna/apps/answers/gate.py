@@ -6,6 +6,7 @@ Searching is the default: a question that was taken for small talk gets an answe
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from myna.apps.index.words import fold, is_cjk, words
@@ -36,7 +37,6 @@ _ABOUT_YOU = (
 )
 _FILLER = r"there|everyone|all|again|so much|very much|a lot|for your help|you|your help|friend|myna|very|really|then|啊|呀|呢|吧|啦|了|哦|的|你|您|大家|朋友|真的|太|非常|你的帮助|帮忙"
 _CORE = rf"{_GREETING}|{_THANKS}|{_BYE}|{_MOOD}|{_ABOUT_YOU}"
-_FIRST, _FURTHER = re.compile(rf"(?:{_CORE})\s*"), re.compile(rf"(?:{_CORE}|{_FILLER})\s*")
 _COMMON = frozenset(
     """a an and any are as at be been but by can could did do does for from had has have he her him his how i if in into is it its many may
     me might more most much must my name no not of on one or other our out over shall she should so some such tell than that the their them
@@ -61,13 +61,20 @@ def before(question: str) -> Decision:
     return Decision("retrieve", "a question")
 
 
+@cache  # compiled when the first question is asked: 4 ms
+def _talk() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What small talk begins with, and what follows it."""
+    return re.compile(rf"(?:{_CORE})\s*"), re.compile(rf"(?:{_CORE}|{_FILLER})\s*")
+
+
 def _is_talk(text: str) -> bool:
     """Whether such words follow one another from beginning to end. Looked at place by place: one expression that repeats them
     takes time exponential in the length of "嗯嗯嗯嗯…x"."""
+    first, further = _talk()
     reached = {0}
     for start in range(len(text)):
         if start in reached:
-            word = _FURTHER if start else _FIRST
+            word = further if start else first
             reached |= {end for end in range(start + 1, len(text) + 1) if word.fullmatch(text, start, end)}
     return len(text) in reached
 

@@ -11,6 +11,7 @@ from myna.records.fence import RULE, fenced
 ROOM = 3_000  # tokens of passages
 MOST = 9  # passages: one digit each
 NONE = "NONE"
+NEWEST = "The dates are when the passages were written; where they contradict each other, the newest holds."
 UNSUPPORTED = "—"
 Count = Callable[[str], int]
 
@@ -26,7 +27,8 @@ class Passage:
     def place(self) -> str:
         page = f", page {self.hit.page}" if self.hit.page else ""
         path = " > ".join(self.hit.path)
-        return f"{self.hit.names[0]}{page}" + (f", {path}" if path else "")
+        date = f", {self.hit.dated}" if self.hit.dated else ""
+        return f"{self.hit.names[0]}{page}" + (f", {path}" if path else "") + date
 
 
 def bytes_by_three(text: str) -> int:
@@ -60,6 +62,8 @@ def prompt(question: str, passages: Sequence[Passage], style: str = "") -> Conve
         f"says it, in brackets, such as [1]; after a sentence that no passage says write [{UNSUPPORTED}]. If the passages do not answer the "
         f"question, write {NONE} and nothing else. Answer briefly, in the language of the question."
     )
+    if len({one.hit.dated.day for one in passages if one.hit.dated}) > 1:
+        system = f"{system} {NEWEST}"
     shown = "\n\n".join(_shown(one) for one in passages)
     return Conversation.of(("system", f"{system} {style}".rstrip()), ("user", f"{shown}\n\nQuestion: {question}"))
 

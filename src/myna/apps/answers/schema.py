@@ -6,7 +6,7 @@ The quote comes first, so that a value is written after what it rests on. Only l
 and alternatives of them stay what they are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,17 @@ def _with_quote(schema: Any) -> Json:
     }
 
 
+def choices(schema: Any) -> set[str]:
+    """Every text that the schema gives to choose from: such a value need not stand in a document as it is."""
+    if isinstance(schema, list):
+        return {text for one in schema for text in choices(one)}
+    if not isinstance(schema, dict):
+        return set()
+    here = [*schema.get("enum", ()), schema["const"]] if "const" in schema else schema.get("enum", ())
+    own = {one for one in here if isinstance(one, str)} if isinstance(here, list) else set()
+    return own.union(*map(choices, schema.values()))
+
+
 def leaves(answer: Any, path: str = "") -> Iterator[Leaf]:
     """What an answer has, each with its evidence."""
     if _is_answered(answer):
@@ -96,13 +107,13 @@ def leaves(answer: Any, path: str = "") -> Iterator[Leaf]:
         yield from leaves(one, f"{path}.{name}" if path else str(name))
 
 
-def plain(answer: Any) -> Any:
-    """The values alone; a leaf that the document does not give is None."""
+def plain(answer: Any, value: Callable[[Leaf], Any] = lambda leaf: leaf.value) -> Any:
+    """The values alone, as `value` takes them of their leaves; a leaf that the document does not give is None."""
     if _is_answered(answer):
-        return answer[VALUE]
+        return value(next(leaves(answer)))
     if isinstance(answer, dict):
-        return {name: plain(one) for name, one in answer.items()}
-    return [plain(one) for one in answer] if isinstance(answer, list) else answer
+        return {name: plain(one, value) for name, one in answer.items()}
+    return [plain(one, value) for one in answer] if isinstance(answer, list) else answer
 
 
 def _is_answered(answer: Any) -> bool:
