@@ -2,19 +2,21 @@
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from myna.apps.sql import Limits, ask, query
-from myna.apps.sql.answer import QUERY, extract, prompt, table_text
+from myna.apps.sql.answer import CALLS, QUERY, extract, prompt, table_text
 from myna.apps.sql.card import card, ranked, words
 from myna.apps.sql.database import Column, ForeignKey, Rows, Table
 from myna.apps.sql.numbers import marked, trace
 from myna.apps.sql.sqlite import Sqlite
 from myna.apps.sql.write import Change, write
 from myna.provider import Scripted
+from myna.provider.budget import Budget, Budgeted
+from myna.provider.budget import Limits as Spent
 from myna.records import Conversation, SqlError
 
 COUNT = "SELECT country, count(*) AS n FROM singer GROUP BY country ORDER BY country"
@@ -102,7 +104,7 @@ def test_a_strangers_words_stay_between_the_marks(sqlite_db: Sqlite) -> None:
     assert inside.count(mark) == 1
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert "such as" in text
+    assert evil[:20] in text
 
 
 def test_the_same_question_is_the_same_request_so_that_runs_replay(sqlite_db: Sqlite) -> None:
@@ -129,16 +131,30 @@ def test_the_query_is_found_in_a_reply(reply: str, sql: str) -> None:
 
 def test_the_form_is_asked_for_where_it_is_given(sqlite_db: Sqlite) -> None:
     model = Scripted(["SELECT 1 AS one"])
-    asyncio.run(query(model, sqlite_db, "?", form=QUERY))
+    asyncio.run(query(model, sqlite_db, "?", forms=("regex", "grammar")))
     assert model.requests[0].sampling.form == QUERY
+
+
+def test_the_second_try_is_held_to_the_databases_names_where_that_is_enforced(sqlite_db: Sqlite) -> None:
+    for forms, kinds in (
+        (("regex", "grammar"), ["regex", "grammar"]),
+        (("regex",), ["regex", "regex"]),
+        ((), [None, None]),
+    ):
+        model = Scripted(["SELECT nam FROM singer", "SELECT name FROM singer"])
+        asyncio.run(query(model, sqlite_db, "?", forms=forms))
+        assert [one.sampling.form and one.sampling.form.kind for one in model.requests] == kinds
 
 
 def test_the_card_shows_tables_keys_and_values(sqlite_db: Sqlite) -> None:
     text = card(sqlite_db, "Which singer is from China?").text
-    assert "  id INTEGER primary key" in text
-    assert "-- such as 'France', 'China'" in text
-    assert "-- joins: singer_id = singer.id" in text
-    assert text.endswith("\nValues that the question may mean:\n  singer.country: 'China'")
+    assert "CREATE TABLE singer (\n    id INTEGER PRIMARY KEY,\n    name TEXT,\n" in text
+    assert (
+        "/*\nid | name | country | age | sold\n1 | Ann | France | 30 | 12.5\n2 | 李白 | China | 61 | 100\n3 | Bo | France | 25 | NULL\n*/"
+        in text
+    )
+    assert "    FOREIGN KEY (singer_id) REFERENCES singer (id)\n);" in text
+    assert text.endswith("\n-- Values that the question may mean:\n-- singer.country: 'China'")
 
 
 def test_questions_to_one_database_begin_alike(sqlite_db: Sqlite) -> None:
@@ -152,8 +168,8 @@ def test_questions_to_one_database_begin_alike(sqlite_db: Sqlite) -> None:
 def test_where_not_all_tables_fit_those_the_question_is_about_come_first(sqlite_db: Sqlite) -> None:
     for question, first in (("Which singers?", "singer"), ("Which concerts?", "concert")):
         found = card(sqlite_db, question, size=260)
-        assert found.text.startswith(f"TABLE {first}")
-        assert found.notes == ("2 of 3 tables left out: there is room for 260 characters",)
+        assert found.text.startswith(f"CREATE TABLE {first} (")
+        assert len(found.text) <= 260
 
 
 def test_of_a_table_that_is_too_wide_as_much_is_shown_as_fits(tmp_path: Path) -> None:
@@ -173,11 +189,13 @@ def test_of_a_table_that_is_too_wide_as_much_is_shown_as_fits(tmp_path: Path) ->
     whole = card(Sqlite(path), "How many?").text
     assert len(whole) <= 12_000
     assert "column_99 TEXT" in whole
-    assert "such as" not in whole
+    assert "/*" not in whole
+    assert card(Sqlite(path), "How many?").notes == ("no example rows of 1 tables: there is no room for them",)
     part = card(Sqlite(path), "How many?", size=500).text
     assert len(part) <= 500
     assert "column_5 TEXT" in part
     assert "more columns" in part
+    assert card(Sqlite(path), "How many?", size=500).notes[0] == "1 tables have more columns than are shown"
 
 
 @pytest.mark.parametrize(
@@ -195,10 +213,24 @@ def test_of_many_tables_those_the_question_is_about_are_shown(count: int, tmp_pa
     found = card(Sqlite(path), "How many order lines has an order?", size=2_000)
     assert [one.name for one in found.tables[:2]] == ["OrderLine", "Orders"]
     assert len(found.text) <= 2_000
-    assert (
-        found.notes[0]
-        == f"{count + 2 - len(found.tables)} of {count + 2} tables left out: there is room for 2,000 characters"
+    left = count + 2 - len(found.tables)
+    assert found.notes[0].startswith(f"{left} of {count + 2} tables left out, there is room for 2,000 characters: t")
+
+
+def test_a_table_that_is_too_large_is_passed_over_for_smaller_ones_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "large.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE TABLE song (id INT, title TEXT); CREATE TABLE 歌手 (id INT, name TEXT);")
+        connection.execute(f"CREATE TABLE song_facts (song INT, {', '.join(f'fact_{i} TEXT' for i in range(90))})")
+        connection.executemany("INSERT INTO song VALUES (?, ?)", [(i, "x" * 40) for i in range(3)])
+        connection.commit()
+    found = card(Sqlite(path), "Which song?", size=170)
+    assert [one.name for one in found.tables] == ["song", "歌手"]
+    assert found.notes == (
+        "1 of 3 tables left out, there is room for 170 characters: song_facts",
+        "no example rows of 1 tables: there is no room for them",
     )
+    assert "xxx" not in found.text
 
 
 def test_a_joined_table_comes_with_what_it_is_joined_to() -> None:
@@ -301,3 +333,47 @@ def test_a_change_that_fails_changes_nothing(sqlite_db: Sqlite) -> None:
     with pytest.raises(SqlError):
         asyncio.run(write(sqlite_db, "UPDATE singer SET id = 7", yes))
     assert sqlite_db.run("SELECT count(*) FROM singer WHERE id = 7").rows == ((0,),)
+
+
+@pytest.mark.parametrize("replies", [[COUNT, "2."], ["SELECT x", COUNT, "2."], ["SELECT x", "SELECT y", COUNT, "2."]])
+def test_no_question_takes_more_calls_than_are_declared(replies: list[str], sqlite_db: Sqlite) -> None:
+    model = Scripted(replies)
+    with suppress(SqlError):
+        asyncio.run(ask(model, sqlite_db, "How many?"))
+    assert len(model.requests) <= CALLS == 3
+
+
+def test_a_query_is_drawn_without_a_penalty_on_the_schemas_words(sqlite_db: Sqlite) -> None:
+    model = Scripted([COUNT, "2."])
+    asyncio.run(ask(model, sqlite_db, "How many?"))
+    assert {(one.sampling.temperature, one.sampling.repetition_penalty) for one in model.requests} == {(0.0, 1.0)}
+
+
+def test_rows_that_are_paid_for_are_given_without_words_where_there_is_no_money_for_words(sqlite_db: Sqlite) -> None:
+    model = Scripted([COUNT, "2."])
+    answer = asyncio.run(ask(Budgeted(model, Budget(Spent(calls=1))), sqlite_db, "How many?"))
+    assert answer.queried.rows.rows == (("China", 1), ("France", 2))
+    assert answer.text == ""
+    assert answer.queried.notes[0].startswith("not put into words: 1 calls more would be needed at most, and 0 is left")
+
+
+def test_a_second_try_that_cannot_be_paid_for_says_what_the_first_one_was(sqlite_db: Sqlite) -> None:
+    with pytest.raises(SqlError, match=r"no such column: nam\nNo second try: 1 calls more(.|\n)*SELECT nam FROM"):
+        asyncio.run(query(Budgeted(Scripted(["SELECT nam FROM singer"]), Budget(Spent(calls=1))), sqlite_db, "Who?"))
+
+
+@pytest.mark.parametrize(
+    ("question", "why"),
+    [
+        ("", "empty"),
+        (" \n　", "empty"),
+        ("几" * 4_001, "4,001 characters; 4,000"),
+        ("Who\0?", "NUL"),
+        ("Who\udc80?", "half a character"),
+    ],
+)
+def test_what_is_no_question_is_not_asked(question: str, why: str, sqlite_db: Sqlite) -> None:
+    model = Scripted([COUNT])
+    with pytest.raises(SqlError, match=why):
+        asyncio.run(query(model, sqlite_db, question))
+    assert model.requests == []

@@ -43,6 +43,8 @@ def test_a_column_that_its_table_does_not_have_is_told_with_where_it_is(sql: str
         "SELECT * FROM cars",
         "SELECT T1.* FROM cars T1",
         "SELECT x.anything FROM unknown_table x",
+        "SELECT rowid, oid, T1._ROWID_ FROM cars T1",
+        'SELECT Weight FROM cars WHERE id = "volvo" OR id = "沃尔沃"',
         "DROP TABLE cars",
         "not a query (",
         "",
@@ -76,3 +78,32 @@ def test_the_second_try_is_told_where_the_columns_are(sqlite_db: Sqlite) -> None
     assert isinstance(second, Conversation)
     fence = second.messages[-1].text.split("</untrusted")[0]
     assert "title: no table of the query has it. title is a column of concert." in fence
+
+
+def test_a_name_in_other_quotes_than_a_texts_is_a_column() -> None:
+    assert unknown("SELECT `Model` FROM cars", TABLES, "sqlite") == (
+        "Model: no table of the query has it. Model is a column of names.",
+    )
+    (said,) = unknown('SELECT id FROM cars WHERE id = "volvo"', TABLES, "postgres")
+    assert said == "volvo: no table of the query has it. No table has a column volvo."
+    assert unknown("SELECT oid FROM cars", TABLES, "postgres")
+    assert unknown("SELECT ctid FROM cars", TABLES, "postgres") == ()
+
+
+def test_tables_of_one_name_are_told_apart_by_their_schema() -> None:
+    tables = (
+        Table("song", (Column("title"),)),
+        Table("song", (Column("price"),), schema="shop"),
+        Table("Song", (Column("year"),), schema="shop"),
+    )
+    assert unknown("SELECT title FROM song", tables, "postgres") == ()
+    assert unknown("SELECT title FROM public.song", tables, "postgres") == ()
+    assert unknown("SELECT price FROM shop.song", tables, "postgres") == ()
+    assert unknown('SELECT s.year FROM shop."Song" s', tables, "postgres") == ()
+    assert unknown("SELECT s.price FROM song s", tables, "postgres") == (
+        "s.price: s is song, whose columns are title. price is a column of shop.song.",
+    )
+    assert unknown("SELECT s.title FROM shop.song s", tables, "postgres") == (
+        "s.title: s is shop.song, whose columns are price. title is a column of song.",
+    )
+    assert unknown("SELECT s.title FROM shop.SONG s", tables, "postgres") == ()  # could be either

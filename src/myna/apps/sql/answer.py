@@ -7,29 +7,42 @@ all a stranger's: the model never sees them but as data between marks, and nothi
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from myna.apps.sql.card import Card, card
 from myna.apps.sql.database import Database, Limits, Rows, Table
+from myna.apps.sql.form import select_form
 from myna.apps.sql.guard import Allowed, check
 from myna.apps.sql.names import unknown
 from myna.apps.sql.numbers import Found, marked, trace
 from myna.apps.sql.shown import one_line, shown
 from myna.provider import Provider, complete
+from myna.provider.budget import BudgetExceeded
 from myna.records import Conversation, Form, Message, Sampling, SqlError
+from myna.records.errors import SqlFailure
 from myna.records.fence import RULE, fenced
+from myna.records.form import Kind
+from myna.records.language import is_chinese
 
 NAMES = {"sqlite": "SQLite", "duckdb": "DuckDB", "postgres": "PostgreSQL"}
 # One query: words, and strings in which a semicolon may stand. For an endpoint that enforces it.
 QUERY = Form("regex", r"""(SELECT|WITH)[ \n]([^;'"`]|'([^']|'')*'|"[^"]*")*""", param="sql")
-DRAW = Sampling(temperature=0.0, max_tokens=400)
+# A query is made of the schema's own words: a penalty on words of the prompt, which models' own defaults have, would ask for others.
+DRAW = Sampling(temperature=0.0, repetition_penalty=1.0, max_tokens=400)
+TRIES = 2  # queries
+CALLS = TRIES + 1  # that a question takes at most: the queries, and the words
+QUESTION = 4_000  # characters
 SHOWN = 4_000  # characters of rows that the model is shown, about 1,000 tokens
 MESSAGE = 500  # characters of a database's message
 HINTS = 5  # columns of which it is said where they are
 _FENCE = re.compile(r"```(?:\w+)?[ \t]*\n?(.*?)(?:```|\Z)", re.DOTALL)
 _START = re.compile(r"\b(?:SELECT|WITH)\b", re.IGNORECASE)
+# A reply that begins so is no query with words before it; the guard says what is wrong with it.
+_VERBS = (
+    "insert", "update", "delete", "create", "drop", "alter", "explain", "pragma", "attach", "copy", "call", "set", "(", "--", "/*",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +78,67 @@ class Answer:
 
 
 async def ask(
-    provider: Provider, database: Database, question: str, limits: Limits = Limits(), form: Form | None = None
+    provider: Provider, database: Database, question: str, limits: Limits = Limits(), forms: Collection[Kind] = ()
 ) -> Answer:
-    """Query and words. Raises what `query` raises, and what the provider raises."""
-    return await put(provider, await query(provider, database, question, limits, form))
+    """Query and words, in at most CALLS calls. Raises what `query` raises, and what the provider raises. Rows that are there and may
+    not be put into words, because a budget is spent, are an answer without any."""
+    found = await query(provider, database, question, limits, forms)
+    try:
+        return await put(provider, found)
+    except BudgetExceeded as e:
+        return Answer(replace(found, notes=(*found.notes, f"not put into words: {e}")), "")
 
 
 async def query(
-    provider: Provider, database: Database, question: str, limits: Limits = Limits(), form: Form | None = None
+    provider: Provider, database: Database, question: str, limits: Limits = Limits(), forms: Collection[Kind] = ()
 ) -> Queried:
     """The rows that answer a question. A query that fails is written once more, with the message as data.
 
-    `form` is what the answer is held to where the endpoint enforces it (QUERY, with our engine). Raises SqlError where the second
-    query fails too, or the database cannot be read at all.
+    `forms` are the kinds of Form that the endpoint enforces (powers.of(provider).forms). Where they are enough, the first answer is one
+    query (QUERY), and the second one of this database's tables and columns (form.py). Raises SqlError where the second query fails too
+    or cannot be paid for, the question is none, or the database cannot be read at all.
     """
+    check_question(question)
     tables = await asyncio.to_thread(database.tables)
     found = await asyncio.to_thread(card, database, question, tables=tables)
-    asked = prompt(database, question, found)
+    asked, form = prompt(database, question, found), QUERY if "regex" in forms else None
     attempts: list[Attempt] = []
     while True:
-        reply = await complete(provider, asked, replace(DRAW, form=form))
+        try:
+            reply = await complete(provider, asked, replace(DRAW, form=form))
+        except BudgetExceeded as e:
+            if not attempts:
+                raise
+            raise _ended(attempts[-1], "failed", f"No second try: {e}") from None
         written = extract(reply.text)
         try:
             sql = check(written, Allowed.of(database.dialect, tables), limits.rows)
             rows = await asyncio.to_thread(database.run, sql, limits)
         except SqlError as e:
             attempts.append(Attempt(written, str(e)))
-            if e.kind == "unavailable" or len(attempts) == 2:
-                raise SqlError(f"{e}\nThe query was: {one_line(written, 2_000)}", kind=e.kind, sql=written) from None
+            if e.kind == "unavailable" or len(attempts) == TRIES:
+                raise _ended(attempts[-1], e.kind) from None
             where = await asyncio.to_thread(unknown, written, tables, database.dialect)
             asked = asked + Message("assistant", written) + Message("user", repair(e, tables, where))
+            if "grammar" in forms:
+                form = select_form(found.tables, database.dialect) or form
             continue
         return Queried(question, sql, rows, (*attempts, Attempt(written)), (*found.notes, *rows.notes))
+
+
+def check_question(question: str) -> None:
+    """Raises SqlError for what is no question: empty, too long to be one, with a NUL or half a character in it."""
+    if not question.strip():
+        raise SqlError("The question is empty.", kind="refused")
+    if len(question) > QUESTION:
+        raise SqlError(f"The question has {len(question):,} characters; {QUESTION:,} are allowed.", kind="size")
+    if "\0" in question or any("\ud800" <= c <= "\udfff" for c in question):
+        raise SqlError("The question holds a NUL or half a character.", kind="refused")
+
+
+def _ended(last: Attempt, kind: SqlFailure, why: str = "") -> SqlError:
+    said = [last.error, *([why] if why else []), f"The query was: {one_line(last.sql, 2_000)}"]
+    return SqlError("\n".join(said), kind=kind, sql=last.sql)
 
 
 def prompt(database: Database, question: str, found: Card) -> Conversation:
@@ -135,30 +177,11 @@ def extract(text: str) -> str:
     return said.strip().rstrip(";").strip()
 
 
-_VERBS = (
-    "insert",
-    "update",
-    "delete",
-    "create",
-    "drop",
-    "alter",
-    "explain",
-    "pragma",
-    "attach",
-    "copy",
-    "call",
-    "set",
-    "(",
-    "--",
-    "/*",
-)
-
-
 async def put(provider: Provider, queried: Queried) -> Answer:
     """The rows in a few words, in the question's language. Numbers that no cell gives are marked. Raises what the provider
     raises."""
     if not queried.rows.rows:
-        return Answer(queried, "没有符合的行。" if _chinese(queried.question) else "No row answers that.")
+        return Answer(queried, "没有符合的行。" if is_chinese(queried.question) else "No row answers that.")
     system = (
         f"You say what a database query found. {RULE} Answer in one or two short sentences, in the language of "
         "the question. Use only numbers that stand in the rows, as they stand there."
@@ -190,8 +213,18 @@ def table_text(rows: Rows, most: int = SHOWN) -> str:
     )
 
 
-def _chinese(text: str) -> bool:
-    return any("\u4e00" <= c <= "\u9fff" for c in text)
-
-
-__all__ = ["QUERY", "Answer", "Attempt", "Queried", "ask", "extract", "prompt", "put", "query", "repair", "table_text"]
+__all__ = [
+    "CALLS",
+    "QUERY",
+    "Answer",
+    "Attempt",
+    "Queried",
+    "ask",
+    "check_question",
+    "extract",
+    "prompt",
+    "put",
+    "query",
+    "repair",
+    "table_text",
+]

@@ -1,5 +1,6 @@
-"""What a model is told of a database: tables, columns, types, comments, foreign keys and a few values, those that the question
-is about first. Everything in it is a stranger's text: it stands between marks, and on lines of its own making it cannot leave.
+"""What a model is told of a database: its tables as CREATE TABLE statements, each with its keys, comments and first three rows (after
+Rajkumar et al. 2022, https://arxiv.org/abs/2204.00498), those that the question is about first. Everything in it is a stranger's text:
+it stands between marks, and on lines of its own making it cannot leave.
 """
 
 import math
@@ -14,13 +15,15 @@ from myna.apps.sql.shown import one_line
 from myna.records import SqlError
 
 SIZE = 12_000  # characters, about 3,000 tokens
-VALUES, VALUE = 3, 40  # that are shown of a column; characters of one
+ROWS, VALUES, VALUE = 3, 3, 40  # rows of a table, values of a column that are shown; characters of one
 HINTS = 10  # columns with values that the question may mean
-MEANT = "Values that the question may mean:"
+MEANT = "-- Values that the question may mean:"
 SAMPLE = Limits(seconds=1.0, rows=50, bytes=200_000, cell=80)  # of a table, to take values from
+TOLD = 5  # names of tables that are left out
 COMMENT = 200  # characters
 NAME = 200  # characters of a name; a table or column with a longer one, or with control characters, is left out
 COLUMNS = 100  # that are shown of a table
+MORE = re.compile(r"\d+ more columns\Z")
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 NEAR = 0.5  # of a table's score goes to tables that it has a key to, or that have one to it
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
@@ -39,39 +42,63 @@ def card(database: Database, question: str, *, size: int = SIZE, tables: Sequenc
     """At most `size` characters. Reads up to 50 rows of each table that is shown. Blocks. Raises SqlError.
 
     Where all tables fit, they stand in the database's order, and what the question names comes after them: so all questions to a
-    database begin alike, and an engine that knows the beginning of a prompt reads it once.
+    database begin alike, and an engine that knows the beginning of a prompt reads it once. Where they do not, tables come before
+    rows: a table that is too large is passed over for smaller ones, and what room is left is for the best tables' rows.
     """
-    found, room = database.tables() if tables is None else tables, size
+    found = database.tables() if tables is None else tables
     usable = [one for one in found if _sayable(one.name) and any(_sayable(column.name) for column in one.columns)]
-    notes = (
-        [f"{len(found) - len(usable)} tables left out: their names cannot be shown"] if len(found) > len(usable) else []
-    )
-    asked = words(question)
-    kept: list[tuple[Table, str]] = []
+    asked, dialect = words(question), database.dialect
+    best = ranked(usable, asked)
+    texts = _plain(best, dialect, size)
+    left = size - sum(len(text) + 1 for text in texts.values())
     hints: list[str] = []
-    unread = 0
-    for table in ranked(usable, asked):
+    unread = bare = 0
+    for table in [one for one in best if id(one) in texts]:
         try:
-            values = _values(database, table)
+            rows = _sample(database, table)
         except SqlError:
-            values, unread = {}, unread + 1
-        text = describe(table, database.dialect, {name: texts[:VALUES] for name, texts in values.items()})
-        if len(text) > size and not kept:
-            text = _shortened(table, database.dialect, size)
-        if len(text) > size:
-            break
-        size -= len(text) + 1
-        kept.append((table, text))
-        hints += _hints(table, database.dialect, values, asked)
-    if left := len(usable) - len(kept):
-        notes.append(f"{left} of {len(usable)} tables left out: there is room for {room:,} characters")
-    if unread:
-        notes.append(f"no values of {unread} tables: they could not be read")
-    shown = kept if left else sorted(kept, key=lambda pair: usable.index(pair[0]))
-    said = [text for _, text in shown]
-    if hints and sum(map(len, (MEANT, *hints[:HINTS]))) + HINTS < size:
+            unread += 1
+            continue
+        example = examples(rows, dialect)
+        if len(example) < left:
+            texts[id(table)] += example
+            left -= len(example)
+        else:
+            bare += 1
+        hints += _hints(table, dialect, rows, asked)
+    shown = [one for one in (usable if len(texts) == len(usable) else best) if id(one) in texts]
+    said = [texts[id(one)] for one in shown]
+    if hints and sum(map(len, (MEANT, *hints[:HINTS]))) + HINTS + 1 < left:
         said += [MEANT, *hints[:HINTS]]
-    return Card("\n".join(said), tuple(table for table, _ in kept), tuple(notes))
+    notes = [*_left_out(found, usable, [one for one in best if id(one) not in texts], size)]
+    if narrow := sum(MORE.search(texts[id(one)].split("\n", 1)[0]) is not None for one in shown):
+        notes.append(f"{narrow} tables have more columns than are shown")
+    notes += [f"no example rows of {bare} tables: there is no room for them"] if bare else []
+    notes += [f"no example rows of {unread} tables: they could not be read"] if unread else []
+    return Card("\n".join(said), tuple(one for one in best if id(one) in texts), tuple(notes))
+
+
+def _plain(best: Sequence[Table], dialect: Dialect, size: int) -> dict[int, str]:
+    """The statements of as many tables as fit, by the tables' identity; of the best one something is always shown."""
+    texts: dict[int, str] = {}
+    for table in best:
+        text = describe(table, dialect)
+        if not texts and len(text) > size:
+            text = _shortened(table, dialect, size)
+        if len(text) <= size:
+            texts[id(table)] = text
+            size -= len(text) + 1
+    return texts
+
+
+def _left_out(found: Sequence[Table], usable: Sequence[Table], missing: Sequence[Table], size: int) -> Iterable[str]:
+    if len(found) > len(usable):
+        yield f"{len(found) - len(usable)} tables left out: their names cannot be shown"
+    if missing:
+        names = ", ".join(one_line(one.name, VALUE) for one in missing[:TOLD]) + (
+            ", ..." if len(missing) > TOLD else ""
+        )
+        yield f"{len(missing)} of {len(usable)} tables left out, there is room for {size:,} characters: {names}"
 
 
 def ranked(tables: Sequence[Table], asked: Counter[str]) -> list[Table]:
@@ -94,33 +121,44 @@ def ranked(tables: Sequence[Table], asked: Counter[str]) -> list[Table]:
     return [tables[i] for i in sorted(range(len(tables)), key=lambda i: -total[i])]
 
 
-def describe(table: Table, dialect: Dialect, values: dict[str, list[str]], most: int = COLUMNS) -> str:
-    """A table's lines, with at most `most` of its columns."""
-    heading = f"TABLE {_named(table.schema, dialect) + '.' if table.schema else ''}{_named(table.name, dialect)}"
-    lines = [heading + (f"  -- {one_line(table.comment, COMMENT)}" if table.comment else "")]
-    shown = [one for one in table.columns if _sayable(one.name)]
-    for column in shown[:most]:
-        line = f"  {_named(column.name, dialect)} {one_line(column.type, 40)}".rstrip()
-        line += " primary key" if column.primary else ""
-        said = [one_line(column.comment, COMMENT)] if column.comment else []
-        if found := values.get(column.name):
-            said.append("such as " + ", ".join(found))
-        lines.append(line + (f"  -- {'; '.join(said)}" if said else ""))
-    if len(table.columns) > min(len(shown), most):
-        lines.append(f"  -- and {len(table.columns) - min(len(shown), most)} more columns")
+def describe(table: Table, dialect: Dialect, most: int = COLUMNS) -> str:
+    """The statement that would make the table, with at most `most` of its columns."""
+    shown = [one for one in table.columns if _sayable(one.name)][:most]
+    primary = [one.name for one in table.columns if one.primary]
+    parts = []
+    for column in shown:
+        line = f"{named(column.name, dialect)} {one_line(column.type, 40)}".rstrip()
+        line += " PRIMARY KEY" if primary == [column.name] else ""
+        parts.append((line, one_line(column.comment, COMMENT)))
+    if len(primary) > 1 and all(map(_sayable, primary)):
+        parts.append((f"PRIMARY KEY ({', '.join(named(one, dialect) for one in primary)})", ""))
     for key in table.keys:
         if len(key.columns) == len(key.others) and all(map(_sayable, (key.table, *key.columns, *key.others))):
-            pairs = zip(key.columns, key.others, strict=True)
-            other = _named(key.table, dialect)
-            joined = " AND ".join(f"{_named(a, dialect)} = {other}.{_named(b, dialect)}" for a, b in pairs)
-            lines.append(f"  -- joins: {joined}")
-    return "\n".join(lines)
+            own, others = (", ".join(named(one, dialect) for one in names) for names in (key.columns, key.others))
+            parts.append((f"FOREIGN KEY ({own}) REFERENCES {named(key.table, dialect)} ({others})", ""))
+    left = len(table.columns) - len(shown)
+    comment = "; ".join(filter(None, [one_line(table.comment, COMMENT), f"{left} more columns" if left else ""]))
+    schema = f"{named(table.schema, dialect)}." if table.schema else ""
+    lines = [f"CREATE TABLE {schema}{named(table.name, dialect)} (" + (f"  -- {comment}" if comment else "")]
+    for n, (line, said) in enumerate(parts, start=1):
+        lines.append(f"    {line}{',' if n < len(parts) else ''}" + (f"  -- {said}" if said else ""))
+    return "\n".join([*lines, ");"])
+
+
+def examples(rows: Rows, dialect: Dialect) -> str:
+    """The first rows, as a comment after the statement; "" where there are none."""
+    if not rows.rows:
+        return ""
+    lines = [" | ".join(named(one, dialect) for one in rows.columns)]
+    for row in rows.rows[:ROWS]:
+        lines.append(" | ".join("NULL" if cell is None else one_line(str(cell), VALUE) for cell in row))
+    return "\n/*\n" + "\n".join(lines) + "\n*/"
 
 
 def _shortened(table: Table, dialect: Dialect, size: int) -> str:
-    """Without values, and with as many columns as fit: of the best table something is always shown."""
+    """With as many columns as fit."""
     most = COLUMNS
-    while len(text := describe(table, dialect, {}, most)) > size and most > 1:
+    while len(text := describe(table, dialect, most)) > size and most > 1:
         most -= 1
     return text
 
@@ -149,40 +187,37 @@ def _said(table: Table) -> Iterable[str]:
         yield from (column.name, column.comment)
 
 
-def _values(database: Database, table: Table) -> dict[str, list[str]]:
-    """The different values of each column of text or dates in the first rows, as literals: numbers explain little."""
+def _sample(database: Database, table: Table) -> Rows:
+    """The first rows, without columns that would be long."""
     wanted = [one for one in table.columns if _sayable(one.name) and not _NO_SAMPLE.search(one.type)][:COLUMNS]
     if not wanted:
-        return {}
+        return Rows((), ())
     schema = f"{quoted(table.schema)}." if table.schema else ""
     columns = ", ".join(quoted(one.name) for one in wanted)
-    found: Rows = database.run(f"SELECT {columns} FROM {schema}{quoted(table.name)} LIMIT {SAMPLE.rows}", SAMPLE)
-    values: dict[str, list[str]] = {}
-    for i, column in enumerate(wanted):
-        texts = dict.fromkeys(row[i] for row in found.rows if isinstance(row[i], str) and row[i])
-        values[column.name] = ["'" + one_line(str(text), VALUE).replace("'", "''") + "'" for text in texts]
-    return values
+    return database.run(f"SELECT {columns} FROM {schema}{quoted(table.name)} LIMIT {SAMPLE.rows}", SAMPLE)
 
 
-def _hints(table: Table, dialect: Dialect, values: dict[str, list[str]], asked: Counter[str]) -> list[str]:
-    """A line for each column that has values with words of the question, the best of them."""
+def _hints(table: Table, dialect: Dialect, rows: Rows, asked: Counter[str]) -> list[str]:
+    """A line for each column that has texts with words of the question, the best of them, as literals."""
     found = []
-    for name, texts in values.items():
-        scores = {text: sum((words(text) & asked).values()) for text in texts}
+    for i, name in enumerate(rows.columns):
+        texts = dict.fromkeys(row[i] for row in rows.rows if isinstance(row[i], str) and row[i])
+        scores = {text: sum((words(str(text)) & asked).values()) for text in texts}
         best = sorted((text for text in texts if scores[text]), key=lambda text: -scores[text])[:VALUES]
         if best:
-            found.append(f"  {_named(table.name, dialect)}.{_named(name, dialect)}: {', '.join(best)}")
+            said = ", ".join("'" + one_line(str(text), VALUE).replace("'", "''") + "'" for text in best)
+            found.append(f"-- {named(table.name, dialect)}.{named(name, dialect)}: {said}")
     return found
 
 
-_NO_SAMPLE = re.compile(r"blob|bytea|binary|int|real|float|double|numeric|decimal|bool|json|xml|vector", re.IGNORECASE)
+_NO_SAMPLE = re.compile(r"blob|bytea|binary|json|xml|vector", re.IGNORECASE)
 
 
 def _sayable(name: str) -> bool:
     return 0 < len(name) <= NAME and name.isprintable()
 
 
-def _named(name: str, dialect: Dialect) -> str:
+def named(name: str, dialect: Dialect) -> str:
     """As a query would have to write it."""
     folds = dialect != "postgres" or name == name.lower()
     return name if PLAIN.match(name) and folds and name.lower() not in _RESERVED else quoted(name)

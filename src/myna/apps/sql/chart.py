@@ -4,6 +4,7 @@ No model writes Vega-Lite here: a specification can load URLs and hold expressio
 x, y and colour, so no column's name is read as a path either. https://vega.github.io/vega-lite/docs/
 """
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,19 +101,35 @@ def specification(chart: Chart, rows: Rows) -> Json:
     return spec | ({"title": {"text": _label(chart.title)}} if chart.title else {})
 
 
-def render(spec: Json, out: Path) -> None:
-    """Draws to a .png, .svg or .json (the specification). Needs no browser and no network. Raises SqlError."""
-    import json
-
+def check_out(out: Path) -> None:
+    """Whether a chart can be drawn to this file, before anything is spent on its rows. Raises SqlError."""
     if out.suffix not in (".png", ".svg", ".json"):
         raise _refused(f"{out.name} is no .png, .svg or .json")
+    if not out.parent.is_dir():
+        raise _refused(f"there is no folder {out.parent}")
+    if out.is_dir():
+        raise _refused(f"{out} is a folder")
+    if out.suffix != ".json" and importlib.util.find_spec("vl_convert") is None:
+        raise SqlError('Drawing charts needs a package: pip install "myna[charts]"', kind="unavailable")
+
+
+def render(spec: Json, out: Path) -> None:
+    """Draws to a .png, .svg or .json (the specification). Needs no browser and no network. Raises SqlError."""
+    check_out(out)
+    try:
+        _write(spec, out)
+    except OSError as e:
+        raise SqlError(f"{out} cannot be written: {e.strerror}", kind="unavailable") from None
+
+
+def _write(spec: Json, out: Path) -> None:
+    import json
+
     if out.suffix == ".json":
         out.write_text(json.dumps(spec, ensure_ascii=False, indent=1), encoding="utf-8")
         return
-    try:
-        import vl_convert
-    except ModuleNotFoundError:
-        raise SqlError('Drawing charts needs a package: pip install "myna[charts]"', kind="unavailable") from None
+    import vl_convert
+
     # No URL is allowed as a base, so that not even a mistake of ours fetches one.
     if out.suffix == ".png":
         out.write_bytes(vl_convert.vegalite_to_png(spec, scale=2, allowed_base_urls=[]))

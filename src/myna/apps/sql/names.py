@@ -5,15 +5,22 @@ The query is not mended. Given to the one table of the query that has it, a colu
 wrong ones (docs/experiments.md), and an error says more than wrong rows.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from myna.apps.sql.database import Dialect, Table
+from myna.apps.sql.database import Dialect, Table, quoted
 
 if TYPE_CHECKING:
     from sqlglot.optimizer.scope import Scope
 
 SHOWN = 20  # columns of a table, and tables of a column, that are told
+# Columns that tables have and no schema lists.
+HIDDEN = {
+    "sqlite": {"rowid", "oid", "_rowid_"},
+    "duckdb": {"rowid"},
+    "postgres": {"ctid", "tableoid", "xmin", "xmax", "cmin", "cmax"},
+}
 
 
 def unknown(sql: str, tables: Sequence[Table], dialect: Dialect) -> tuple[str, ...]:
@@ -22,51 +29,76 @@ def unknown(sql: str, tables: Sequence[Table], dialect: Dialect) -> tuple[str, .
     import sqlglot
     from sqlglot.optimizer.scope import traverse_scope
 
-    known = {table.name.lower(): table for table in tables}
+    known = _Known(sql, tuple(tables), dialect)
     try:
         scopes = traverse_scope(sqlglot.parse_one(sql, dialect=dialect))
-        found = [_problem(column, scope, known) for scope in scopes for column in scope.columns]
+        found = [known.problem(column, scope) for scope in scopes for column in scope.columns]
     except (sqlglot.errors.SqlglotError, RecursionError):
         return ()
     return tuple(dict.fromkeys(one for one in found if one))
 
 
-def _problem(column: Any, scope: "Scope", known: Mapping[str, Table]) -> str:
-    import sqlglot.expressions as exp
+@dataclass(frozen=True, slots=True)
+class _Known:
+    sql: str
+    tables: tuple[Table, ...]
+    dialect: Dialect
 
-    alias, name = column.table, column.name
-    if not name or isinstance(column.this, exp.Star):
-        return ""
-    around = [scope, *_above(scope)]
-    if alias:
-        sources = [(called.lower(), source) for one in around for called, source in one.sources.items()]
-        table = next((_table(source, known) for called, source in sources if called == alias.lower()), None)
-        if table is None or _has(table, name):
+    def problem(self, column: Any, scope: "Scope") -> str:
+        import sqlglot.expressions as exp
+
+        alias, name = column.table, column.name
+        if not name or isinstance(column.this, exp.Star) or self._text(column):
             return ""
-        columns = ", ".join(one.name for one in table.columns[:SHOWN])
-        return f"{alias}.{name}: {alias} is {table.name}, whose columns are {columns}. {_where(name, known)}"
-    every = [_table(source, known) for one in around for source in one.sources.values()]
-    named = {one.alias.lower() for one in getattr(scope.expression, "selects", ())}
-    if name.lower() in named or any(one is None or _has(one, name) for one in every):
-        return ""
-    return f"{name}: no table of the query has it. {_where(name, known)}"
+        around = [scope, *_above(scope)]
+        if alias:
+            sources = [(called.lower(), source) for one in around for called, source in one.sources.items()]
+            table = next((self._table(source) for called, source in sources if called == alias.lower()), None)
+            if table is None or self._has(table, name):
+                return ""
+            columns = ", ".join(one.name for one in table.columns[:SHOWN])
+            return f"{alias}.{name}: {alias} is {_called(table)}, whose columns are {columns}. {self._where(name)}"
+        every = [self._table(source) for one in around for source in one.sources.values()]
+        named = {one.alias.lower() for one in getattr(scope.expression, "selects", ())}
+        if name.lower() in named or any(one is None or self._has(one, name) for one in every):
+            return ""
+        return f"{name}: no table of the query has it. {self._where(name)}"
+
+    def _text(self, column: Any) -> bool:
+        """SQLite reads a name in double quotes that it does not know as a text."""
+        return (
+            self.dialect == "sqlite"
+            and not column.table
+            and bool(column.this.args.get("quoted"))
+            and quoted(column.name) in self.sql
+        )
+
+    def _table(self, source: Any) -> Table | None:
+        """The one table that is meant; None where it is none of these, or could be several."""
+        import sqlglot.expressions as exp
+
+        if not isinstance(source, exp.Table):
+            return None
+        schema = "" if source.db.lower() in ("main", "public") else source.db.lower()
+        found = [one for one in self.tables if (one.name.lower(), one.schema.lower()) == (source.name.lower(), schema)]
+        exact = [one for one in found if one.name == source.name]
+        return found[0] if len(found) == 1 else exact[0] if len(exact) == 1 else None
+
+    def _has(self, table: Table, name: str) -> bool:
+        hidden = name.lower() in HIDDEN[self.dialect]
+        return hidden or any(one.name.lower() == name.lower() for one in table.columns)
+
+    def _where(self, name: str) -> str:
+        owners = [
+            _called(table) for table in self.tables if any(one.name.lower() == name.lower() for one in table.columns)
+        ]
+        return f"{name} is a column of {', '.join(owners[:SHOWN])}." if owners else f"No table has a column {name}."
+
+
+def _called(table: Table) -> str:
+    return f"{table.schema}.{table.name}" if table.schema else table.name
 
 
 def _above(scope: "Scope") -> "Iterator[Scope]":
     while (parent := scope.parent) is not None:
         yield (scope := parent)
-
-
-def _table(source: Any, known: Mapping[str, Table]) -> Table | None:
-    import sqlglot.expressions as exp
-
-    return known.get(source.name.lower()) if isinstance(source, exp.Table) else None
-
-
-def _has(table: Table, name: str) -> bool:
-    return any(one.name.lower() == name.lower() for one in table.columns)
-
-
-def _where(name: str, known: Mapping[str, Table]) -> str:
-    owners = [table.name for table in known.values() if _has(table, name)]
-    return f"{name} is a column of {', '.join(owners[:SHOWN])}." if owners else f"No table has a column {name}."

@@ -25,7 +25,7 @@ def sql_tools(database: Database, limits: Limits = LIMITS, *, trusted: bool = Fa
     and what runs is written from the tree that the guard looked at. `trusted`: the rows are all your own, and are no stranger's text.
     """
 
-    @tool(effect="read", untrusted=not trusted)
+    @tool(effect="read", egress=False, untrusted=not trusted)
     async def tables(question: str) -> str:
         """The tables of the database that a question is about: columns, types, keys and a few values.
 
@@ -35,7 +35,7 @@ def sql_tools(database: Database, limits: Limits = LIMITS, *, trusted: bool = Fa
         found = await asyncio.to_thread(card, database, question)
         return shown("\n".join([found.text, *found.notes]))
 
-    @tool(effect="read", untrusted=not trusted, timeout=limits.seconds + 5)
+    @tool(effect="read", egress=False, untrusted=not trusted, timeout=limits.seconds + 5)
     async def query(sql: str) -> str:
         """The rows of one SELECT query. Names of tables and columns are as `tables` tells them.
 

@@ -1,0 +1,94 @@
+"""What an engine of ours can write as a second query: names of this database, each in a query that reads its table."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from llguidance import LLMatcher, LLTokenizer, grammar_from
+
+from myna.apps.sql.database import Column, ForeignKey, Limits, Table, quoted
+from myna.apps.sql.form import select_form
+from myna.apps.sql.guard import Allowed, check
+from myna.apps.sql.sqlite import Sqlite
+
+TABLES = (
+    Table("singer", (Column("id"), Column("name"), Column("国家"))),
+    Table(
+        "concert", (Column("id"), Column("singer_id"), Column("year")), (ForeignKey(("singer_id",), "singer", ("id",)),)
+    ),
+    Table("ticket", (Column("concert_id"), Column("order"))),
+    Table("alone", (Column("x"),)),
+)
+
+
+@pytest.fixture(scope="module")
+def derives() -> Callable[[str], bool]:
+    form = select_form(TABLES, "sqlite")
+    assert form is not None
+    tokens = LLTokenizer("byte")
+
+    def whole(sql: str) -> bool:
+        matcher = LLMatcher(tokens, grammar_from("lark", form.source))
+        return matcher.consume_tokens(tokens.tokenize_str(sql)) and matcher.is_accepting()
+
+    return whole
+
+
+GOOD = [
+    "SELECT name FROM singer",
+    "SELECT DISTINCT singer.name, COUNT(*) FROM singer GROUP BY singer.name HAVING COUNT(*) > 1 ORDER BY COUNT(*) DESC LIMIT 3",
+    "SELECT name FROM singer WHERE \"国家\" = '法国' AND id BETWEEN 1 AND 3 OR name LIKE 'A%'",
+    "SELECT singer.name FROM concert JOIN singer ON concert.singer_id = singer.id WHERE concert.year = 2014",
+    'SELECT ticket."order" FROM singer JOIN concert ON singer.id = concert.singer_id LEFT JOIN ticket ON concert.id = ticket.concert_id',
+    "SELECT AVG(id) FROM singer WHERE id > (SELECT MIN(concert.id) FROM concert)",
+    "SELECT name FROM singer WHERE id IN (SELECT singer_id FROM concert) UNION SELECT name FROM singer",
+    "SELECT x FROM alone WHERE x IS NOT NULL",
+    "SELECT CAST(COUNT(*) AS REAL) / COUNT(DISTINCT name) FROM singer WHERE name NOT IN ('a''b', '李白')",
+]
+
+
+@pytest.mark.parametrize("sql", GOOD)
+def test_queries_of_the_database_have_the_form_and_pass_the_guard(
+    sql: str, derives: Callable[[str], bool], tmp_path: Path
+) -> None:
+    assert derives(sql)
+    with closing(sqlite3.connect(tmp_path / "x.sqlite")) as connection:
+        for table in TABLES:
+            connection.execute(f"CREATE TABLE {table.name} ({', '.join(quoted(one.name) for one in table.columns)})")
+    Sqlite(tmp_path / "x.sqlite").run(check(sql, Allowed.of("sqlite", TABLES)), Limits())  # every column is found
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT year FROM singer",
+        "SELECT concert.year FROM singer",
+        "SELECT name FROM concert JOIN singer ON concert.id = singer.id",
+        "SELECT name FROM nowhere",
+        "SELECT name FROM concert JOIN singer ON concert.singer_id = singer.id",
+        "SELECT singer.name FROM singer JOIN alone ON alone.x = singer.id",
+        "SELECT T1.name FROM singer AS T1",
+        "SELECT name FROM singer; DROP TABLE singer",
+        "SELECT MAX(MAX(id)) FROM singer",
+        "DELETE FROM singer",
+        "SELECT name FROM singer WHERE name = 'a",
+        "",
+    ],
+)
+def test_nothing_else_has_it(sql: str, derives: Callable[[str], bool]) -> None:
+    assert not derives(sql)
+
+
+def test_of_many_and_wide_tables_the_form_stays_small() -> None:
+    columns = tuple(Column(f"some_column_{i}") for i in range(300))
+    tables = [
+        Table(f"table_{i}", columns, (ForeignKey(("some_column_0",), "table_0", ("some_column_1",)),))
+        for i in range(500)
+    ]
+    form = select_form(tables, "postgres")
+    assert form is not None
+    assert len(form.source) < 128 << 10
+    assert not LLMatcher.validate_grammar(grammar_from("lark", form.source))
+    assert select_form((), "sqlite") is None
