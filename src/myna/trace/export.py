@@ -1,22 +1,25 @@
 """Recorded calls as conversations: rows to train on, or to look at."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
 from myna.records import Candidate, Conversation, Message, Usage
-from myna.trace.read import Node
+from myna.trace.read import Node, Said
 from myna.trace.request import read_reply, read_request
 from myna.trace.store import Store
 
 
 def conversations(store: Store, runs: list[Node], *, everything: bool = False) -> Iterator[Conversation]:
     """A row for each finished chat call: what was asked, and as its last message the answer: an edited one, else the chosen
-    candidate, else the first. Only calls whose feedback, or that of a span above them, came with consent; `everything`: all.
+    candidate, else the first. Only calls whose feedback, or that of a span above them, came with consent, and no answer that a thumb
+    there turned down, unless somebody said a better one; `everything`: all.
 
     `meta` says where a row comes from (run, span, model, prompt version) and what a thumb said.
     """
     for node in _calls(runs, everything):
-        if row := _asked(store, node):
+        bad = _said(node).get("thumb") == -1 and not {"edit", "choice"} & _said(node).keys()
+        if (row := _asked(store, node)) and (everything or not bad):
             candidates, best = _candidates(store, node)
             yield row + replace(candidates[best].messages[-1], tokens=candidates[best].tokens)
 
@@ -33,13 +36,20 @@ def pairs(store: Store, runs: list[Node], *, everything: bool = False) -> Iterat
                 )
 
 
-def _calls(runs: list[Node], agreed: bool) -> Iterator[Node]:
-    """The calls of which a row may be made."""
+def held_out(run: int, share: float) -> bool:
+    """Whether the rows of a run are for evaluation: all of them or none, and the same whenever it is exported. Of all runs, `share` are."""
+    digest = hashlib.blake2b(f"run {run}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") < share * 2**64
+
+
+def _calls(runs: list[Node], agreed: bool, thumb: Said | None = None) -> Iterator[Node]:
+    """The calls of which a row may be made, each with the thumb of the span above it where it has none of its own."""
     for node in runs:
         here = agreed or any(said.consent for said in node.feedback)
+        own = next((said for said in reversed(node.feedback) if said.kind == "thumb" and said.consent), None)
         if here and node.call and node.call.reply and node.outcome == "ok":
-            yield node
-        yield from _calls(node.below, here)
+            yield node if own or not thumb else replace(node, feedback=[*node.feedback, thumb])
+        yield from _calls(node.below, here, own or thumb)
 
 
 def _asked(store: Store, node: Node) -> Conversation | None:

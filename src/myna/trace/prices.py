@@ -59,7 +59,7 @@ class Prices:
             return prices
         except FileNotFoundError:
             return cls()
-        except (DataError, yaml.YAMLError, UnicodeDecodeError) as e:
+        except (DataError, yaml.YAMLError, UnicodeDecodeError, OSError) as e:
             raise DataError(f"{path}: {e}") from None
 
     def of(self, model: str) -> Price | None:

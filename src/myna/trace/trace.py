@@ -177,7 +177,10 @@ def here() -> Span | None:
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "thumb": (lambda value: value in (1, -1) and not isinstance(value, bool), "a thumb is 1 or -1"),
-    "edit": (lambda value: isinstance(value, str), "an edit is the text as it should have been"),
+    "edit": (
+        lambda value: isinstance(value, str) and bool(value.strip()),
+        "an edit is the text as it should have been",
+    ),
     "choice": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
         "a choice is a candidate's number, from 0",

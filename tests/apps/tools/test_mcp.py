@@ -98,6 +98,12 @@ def test_a_tool_at_another_address_is_another_tool(tmp_path: Path) -> None:
     assert states(found)["add"] == "changed"
 
 
+def test_a_command_that_is_not_there_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(MynaError, match=r"/no/such/server: No such file or directory") as e:
+        talk(Stdio(("/no/such/server",)), Pins(tmp_path / "pins.json"))
+    assert "Errno" not in str(e.value)
+
+
 @pytest.mark.slow  # the SDK takes seconds to start in the server's process
 def test_an_error_of_a_tool_is_told_to_the_model(tmp_path: Path) -> None:
     _, (outcome,) = talk(server("honest"), Pins(tmp_path / "pins.json"), call("fails"), agreed=("fails",))
@@ -126,6 +132,27 @@ def address(tmp_path: Path) -> Iterator[str]:
 def test_a_server_over_http_is_one_like_any_other(tmp_path: Path, address: str) -> None:
     _, (outcome,) = talk(Http(address), Pins(tmp_path / "pins.json"), call("add", a=40, b=2), agreed=("add",))
     assert (outcome.status, outcome.result) == ("ok", "42")
+
+
+@pytest.mark.parametrize(
+    ("where", "says", "egress"),
+    [
+        (Http("https://far.example/mcp"), None, True),
+        (Http("https://far.example/mcp"), False, True),
+        (Stdio(("server",)), None, None),
+        (Stdio(("server",)), True, True),
+        (Stdio(("server",)), False, None),
+    ],
+)
+def test_a_server_over_http_goes_out_and_no_servers_word_denies_it(
+    where: Stdio | Http, says: bool | None, egress: bool | None, tmp_path: Path
+) -> None:
+    from mcp.types import Tool as Offered
+    from mcp.types import ToolAnnotations
+
+    one = Offered(name="look", input_schema={"type": "object"}, annotations=ToolAnnotations(open_world_hint=says))
+    offer = mcp_client._offer("far", where, one, Pins(tmp_path / "pins.json"), ["look"])
+    assert offer.egress is egress
 
 
 @pytest.mark.parametrize(("length", "fine"), [(10, True), (11, False)])
@@ -268,7 +295,7 @@ def wipe() -> str:
     return "wiped"
 
 
-@tool(effect="write")
+@tool(effect="write", egress=False)
 def note(text: str) -> str:
     """Write a note."""
     return "noted"
@@ -293,6 +320,7 @@ def test_ours_are_served_to_the_sdks_own_client(mode: str) -> None:
                 (False, True),
                 (False, False),
             ]
+            assert [h.open_world_hint for h in hints.values() if h] == [None, None, False]
             for _ in range(2):  # a call granted once is asked about again
                 assert (await client.call_tool("note", {"text": "梨"})).content[0].text == "noted"  # type: ignore[union-attr]
             result = await client.call_tool("population", {"city": "杭州"})

@@ -9,8 +9,9 @@ order of the calls. Each is a value: whoever dispatches records it.
 import asyncio
 import json
 import logging
-import re
+import os
 import time
+import traceback
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextvars import ContextVar
@@ -19,6 +20,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from myna.apps.tools.approvals import Approvals, Ask, never
+from myna.apps.tools.arguments import addressed, parse
 from myna.apps.tools.tool import Tool, Untrusted, Waits, canonical
 from myna.records import Json, Message, MynaError, ToolCall, ToolError
 
@@ -29,11 +31,9 @@ Status = Literal["ok", "error", "failed", "timeout", "invalid", "unknown", "refu
 The others never ran: invalid arguments, an unknown name, a refusal, a question that waits for its answer."""
 
 MOST_CALLS = 64  # of one message
-MOST_ARGUMENTS = 1 << 20  # characters
 MOST_AT_ONCE = 8  # reads
 GRACE = 1.0  # seconds for a tool that was given up to clean up after itself
 MOST_SAID = 2000  # characters of an error
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://|\bwww\.|\bmailto:", re.IGNORECASE)  # in canonical arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Dispatcher:
         return found or Outcome(ready.call, ready.tool, "refused", EXPIRED if answer else REFUSED)
 
 
-REFUSED = "error: this call was refused, and was not run."
+REFUSED = "error: this call was refused, and was not run. Do not make it again; go on with the task without it."
 EXPIRED = "error: the approval of this call expired or was changed before it could be used, and the call was not run."
 WAITING = "This call waits for an approval, and was not run."
 
@@ -172,12 +172,15 @@ def this_call() -> ToolCall:
 
 
 def _reason(ready: _Ready, tainted: bool) -> str:
-    """Why a call must ask, or "" where it need not. To read from an address is to send it there, with whatever was put in it."""
+    """Why a call must ask, or "" where it need not. To read over a network is to send the arguments there, with whatever was put in
+    them. A tool says whether it does that; of one that does not say, its arguments tell."""
     if ready.tool.effect == "danger":
         return "the tool is marked dangerous"
     if tainted and ready.tool.effect != "read":
         return "text of unknown origin is in the context, and may have asked for this"
-    if tainted and ADDRESS.search(ready.arguments):
+    if tainted and ready.tool.egress:
+        return "its arguments go out over the network, and text of unknown origin is in the context"
+    if tainted and ready.tool.egress is None and addressed(json.loads(ready.arguments)):
         return "an address is in its arguments, which can carry out what was read, and text of unknown origin is in the context"
     return ""
 
@@ -212,27 +215,6 @@ async def _read(call: ToolCall, known: dict[str, Tool]) -> _Ready | Outcome:
     return _Ready(call, tool, text)
 
 
-def parse(text: str) -> Json:
-    """The arguments a model wrote. Raises ValueError: what is no object, has a name twice (which of the two would be run is not
-    which is shown), is too long or too deep."""
-    if len(text) > MOST_ARGUMENTS:
-        raise ValueError(f"{len(text)} characters; {MOST_ARGUMENTS} are the most")
-    found = json.loads(text or "{}", object_pairs_hook=_once, parse_constant=_no_constant)
-    if not isinstance(found, dict):
-        raise ValueError(f"a {type(found).__name__} is written where an object belongs")
-    return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Json:
-    if len(found := dict(pairs)) != len(pairs):
-        raise ValueError("a name is there twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
 async def _run(ready: _Ready, approval: str | None) -> Outcome:
     """Runs the tool on its own copy of exactly what was checked and approved."""
     tool, began, foreign = ready.tool, time.monotonic(), False
@@ -263,8 +245,8 @@ async def _caught(call: ToolCall, tool: Tool, arguments: Json) -> tuple[Status, 
     except ToolError as e:
         return "error", f"error: {e}"
     except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as e:  # exit() in a tool is no end of ours
-        log.warning("the tool %s failed", tool.name, exc_info=e)
-        return "failed", f"error: {tool.name} failed: {type(e).__name__}: {_words(e)}"
+        log.info("the tool %s failed", tool.name, exc_info=e)
+        return "failed", f"error: {tool.name} failed: {type(e).__name__}: {_words(e)}{_place(e)}"
     if not isinstance(text, str):
         return "failed", f"error: {tool.name} failed: it returned {type(text).__name__}, not text"
     return "ok", text
@@ -275,6 +257,12 @@ def _words(e: BaseException) -> str:
         return str(e)
     except Exception:
         return "(it does not say why)"
+
+
+def _place(e: BaseException) -> str:
+    """Where it was raised, as " (tools.py:12)"."""
+    frames = traceback.extract_tb(e.__traceback__)
+    return f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
 
 
 def _ended(task: asyncio.Task[tuple[Status, str]]) -> tuple[Status, str]:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from mcp.types import Tool as Offered
 
 log = logging.getLogger(__name__)
+logging.getLogger("mcp").addHandler(
+    logging.NullHandler()
+)  # the SDK's tracebacks go to whoever set up logging, not to stderr
 
 START = 30.0  # seconds to start, shake hands and list
 CLOSE = 10.0  # and to end
@@ -68,7 +71,7 @@ class Http:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A tool as its server describes it. `definition` is a hash of all of that and of where the server is; `why` says why it is
-    blocked; `hint` is what the server says of its effect."""
+    blocked; `hint` is what the server says of its effect; `egress` as a tool has it."""
 
     name: str
     description: str
@@ -77,6 +80,7 @@ class Offer:
     hint: Effect
     state: State
     why: str = ""
+    egress: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,9 @@ def _offer(server: str, where: Stdio | Http, one: "Offered", pins: Pins, names: 
             "refused",
             f"its description or schema is longer than {MOST_DESCRIPTION} or {MOST_SCHEMA} characters",
         )
-    return Offer(one.name[:64], description[:MOST_DESCRIPTION], one.input_schema, definition, hint, state, why)
+    # A command of this machine may keep to it; that it does is not believed ("open world" false), that it does not is.
+    egress = True if isinstance(where, Http) or (hints and hints.open_world_hint) else None
+    return Offer(one.name[:64], description[:MOST_DESCRIPTION], one.input_schema, definition, hint, state, why, egress)
 
 
 def _state(server: str, tool: str, definition: str, pins: Pins) -> tuple[State, str]:
@@ -244,6 +250,7 @@ def _tool(
         cap=cap,
         untrusted=True,
         source=f"{where.source} {offer.definition}",
+        egress=offer.egress,
     )
 
 
@@ -270,6 +277,8 @@ def _reason(e: BaseException) -> str:
     """An error in a few words; of a group, those of its first."""
     while isinstance(e, BaseExceptionGroup):
         e = e.exceptions[0]
-    return (
-        f"no answer within {START:g} seconds" if isinstance(e, TimeoutError) else f"{type(e).__name__}: {str(e)[:500]}"
-    )
+    if isinstance(e, TimeoutError):
+        return f"no answer within {START:g} seconds"
+    if isinstance(e, FileNotFoundError | PermissionError) and e.filename:
+        return f"{e.filename}: {e.strerror}"
+    return f"{type(e).__name__}: {str(e)[:500]}"

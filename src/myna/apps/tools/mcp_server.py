@@ -36,12 +36,14 @@ def mcp_server(desk: Dispatcher, name: str = "myna") -> "Server[Any]":
 
 
 def _offered(tool: Tool) -> "Offered":
-    """A tool as MCP describes it. Its effect is said in annotations, which its clients may believe or not."""
+    """A tool as MCP describes it. Its effect, and whether it goes out, are said in annotations, which its clients may believe or not."""
     from mcp.types import Tool as Offered
     from mcp.types import ToolAnnotations
 
     effect = ToolAnnotations(
-        read_only_hint=tool.effect == "read", destructive_hint=tool.effect == "danger", open_world_hint=tool.untrusted
+        read_only_hint=tool.effect == "read",
+        destructive_hint=tool.effect == "danger",
+        open_world_hint=True if tool.untrusted else tool.egress,
     )
     return Offered(
         name=tool.name,

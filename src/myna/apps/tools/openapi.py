@@ -145,7 +145,13 @@ def openapi_tools(
             continue
         name = _free(prefix + _name(operation, method, path), tools)
         tools[name] = Tool(
-            name=name, timeout=timeout, cap=cap, untrusted=True, source=f"openapi {host.base} {where}", **made
+            name=name,
+            timeout=timeout,
+            cap=cap,
+            untrusted=True,
+            source=f"openapi {host.base} {where}",
+            egress=True,
+            **made,
         )
     return Described(tuple(tools.values()), tuple(skipped), host.base)
 

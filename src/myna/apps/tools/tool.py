@@ -45,6 +45,8 @@ class Tool:
     untrusted    whether results are a stranger's text: they taint the context they enter. Where only some are, `run` returns
                  those as Untrusted
     source       where the tool comes from: a function, a document, a server; part of its definition
+    egress       whether a call sends its arguments over a network. True: in a tainted context it asks, reads too. False: nothing of
+                 them leaves this machine. None, not said: a read asks where an address is in its arguments
     """
 
     name: str
@@ -57,6 +59,7 @@ class Tool:
     cap: int = CAP
     untrusted: bool = False
     source: str = ""
+    egress: bool | None = None
 
     def __post_init__(self) -> None:
         where = f"the tool {self.name!r}"
@@ -71,9 +74,9 @@ class Tool:
 
     @property
     def definition(self) -> str:
-        """sha256 of what was agreed to: name, description, parameters, effect and source. Computed when asked, so it tells
+        """sha256 of what was agreed to: name, description, parameters, effect, source and egress. Computed when asked, so it tells
         of a schema that was changed in place."""
-        what = [self.name, self.description, self.parameters, self.effect, self.source]
+        what = [self.name, self.description, self.parameters, self.effect, self.source, self.egress]
         return hashlib.sha256(canonical(what).encode()).hexdigest()
 
     @property
@@ -94,12 +97,15 @@ def tool(
     timeout: float = TIMEOUT,
     cap: int = CAP,
     untrusted: bool = False,
+    egress: bool | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]:
     """Make a typed function with a docstring a tool.
 
     The signature is the schema and the docstring the description; what it says of arguments (Google, NumPy, Sphinx or epydoc
     style) describes them. A function that is not async runs in a thread of its own. Whatever JSON can say may be returned.
+    `egress` is True where it sends its arguments over a network, and False where it does
+    not: see Tool.
 
     Raises MynaError where the effect, the docstring or a type is missing, or a described argument does not exist.
     """
@@ -123,6 +129,7 @@ def tool(
             cap=cap,
             untrusted=untrusted,
             source=f"python {function.__module__}.{function.__qualname__}",
+            egress=egress,
         )
 
     return make
