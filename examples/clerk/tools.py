@@ -25,7 +25,7 @@ OPERATIONS = {
 }
 
 
-@tool(effect="read")
+@tool(effect="read", egress=False)
 def calculate(expression: str) -> float:
     """Work out an expression of numbers with + - * / and brackets. 计算算式。
 

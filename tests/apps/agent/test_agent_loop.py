@@ -115,6 +115,19 @@ def test_a_result_that_changes_is_no_stall(speech: Speech) -> None:
     assert ran(Agent("waiter", "", (job,), speech=speech.speech), "Wait for it.", script).reason == "done"
 
 
+def test_an_order_that_is_refused_three_times_does_not_end_the_users_task(
+    clerk: Clerk, speech: Speech, world: World
+) -> None:
+    ordered = [speech.call("wipe", {"what": "everything"}) for _ in range(3)]
+    ended = ran(clerk(), "多少人？", [*ordered, speech.call("population", {"city": "杭州"}), speech.answer("12.5 M")])
+    assert (ended.reason, ended.answer, world.done) == ("done", "12.5 M", [("population", "杭州")])
+
+
+def test_a_refused_order_for_ever_is_a_stall(clerk: Clerk, speech: Speech, world: World) -> None:
+    ended = ran(clerk(), "?", [speech.call("wipe", {"what": "everything"}) for _ in range(50)])
+    assert (ended.reason, ended.spent["steps"], world.done) == ("stalled", 6, [])
+
+
 def test_unknown_tools_for_ever_are_a_stall(clerk: Clerk, speech: Speech) -> None:
     ended = ran(clerk(), "?", (speech.call(f"tool_{i}", {"i": i}) for i in count()))
     assert (ended.reason, ended.spent["steps"]) == ("stalled", 6)

@@ -13,7 +13,7 @@ from apps_agent import Speech, World, sent, whole
 
 from myna.apps.agent import Agent, Compacted, Limits, Memory, Session, run, steps
 from myna.apps.agent.memory import MemoryFileError
-from myna.apps.tools import Approvals, Asked, later, never
+from myna.apps.tools import Approvals, Asked, later, never, tool
 from myna.provider import Scripted
 from myna.records import Embedding, Message, Passage, ProviderError, RequestError, Vectors
 from myna.trace import Trace
@@ -219,6 +219,33 @@ def test_a_result_longer_than_the_window_is_cut_and_the_run_goes_on(speech: Spee
     assert len(last) < 6_000
 
 
+class Narrow(Scripted):
+    """Refuses prompts and answers that are together too long, as servers do that count before they begin."""
+
+    def stream(self, what: Any, sampling: Any, *more: Any, **given: Any) -> Any:
+        self.asked = [*getattr(self, "asked", []), sampling.max_tokens]
+        if sampling.max_tokens is None or sampling.max_tokens > self.most:  # type: ignore[attr-defined]
+            raise RequestError("too long together", code="context_length_exceeded")
+        return super().stream(what, sampling, *more, **given)
+
+
+@pytest.mark.parametrize(
+    ("most", "limits", "asked"),
+    [
+        (8000, Limits(tokens=1_000_000), [4096]),
+        (2000, Limits(tokens=1_000_000), [4096, 1024]),
+        (2000, Limits(), [None, 1024]),
+    ],
+)
+def test_all_that_is_left_to_spend_is_not_asked_for_at_once(
+    clerk: Clerk, speech: Speech, most: int, limits: Limits, asked: list[int | None]
+) -> None:
+    script = Narrow([speech.answer("fine")])
+    script.most = most  # type: ignore[attr-defined]
+    ended = asyncio.run(run(clerk(limits=limits), "?", script))
+    assert (ended.reason, ended.answer, script.asked) == ("done", "fine", asked)
+
+
 def test_a_context_that_the_endpoint_finds_too_long_is_made_shorter(clerk: Clerk, speech: Speech) -> None:
     long = RequestError("too long", code="context_length_exceeded")
     script = Short([*long_talk(speech, 8)[:-1], long, speech.answer("done")])
@@ -241,6 +268,43 @@ def test_a_plans_item_is_done_when_a_result_shows_it(clerk: Clerk, speech: Speec
     ended = asyncio.run(run(clerk(plan=True), session, script))
     assert [one.status for one in ended.outcomes] == ["ok", "error", "ok", "ok", "error", "ok"]
     assert [item.state for item in session.plan] == ["done", "dropped"]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "good"),
+    [
+        ("522000", True),
+        ("noted: 里昂 has 522000", True),
+        ("里昂", True),
+        ("noted", True),  # of the tool
+        ("9000", False),  # known before the plan was made
+        ("522", False),  # a part of a number
+        ("o", False),
+        ("", False),
+        ("find Lyon", False),  # the plan's own words
+        ("shown by the census", False),  # its check
+        ("pinned", False),
+        ("I did it", False),
+    ],
+)
+def test_evidence_is_what_a_tool_gave_since_the_plan_was_made(speech: Speech, evidence: str, good: bool) -> None:
+    @tool(effect="read")
+    def look(what: str) -> str:
+        """Look."""
+        return "9000" if what == "before" else "noted: 里昂 has  522000"
+
+    session = Session.of("?")
+    script = Scripted([
+        speech.call("look", {"what": "before"}),
+        speech.call("make_plan", {"steps": ["find Lyon"], "checks": ["shown by the census"]}),
+        speech.call("look", {"what": "Lyon"}),
+        speech.call("pin", {"fact": "I did it"}),
+        speech.call("make_plan", {"steps": [], "checks": []}),
+        speech.call("step_done", {"step": 1, "evidence": evidence}),
+        speech.answer("ok"),
+    ])  # fmt: skip
+    asyncio.run(run(Agent("a", "", (look,), plan=True, speech=speech.speech), session, script))
+    assert [item.state for item in session.plan] == ["done" if good else "open"]
 
 
 def test_a_helpers_taint_flows_up_and_a_clean_helpers_does_not(speech: Speech, world: World) -> None:

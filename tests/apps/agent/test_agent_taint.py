@@ -15,6 +15,7 @@ from myna.apps.agent.egress import harmless
 from myna.apps.tools import Approvals, Asked, Untrusted, later, never, tool
 from myna.provider import Scripted
 from myna.records import DataError
+from myna.records.fence import fenced
 
 Clerk = Callable[..., Agent]
 
@@ -168,9 +169,59 @@ def test_no_reader_of_markdown_finds_a_link_or_an_image_in_it(hostile: str) -> N
     assert _addresses(LexborHTMLParser(safe)) == []
 
 
-def test_what_is_no_link_stays_as_it_is() -> None:
-    plain = "Nothing here: a < b, List<String>, 3/4, a: b, f(x)[0]. 没有链接。"
+@pytest.mark.parametrize(
+    "plain",
+    [
+        "Nothing here: a < b, List<String>, 3/4, a: b, f(x)[0]. 没有链接。",
+        "See src/app.py:31 and notes.md, version 1.2.3. Then go on. 5.5kg/m, e.g./i.e., report.pdf? Yes.",
+        "Write to a@shop.example. 数据在 data.csv 里。",
+    ],
+)
+def test_what_is_no_link_stays_as_it_is(plain: str) -> None:
     assert harmless(plain) == (plain, ())
+
+
+@pytest.mark.parametrize(
+    "bare",
+    [
+        "e.example/?q=1",
+        "sub.e.example:8080/x",
+        "192.0.2.1/x",
+        "192.0.2.1:80/x",
+        "https:e.example",
+        "例子.中国/秘密",
+        "e.md/x#y",
+    ],
+)
+def test_an_address_without_its_scheme_is_made_harmless_and_listed(bare: str) -> None:
+    for text in (f"Go to {bare} now", f"看（{bare}）", bare):
+        safe, links = harmless(text)
+        assert links == (bare,)
+        assert bare not in safe
+
+
+MINE = "https://shop.example/orders?id=7"
+
+
+def test_a_link_of_the_users_own_task_is_never_touched(clerk: Clerk, speech: Speech) -> None:
+    said = f"I looked at {MINE}. It says 42, see {MINE}&q=SECRET and ![]({MINE}) 和 {MINE}。"
+    ended = ran(clerk(), f"Look at {MINE}, please.", [speech.call("mail", {"number": 1}), speech.answer(said)])
+    assert ended.answer.count(MINE) == 3
+    assert "](" not in ended.answer
+    assert ended.links == (f"{MINE}&q=SECRET",)
+
+
+def test_a_link_of_a_stranger_in_the_users_task_is_not_his_own(clerk: Clerk, speech: Speech) -> None:
+    letter = Session.of(f"Read this: {fenced(f'Go to {MINE}')}")
+    letter.tainted = True
+    forwarded = Session.of(f"Go to {MINE}", tainted=True)
+    elsewhere = Session.from_json(Session.of(f"Go to {MINE}").to_json())
+    later_on = Session.of("?")
+    later_on.say(f"A page: {MINE}", tainted=True)
+    for session in (letter, forwarded, elsewhere, later_on):
+        assert ran(clerk(), session, [speech.answer(f"See {MINE}")]).links == (MINE,)
+    read = [speech.call("mail", {"number": 1}), speech.answer("See https://evil.example/x")]
+    assert ran(clerk(), "Read.", read).links == ("https://evil.example/x",)
 
 
 def _linkify() -> bool:

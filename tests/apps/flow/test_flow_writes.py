@@ -118,7 +118,9 @@ def test_an_answer_that_is_no_output_is_told_when_it_is_used(journal: Journal) -
     answer(journal, 1, "send", True)  # null, and the step gives a number
     ended = asyncio.run(resume(mail, journal, 1))
     assert (ended.outcome, sent) == ("unknown", ["a"])
-    assert "int" in ended.error
+    assert "gives int, and null is none" in ended.error
+    with pytest.raises(RequestError, match="gives int"):
+        answer(journal, 1, "send", True, b'"text"', flow=mail)
     answer(journal, 1, "send", True, b"1")
     assert asyncio.run(resume(mail, journal, 1)).value == 1
 

@@ -106,9 +106,10 @@ class Ended:
     """How a run ended.
 
     detail    of the reason, in a sentence; "" for done
-    answer    the last text; of a tainted run with its links and images made harmless
+    answer    the last text; of a tainted run with its links and images made harmless, but for addresses of the user's own words
     links     what was made harmless in it
-    messages  the whole conversation: every call has its result, except those that wait
+    messages  the whole conversation, as it was said and with every link that is in it: every call has its result, except those that
+              wait
     outcomes  of all calls of this run, in order
     waiting   calls that wait for an approval: decide, and run the session again
     spent     steps, calls, tokens, cost and seconds, of all runs of the session and of its helpers

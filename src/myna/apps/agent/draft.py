@@ -13,17 +13,23 @@ from myna.apps.prompt import Prompt, ask
 from myna.apps.tools import Tool
 from myna.provider import Provider
 from myna.records import DataError, Json
+from myna.records.language import is_chinese
 from myna.trace import Trace
 
-STEPS, TOKENS = 50, 200_000  # that a draft may give itself at most
-SOURCE = """---
+STEPS, TOKENS = (
+    (4, 50),
+    (10_000, 200_000),
+)  # that a draft may give itself: a call, its result, another, an answer; and at most
+TARGET = 60  # characters of what a right answer holds
+HEAD = """---
 inputs:
   description: string
   tools: {type: array, items: {type: object}}
 sampling: {temperature: 0, max_tokens: 1500}
 limits: {calls: 3}
 ---
-system:
+"""
+ENGLISH = """system:
 You write the specification of an agent: a model that works on tasks with tools. Choose only the tools that it needs.
 Write in the language of the description.
 
@@ -35,8 +41,21 @@ The tools there are:
 
 Answer with JSON: `about`, one sentence on what it is for; `instructions`, its system prompt, which says what to do, in which order, what it
 must not do, and how the answer looks; `tools`, their names; `steps`, how many turns a task takes at most; `tokens`, how many tokens;
-`cases`, three tasks to test it with, each with a short text that the right answer holds.
+`cases`, three tasks to test it with, each with the few characters that the right answer must hold: a number or a name, and no sentence.
 """
+CHINESE = """system:
+你为一个智能体写说明书：它是一个借助工具完成任务的模型。只选它用得着的工具。全部用中文写。
+
+user:
+这个智能体的用途：{{ description }}
+
+现有的工具：
+{{ tools }}
+
+用 JSON 回答：`about`，一句话说明用途；`instructions`，它的系统提示词，说清做什么、按什么顺序、不许做什么、答案是什么样子；
+`tools`，工具的名字；`steps`，一个任务最多几轮；`tokens`，最多多少词元；
+`cases`，三个用来测试的任务，各有正确答案里必须出现的几个字：一个数或一个名字，不是句子。
+"""  # a small model writes in the language that it is asked in
 
 
 async def drafted(
@@ -44,7 +63,9 @@ async def drafted(
 ) -> str:
     """The file's text. Raises apps.prompt.ask.Refused where the model fills in no such form."""
     tools = [{"name": one.name, "effect": one.effect, "does": one.description} for one in known.values()]
-    prompt = replace(Prompt.parse(SOURCE, "agent_draft"), output=form(known))
+    prompt = replace(
+        Prompt.parse(HEAD + (CHINESE if is_chinese(description) else ENGLISH), "agent_draft"), output=form(known)
+    )
     answer = await ask(prompt, {"description": description, "tools": tools}, provider, trace=trace)
     return written(name, answer.value, f"Drafted by {provider.name} from: {description}")
 
@@ -53,7 +74,7 @@ def form(known: Mapping[str, Tool]) -> Json:
     """What a draft is: JSON Schema."""
     case = {
         "type": "object", "required": ["task", "target"], "additionalProperties": False,
-        "properties": {"task": {"type": "string", "minLength": 1}, "target": {"type": "string", "minLength": 1}},
+        "properties": {"task": {"type": "string", "minLength": 1}, "target": {"type": "string", "minLength": 1, "maxLength": TARGET}},
     }  # fmt: skip
     properties: Json = {
         "about": {"type": "string", "minLength": 1},
@@ -63,8 +84,8 @@ def form(known: Mapping[str, Tool]) -> Json:
             "items": {"enum": sorted(known)} if known else False,
             "maxItems": max(len(known), 0),
         },
-        "steps": {"type": "integer", "minimum": 1, "maximum": STEPS},
-        "tokens": {"type": "integer", "minimum": 1000, "maximum": TOKENS},
+        "steps": {"type": "integer", "minimum": STEPS[0], "maximum": STEPS[1]},
+        "tokens": {"type": "integer", "minimum": TOKENS[0], "maximum": TOKENS[1]},
         "cases": {"type": "array", "items": case, "minItems": 1, "maxItems": 10},
     }
     return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}

@@ -82,8 +82,10 @@ class AgentFile:
             if path.stat().st_size > LARGEST:
                 raise DataError(f"an agent's file of more than {LARGEST >> 20} MiB")
             return cls.parse(path.read_text(encoding="utf-8"), path.stem, path.parent, depth)
+        except FileNotFoundError:
+            raise DataError(f"{path}: there is no such file; `myna agent new` drafts one") from None
         except (OSError, UnicodeDecodeError) as e:
-            raise DataError(f"{path}: cannot be read: {e}") from None
+            raise DataError(f"{path}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
         except DataError as e:
             raise DataError(f"{path}: {str(e).removeprefix(f'{path}: ')}") from None
 

@@ -9,18 +9,18 @@ but for those that wait for an approval; so any session can be run again, with m
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 from myna.apps.agent import react, window
 from myna.apps.agent.agent import Agent, Compacted, Ended, Event, Reason, Retried, Said
-from myna.apps.agent.egress import harmless
+from myna.apps.agent.egress import answer_of
 from myna.apps.agent.own import own_tools, reminded
 from myna.apps.agent.session import Session
 from myna.apps.agent.stall import stalled
-from myna.apps.tools import Approvals, Ask, Dispatcher, Outcome, Tool, never
+from myna.apps.tools import Approvals, Ask, Dispatcher, Outcome, Tool, never, this_call
 from myna.apps.tools.tool import canonical
 from myna.provider import Provider, complete, powers
 from myna.provider.budget import Budget, Budgeted, BudgetExceeded, Limits
@@ -41,13 +41,18 @@ from myna.trace import Prices, Trace
 T = TypeVar("T")
 TRIES = 3  # of one turn, where the provider fails
 WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before another try, doubled each time
+Keep = Callable[[Session], None]
+
+
+def _nowhere(session: Session) -> None:
+    """It is in memory alone."""
 
 
 async def run(agent: Agent, task: str | Session, provider: Provider, *, approvals: Approvals | None = None, ask: Ask = never,
-              budget: Budget | None = None, prices: Prices = Prices(), trace: Trace | None = None) -> Ended:  # fmt: skip
+              budget: Budget | None = None, prices: Prices = Prices(), trace: Trace | None = None, keep: Keep = _nowhere) -> Ended:  # fmt: skip
     """Work on a task, or go on with a session. See `steps`."""
     session = Session.of(task) if isinstance(task, str) else task
-    given = {"approvals": approvals, "ask": ask, "budget": budget, "prices": prices, "trace": trace}
+    given = {"approvals": approvals, "ask": ask, "budget": budget, "prices": prices, "trace": trace, "keep": keep}
     last: Event | None = None
     async with aclosing(steps(agent, session, provider, **given)) as events:  # type: ignore[arg-type]
         async for event in events:
@@ -57,23 +62,35 @@ async def run(agent: Agent, task: str | Session, provider: Provider, *, approval
 
 
 async def steps(agent: Agent, session: Session, provider: Provider, *, approvals: Approvals | None = None, ask: Ask = never,
-                budget: Budget | None = None, prices: Prices = Prices(), trace: Trace | None = None,
+                budget: Budget | None = None, prices: Prices = Prices(), trace: Trace | None = None, keep: Keep = _nowhere,
                 ) -> AsyncGenerator[Event, None]:  # fmt: skip
     """What happens, as it happens, and as the last event how it ended. Close it (contextlib.aclosing).
 
     approvals, ask  as a Dispatcher takes them
     budget          above the agent's own limits
     trace           where the run is recorded, with prices of its own
+    keep            writes the session down: before each event is told, and before a tool that writes begins. So of a write that was
+                    cut off, whoever kept the session knows that it is in doubt, and it is not made again. What it raises ends the run
 
     Cancelled or closed, it stops the model and the tools that run, and leaves the session whole. Raises nothing of the provider's:
     that is the reason "error".
     """
     with trace.span("agent", agent.name, run=session.run) if trace else nullcontext() as span:
         loop = _Loop(
-            agent, session, provider, approvals or Approvals(), ask, budget, trace.prices if trace else prices, trace
+            agent,
+            session,
+            provider,
+            approvals or Approvals(),
+            ask,
+            budget,
+            trace.prices if trace else prices,
+            trace,
+            keep,
         )
         async with aclosing(loop.events()) as events:
             async for event in events:
+                session.spent = loop.spent()
+                keep(session)
                 if span and isinstance(event, Ended):
                     span.note(reason=event.reason, detail=event.detail, spent=event.spent, tainted=event.tainted)
                 yield event
@@ -89,6 +106,7 @@ class _Loop:
     above: Budget | None
     prices: Prices
     trace: Trace | None
+    keep: Keep
     outcomes: list[Outcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -97,7 +115,10 @@ class _Loop:
         asked = Traced(self.inner, self.trace) if self.trace else self.inner
         self.provider = Budgeted(asked, self.budget, self.prices)
         self.room = window.room_of(self.agent, self.inner)
+        paid = any(self.budget.left(name) is not None for name in ("tokens", "cost"))
+        self.answer = self.agent.sampling.max_tokens or (window.TURN if paid else None)
         tools = (*self.agent.tools, *own_tools(self.agent, self.session, self._help))
+        tools = tuple(tool if tool.effect == "read" else self._begun(tool) for tool in tools)
         if self.trace:
             tools = tuple(_seen(tool, self.trace) for tool in tools)
         self.desk = Dispatcher(tools, self.approvals, self.ask, self.session.run)
@@ -118,7 +139,7 @@ class _Loop:
             reason, detail = "error", str(e)
         finally:
             self.session.settle()
-            self.session.spent = self._spent()
+            self.session.spent = self.spent()
         yield self._ended(reason, detail)
 
     async def _turns(self) -> AsyncGenerator[Event, None]:
@@ -172,7 +193,9 @@ class _Loop:
             except RequestError as e:
                 if last or e.code != "context_length_exceeded":
                     raise
-                self.room = window.tokens(self.inner, talk) * 2 // 3
+                if self.answer != window.TURN:
+                    self.room = window.tokens(self.inner, talk) * 2 // 3
+                self.answer = self.agent.sampling.max_tokens or window.ANSWER  # a short one may have room
             else:
                 yield self._said(reply)
                 return
@@ -198,14 +221,25 @@ class _Loop:
     async def _help(self, helper: Agent, session: Session) -> Ended:
         """Run a helper on a session of its own, within this budget."""
         given = {"approvals": self.approvals, "ask": self.ask, "budget": self.budget, "prices": self.prices}
-        return await run(helper, session, self.inner, trace=self.trace, **given)  # type: ignore[arg-type]
+        keep = {"keep": lambda _: self.keep(self.session)}  # which the helper's is in
+        return await run(helper, session, self.inner, trace=self.trace, **given, **keep)  # type: ignore[arg-type]
+
+    def _begun(self, tool: Tool) -> Tool:
+        """The tool, after it is written down that it begins: a call that waited waits no longer."""
+
+        async def work(arguments: Json) -> str:
+            self.session.waiting.discard(this_call().id)
+            self.keep(self.session)
+            return await tool.run(arguments)
+
+        return replace(tool, run=work)
 
     def _said(self, reply: Reply) -> Said:
         message, finish = reply.message, reply.candidates[0].finish_reason
         if self.react:
             message = react.read(message, len(self.session.messages))
         kept = self.session.turn(message, finish)
-        return Said(int(self._spent()["steps"]), kept, reply.usage)
+        return Said(int(self.spent()["steps"]), kept, reply.usage)
 
     async def _dispatch(self, calls: Sequence[ToolCall]) -> AsyncGenerator[Outcome, None]:
         """The outcomes of calls, each in the session before it is told."""
@@ -229,21 +263,20 @@ class _Loop:
         return react.written(talk) if self.react else talk
 
     def _sampling(self) -> Sampling:
-        own = self.agent.sampling
+        own = replace(self.agent.sampling, max_tokens=self.answer)
         return replace(own, stop=(*(own.stop or ()), *react.STOP)) if self.react else own
 
     async def _sleep(self, seconds: float) -> None:
         left = self.budget.left("seconds")
         await asyncio.sleep(seconds if left is None else max(min(seconds, left), 0))
 
-    def _spent(self) -> dict[str, float]:
+    def spent(self) -> dict[str, float]:
         now = self.budget.spent | {"seconds": time.monotonic() - self.began}
         return {name: self.before.get(name, 0) + spent for name, spent in now.items()}
 
     def _ended(self, reason: Reason, detail: str) -> Ended:
-        session, last = self.session, self.session.messages[-1]
-        answer = last.text if last.role == "assistant" and not last.tool_calls else ""
-        answer, links = harmless(answer) if session.tainted else (answer, ())
+        session = self.session
+        answer, links = answer_of(session)
         waiting = tuple(call for call in session.open if call.id in session.waiting)
         return Ended(
             reason=reason, detail=detail, answer=answer, links=links, messages=tuple(session.messages),

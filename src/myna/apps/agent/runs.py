@@ -5,6 +5,7 @@ was interrupted or was killed goes on in another process. The file is nobody els
 import os
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import orjson
 
 from myna.apps.agent.session import Session
-from myna.records import MynaError
+from myna.records import MynaError, lock
 from myna.records.sqlite_file import Layout, SqliteFile
 
 SCHEMA = """
@@ -32,7 +33,8 @@ LAYOUT = Layout("a", "file of agents' runs", 1, SCHEMA, frozenset({"agent_runs"}
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A run as it was left: the agent's file and its version then, its inputs, and why it ended; "running" where it did not."""
+    """A run as it was left: the agent's file and its version then, its inputs, and why it ended; "running" where it has not, and
+    "killed" where its process has."""
 
     run: str
     file: str
@@ -60,45 +62,38 @@ class Runs(SqliteFile):
             row = (_json(session.to_json()), state, time.time(), session.run)
             db.execute("UPDATE agent_runs SET session = ?, state = ?, at = ? WHERE run = ?", row)
 
-    def take(self, run: str) -> Kept:
-        """A run to go on with, which is this process's from now on; its first characters will do."""
-        with self.write() as db:
-            rows = db.execute(
-                "SELECT run, pid, state FROM agent_runs WHERE substr(run, 1, ?) = ?", (len(run), run)
-            ).fetchall()
-            if len(rows) != 1 or not run:
-                raise AgentFileError(f"{len(rows) or 'no'} runs begin with {run!r}; see `myna agent list`")
-            name, pid, state = rows[0]
-            if state == "running" and pid != os.getpid() and _lives(pid):
-                raise AgentFileError(f"run {name[:12]} is running in process {pid}")
-            db.execute("UPDATE agent_runs SET pid = ?, state = 'running' WHERE run = ?", (os.getpid(), name))
-            return _kept(db.execute(f"{_SELECT} WHERE run = ?", (name,)).fetchone(), state)
+    def find(self, run: str) -> Kept:
+        """A run; its first characters will do."""
+        with self.read() as db:
+            rows = db.execute(f"{_SELECT} WHERE substr(run, 1, ?) = ?", (len(run), run)).fetchall()
+        if len(rows) != 1 or not run:
+            raise AgentFileError(f"{len(rows) or 'no'} runs begin with {run!r}; see `myna agent list`")
+        return self._kept(rows[0])
+
+    def held(self, run: str) -> AbstractContextManager[None]:
+        """A run is one process's at a time. Raises AgentFileError where it is another's."""
+        return lock.locked(self._held(run), f"run {run[:12]}", AgentFileError)
 
     def all(self, limit: int = 20) -> list[Kept]:
         """The latest, newest first."""
         with self.read() as db:
-            return [_kept(row) for row in db.execute(f"{_SELECT} ORDER BY at DESC LIMIT ?", (limit,))]
+            rows = db.execute(f"{_SELECT} ORDER BY at DESC LIMIT ?", (limit,)).fetchall()
+        return [self._kept(row) for row in rows]
+
+    def _held(self, run: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{run}.lock")
+
+    def _kept(self, row: tuple[Any, ...]) -> Kept:
+        run, file, version, given, session, state, at = row
+        if state == "running" and not lock.is_locked(self._held(run), AgentFileError):
+            state = "killed"
+        return Kept(
+            run, file, version, orjson.loads(given), Session.from_json(orjson.loads(session), ours=True), state, at
+        )
 
 
 _SELECT = "SELECT run, file, version, given, session, state, at FROM agent_runs"
 
 
-def _kept(row: tuple[Any, ...], state: str | None = None) -> Kept:
-    run, file, version, given, session, now, at = row
-    return Kept(
-        run, file, version, orjson.loads(given), Session.from_json(orjson.loads(session), ours=True), state or now, at
-    )
-
-
 def _json(value: object) -> str:
     return orjson.dumps(value).decode()
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

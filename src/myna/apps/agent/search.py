@@ -25,7 +25,7 @@ def search_tool(index: Searched, *, searches: int = SEARCHES, passages: int = PA
     seen: set[tuple[str, int, int]] = set()
     asked = 0
 
-    @tool(effect="read", untrusted=True)
+    @tool(effect="read", egress=False, untrusted=True)
     async def search(question: str) -> str:
         """Find passages in the documents. Search again, in other words, while something you need is missing.
 
@@ -50,4 +50,5 @@ def _place(hit: Hit) -> tuple[str, int, int]:
 
 def _shown(hit: Hit) -> str:
     page = f", page {hit.page}" if hit.page else ""
-    return f"[{hit.sha256[:12]}:{hit.start}-{hit.end}] {hit.names[0]}{page}\n{hit.text}"
+    date = f", {hit.dated}" if hit.dated else ""
+    return f"[{hit.sha256[:12]}:{hit.start}-{hit.end}] {hit.names[0]}{page}{date}\n{hit.text}"

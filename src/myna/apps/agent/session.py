@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from myna.apps.agent.plan import Item
 from myna.apps.tools import Outcome
-from myna.apps.tools.dispatch import MOST_ARGUMENTS
+from myna.apps.tools.arguments import MOST_ARGUMENTS
 from myna.records import DataError, Json, Message, Role, ToolCall
-from myna.records.fence import fenced
+from myna.records.fence import fenced, outside
 from myna.records.fields import Fields
 
 DOUBT = "error: this call was interrupted. Whether it had its effect is not known."
@@ -22,7 +22,8 @@ NUDGE = "Your last answer was empty. Call a tool, or give your answer."
 @dataclass
 class Session:
     """
-    messages  all of them, without the system prompt. A tool's message has its outcome's status in `meta`
+    messages  all of them, without the system prompt. A tool's message has its outcome's status in `meta`, and a user's turn that may be
+              a stranger's is marked there as "foreign"
     run       what approvals are bound to
     tainted   a stranger's text is in the messages
     waiting   ids of calls that wait for an approval
@@ -47,12 +48,18 @@ class Session:
     @classmethod
     def of(cls, task: str, *, tainted: bool = False) -> "Session":
         """A task to begin with. `tainted`: text of unknown origin is in it."""
-        return cls([Message("user", task)], tainted=tainted)
+        return cls([_turn("user", task, tainted)], tainted=tainted)
 
     def say(self, text: str, *, tainted: bool = False, role: Role = "user") -> None:
         """One more turn, before it is run again."""
-        self.messages.append(Message(role, text))
+        self.messages.append(_turn(role, text, tainted))
         self.tainted |= tainted
+
+    @property
+    def own_words(self) -> str:
+        """What the user wrote: his turns, without the strangers' texts that stand in their fences."""
+        his = (one for one in self.messages if one.role == "user" and not one.meta.get("foreign"))
+        return "\n".join(outside(one.text) for one in his)
 
     @property
     def open(self) -> list[ToolCall]:
@@ -133,6 +140,8 @@ class Session:
         messages = [*f.take_list("messages", Message.from_json, required=True)]
         if not messages:
             raise DataError("session.messages: there is none")
+        if not ours:
+            messages = [replace(one, meta={**one.meta, "foreign": True}) for one in messages]
         children = f.take("children", dict, default={}).items()
         return cls(
             messages=messages,
@@ -146,6 +155,10 @@ class Session:
             summary=f.take("summary", str, default=""),
             children={str(id): cls.from_json(child, ours=ours) for id, child in children},
         )
+
+
+def _turn(role: Role, text: str, foreign: bool) -> Message:
+    return Message(role, text, meta={"foreign": True} if foreign else {})
 
 
 def _kept(arguments: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from myna.apps.tools.dispatch import parse
+from myna.apps.tools.arguments import parse
 from myna.apps.tools.tool import canonical
 from myna.records import Message, ToolCall
 
@@ -14,14 +14,16 @@ Step = tuple[tuple[str, ...], ...]
 
 def stalled(messages: Sequence[Message], times: int) -> str | None:
     """Why it should end, or None. The last steps, since somebody spoke: `times` repetitions of one or of a pattern of up to PERIODS;
-    or twice `times` in which no call was one that could be run."""
+    or twice `times` in which no call was one that could be run. A refused call is of those alone: an order that a stranger's text gave
+    three times shall not end the user's task."""
     steps = _steps(messages, keep=PERIODS * times)
     for period in range(1, PERIODS + 1):
         last = steps[-period * times :]
-        if len(last) == period * times and all(last[i] == last[i % period] for i in range(len(last))):
+        repeated = len(last) == period * times and all(last[i] == last[i % period] for i in range(len(last)))
+        if repeated and not all(_idle(step, "refused") for step in last):
             return _shown(last[0], period, times)
     idle = steps[-2 * times :]
-    if len(idle) == 2 * times and all(_idle(step) for step in idle):
+    if len(idle) == 2 * times and all(_idle(step, *IDLE) for step in idle):
         return f"of its last {len(idle)} steps none made a call that could be run"
     return None
 
@@ -57,8 +59,8 @@ def _spelled(arguments: str) -> str:
         return arguments
 
 
-def _idle(step: Step) -> bool:
-    return bool(step) and all(status in IDLE for _, _, status, _ in step)
+def _idle(step: Step, *statuses: str) -> bool:
+    return bool(step) and all(status in statuses for _, _, status, _ in step)
 
 
 def _shown(step: Step, period: int, times: int) -> str:

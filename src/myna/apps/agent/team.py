@@ -2,19 +2,16 @@
 approval, its caller waits."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
+from myna.apps.agent.agent import Agent, Ended
 from myna.apps.agent.session import Session
 from myna.apps.tools import Tool, Untrusted, Waits, this_call, tool
 
-if TYPE_CHECKING:
-    from myna.apps.agent.agent import Agent, Ended
-
-Work = Callable[["Agent", Session], Awaitable["Ended"]]
+Work = Callable[[Agent, Session], Awaitable[Ended]]
 SPARE = 5.0  # seconds beside its own for it to end by itself
 
 
-def helper_tool(helper: "Agent", session: Session, work: Work) -> Tool:
+def helper_tool(helper: Agent, session: Session, work: Work) -> Tool:
     """`work` runs the helper on a session, within the caller's budget. What the helper itself does asks for itself, so the call
     changes nothing and is a read."""
 
@@ -37,4 +34,4 @@ def helper_tool(helper: "Agent", session: Session, work: Work) -> Tool:
         return Untrusted(text) if ended.tainted else text
 
     run.__doc__ = f"{helper.about or helper.instructions[:300] or helper.name}\n\nArgs:\n    task: All it needs to know; it sees nothing else."
-    return tool(effect="read", name=helper.name, timeout=(helper.bounds.seconds or 0) + SPARE)(run)
+    return tool(effect="read", egress=False, name=helper.name, timeout=(helper.bounds.seconds or 0) + SPARE)(run)

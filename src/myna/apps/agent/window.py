@@ -10,13 +10,16 @@ from typing import Literal
 from myna.apps.agent.agent import Agent
 from myna.apps.agent.plan import shown
 from myna.apps.agent.session import Session
-from myna.apps.tools.dispatch import parse
+from myna.apps.tools.arguments import parse
 from myna.provider import Provider, complete
 from myna.provider.budget import prompt_at_most
 from myna.records import Conversation, Json, Message, ProviderError, RequestError, Sampling, ToolCall, Unavailable
 from myna.records.fence import RULE, fenced
 
 ANSWER = 1024  # tokens kept free for an answer where nobody says how long it may be
+TURN = (
+    4096  # that a turn may have then, where there is a limit: all that is left to spend would be more than most windows
+)
 BYTES = 3  # of a token, where no tokenizer is here: English has 4, Chinese 3, JSON and code 3
 LEAST = 200  # characters that are left of a text which is cut to fit
 LINE = 160  # characters of a message in a list of what there was

@@ -58,6 +58,8 @@ def read_cases(path: Path, flow: Flow[Any, Any]) -> list[Case]:
             found.append(Case(flow.shape.read_inputs(orjson.dumps(inputs)), expected))
         except (DataError, RequestError) as e:
             raise DataError(f"{path}:{line}: {e}") from None
+    if not found:
+        raise DataError(f"{path} has no cases.")
     return found
 
 

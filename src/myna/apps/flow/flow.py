@@ -11,13 +11,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from myna.apps.flow.code import code_of
 from myna.apps.flow.errors import FlowError
 from myna.apps.flow.running import Running, Unkept
 from myna.apps.flow.scope import SCOPE, Scope
-from myna.apps.flow.step import plainly
+from myna.apps.flow.step import Step, plainly
 from myna.apps.flow.values import Shape
 from myna.provider.budget import Budget, Budgeted, Limits
 
@@ -36,6 +37,12 @@ class Flow(Generic[P, T]):
     @cached_property
     def code(self) -> dict[str, str]:
         return code_of(self.shape.function)
+
+    def step(self, name: str) -> Step[Any, Any] | None:
+        """The step of this name that the flow's file has, or a module that the file has; None where it is nowhere there."""
+        near = list(self.shape.function.__globals__.values())
+        near += [one for module in near if isinstance(module, ModuleType) for one in vars(module).values()]
+        return next((one for one in near if isinstance(one, Step) and one.name == name), None)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Its value, without a journal; inside of another flow its steps are that one's."""

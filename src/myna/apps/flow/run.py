@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import orjson
 
-from myna.apps.flow.errors import Halt, JournalError, StepFailed, every, place, words
+from myna.apps.flow.errors import FlowError, Halt, JournalError, StepFailed, every, place, words
 from myna.apps.flow.flow import Flow
 from myna.apps.flow.journal import Journal, StepRow
 from myna.apps.flow.lock import locked
 from myna.apps.flow.running import Changed, Kept, Running
 from myna.apps.flow.scope import Scope
+from myna.apps.flow.step import Step
 from myna.provider.budget import Budget, BudgetExceeded, Limits
 from myna.records import DataError, RequestError
 from myna.trace import Prices, Span, Trace
@@ -172,10 +173,13 @@ def _below(path: str, reached: set[str]) -> bool:
     return any("/".join(parts[:n]).partition("@")[0] in reached for n in range(1, len(parts)))
 
 
-def answer(journal: Journal, run: int, path: str, happened: bool, value: bytes | None = None) -> StepRow:
-    """A person says whether a write happened that is `unknown`; `value` is the JSON of what the step gave.
+def answer(
+    journal: Journal, run: int, path: str, happened: bool, value: bytes | None = None, *, flow: Flow[Any, Any] | None = None
+) -> StepRow:  # fmt: skip
+    """A person says whether a write happened that is `unknown`; `value` is the JSON of what the step gave, null if left out.
 
-    The next resume believes it: one that did not happen is made, one that did is not. Raises RequestError where nothing is asked.
+    The next resume believes it: one that did not happen is made, one that did is not. With the `flow` the value is held against the
+    step's type now, without it when the run is resumed. Raises RequestError where nothing is asked, or no such step gives that value.
     """
     with locked(journal.path, run):
         journal.run(run)
@@ -189,6 +193,8 @@ def answer(journal: Journal, run: int, path: str, happened: bool, value: bytes |
             journal.answer(row.id, "failed", None, "a person said that it did not happen")
         else:
             output = _given(value if value is not None else row.output or b"null")
+            if step := flow and flow.step(row.name):
+                _refuse_other(step, output)
             journal.answer(row.id, "done", output, "a person said that it happened")
         return journal.latest(run, path) or row
 
@@ -197,6 +203,13 @@ def open_questions(journal: Journal, run: int) -> list[StepRow]:
     """The writes of a run of which nobody knows whether they happened."""
     latest = {row.path: row for row in journal.steps(run)}
     return [row for row in latest.values() if row.state == "unknown"]
+
+
+def _refuse_other(step: Step[Any, Any], output: bytes) -> None:
+    try:
+        step.shape.read_output(output)
+    except FlowError as e:
+        raise RequestError(f"--value: {e}", param="value") from None
 
 
 def _given(value: bytes) -> bytes:

@@ -150,7 +150,8 @@ class Shape:
         try:
             return self.adapters["return"].validate_json(data)
         except ValidationError as e:
-            raise FlowError(f"{self.where}: its kept output is no {self.hints['return']}: {_first(e)}") from None
+            said = inspect.formatannotation(self.hints["return"])
+            raise FlowError(f"{self.where} gives {said}, and {_short(data.decode())} is none: {_first(e)}") from None
 
 
 def is_data(hint: Any) -> bool:
@@ -186,7 +187,7 @@ def to_json(adapter: "TypeAdapter[Any]", value: Any, what: str) -> bytes:
         raise FlowError(f"{what} is no JSON: {words(e)[:300]}") from None
     if type(made) is not type(value) or made != value:
         raise FlowError(
-            f"{what} is {_short(value)}, and JSON gives {_short(made)} back; say its type, or keep what JSON has"
+            f"{what} is {_shown(value)}, and JSON gives {_shown(made)} back; say its type, or keep what JSON has"
         )
     return data
 
@@ -210,8 +211,12 @@ def _first(error: Any) -> str:
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"[:500].removeprefix(": ")
 
 
-def _short(value: Any) -> str:
+def _shown(value: Any) -> str:
     try:
-        return f"{repr(value)[:120]} ({type(value).__name__})"
+        return f"{_short(repr(value))} ({type(value).__name__})"
     except Exception:
         return type(value).__name__
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:120]}..."
