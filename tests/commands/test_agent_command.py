@@ -1,7 +1,9 @@
 """myna agent: a file is checked before anything runs, each step is seen, what needs an approval waits and goes on in another process,
 drafts are read by a person first, and memories are listed, edited and forgotten."""
 
+import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from myna.apps.agent.draft import written
+from myna.apps.agent.draft import drafted, written
 from myna.apps.agent.file import AgentFile
+from myna.apps.tools import tool
 from myna.commands import app
+from myna.provider import Scripted
 from myna.records import DataError, MynaError, RequestError
 from myna.trace import Trace
 from myna.trace.read import runs
@@ -216,6 +220,113 @@ def test_ctrl_c_stops_it_and_says_how_to_go_on(here: Path) -> None:
     assert "to go on: myna agent resume" in err
 
 
+def waiting_run(capsys: pytest.CaptureFixture[str], what: str) -> tuple[str, str]:
+    """(a run that waits for an approval, its question)."""
+    with pytest.raises(SystemExit, match="3"):
+        myna("agent", "run", "clerk.md", f"Wipe {what}.", "--json", "--model", script(call("wipe", what=what)))
+    run = json.loads(capsys.readouterr().out.splitlines()[-1])["run"]
+    myna("agent", "list")
+    asked = dict(
+        re.findall(r"waits: (\w+)  \(run \w+\)\n  wipe \(danger\) \{\"what\": \"(\w+)\"\}", capsys.readouterr().err)
+    )
+    return run, next(id for id, said in asked.items() if said == what)
+
+
+def listed(capsys: pytest.CaptureFixture[str], run: str) -> str:
+    """The state that `myna agent list` shows of a run."""
+    myna("agent", "list")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    return next(row[2] for row in rows if row[0] == run[:12])
+
+
+def test_a_question_of_another_run_is_not_answered(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, asked_of_one = waiting_run(capsys, "a")
+    other, asked_of_other = waiting_run(capsys, "b")
+    for flag in ("--approve", "--refuse"):
+        with pytest.raises(RequestError, match=rf"no such question.*{asked_of_one}"):
+            myna("agent", "resume", one, "--approve", asked_of_one, flag, asked_of_other, "--model", script("?"))
+    assert not Path("wiped.txt").exists()
+    myna("agent", "resume", other, "--approve", asked_of_other, "--model", script("b is gone"))
+    assert Path("wiped.txt").read_text() == "b"
+
+
+def test_a_wrong_answer_leaves_a_run_as_it_was(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, _ = waiting_run(capsys, "a")
+    for words in (("--approve", "nonsense"), ("--refuse", "nonsense")):
+        with pytest.raises(RequestError, match="no such question"):
+            myna("agent", "resume", run, *words, "--model", script("?"))
+    Path("clerk.md").rename("moved.md")
+    with pytest.raises(DataError, match=r"clerk\.md"):
+        myna("agent", "resume", run, "--model", script("?"))
+    assert listed(capsys, run) == "approval"
+
+
+STAYS = """
+import time
+
+@tool(effect="read")
+def wait() -> str:
+    \"\"\"Wait for long.\"\"\"
+    Path("begun").touch()
+    time.sleep(60)
+    return ""
+"""
+
+
+def test_whether_a_run_is_running_is_looked_at(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("tools.py").write_text(TOOLS + STAYS)
+    Path("clerk.md").write_text(FILE.replace("[look, note, wipe]", "[wait]"), encoding="utf-8")
+    command = [sys.executable, "-m", "myna", "agent", "run", "clerk.md", "?", "--model", script(call("wait"))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while not Path("begun").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    myna("agent", "list")
+    run, _, state = capsys.readouterr().out.splitlines()[1].split()[:3]
+    assert state == "running"
+    with pytest.raises(MynaError, match="running in another process"):
+        myna("agent", "resume", run, "--model", script("?"))
+    process.kill()
+    process.wait()
+    assert listed(capsys, run) == "killed"
+    myna("agent", "resume", run, "--model", script("It was cut off."))
+    assert listed(capsys, run) == "done"
+
+
+def test_a_run_that_is_done_says_so_and_asks_no_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("agent", "run", "clerk.md", "?", "--json", "--model", script("答案是 42。"))
+    run = json.loads(capsys.readouterr().out.splitlines()[-1])["run"]
+    myna("agent", "resume", run, "--model", "script:nowhere.jsonl")
+    out, err = capsys.readouterr()
+    assert out == "答案是 42。\n"
+    assert "is done, and nothing more was run" in err
+    myna("agent", "resume", run, "--json", "--model", "script:nowhere.jsonl")
+    assert json.loads(capsys.readouterr().out)["answer"] == "答案是 42。"
+
+
+def test_two_agents_of_one_name_share_no_memory(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place, fact in (("one", "住在里昂"), ("two", "lives in Oslo")):
+        Path(place).mkdir()
+        Path(place, "clerk.md").write_text(FILE.replace("about: Helps.", "memory: true"), encoding="utf-8")
+        Path(place, "tools.py").write_text(TOOLS)
+        myna("agent", "run", f"{place}/clerk.md", "?", "--model", script(call("remember", text=fact), "ok"))
+    capsys.readouterr()
+    myna("agent", "memory", "list", "one/clerk.md")
+    out = capsys.readouterr().out
+    assert "住在里昂" in out
+    assert "Oslo" not in out
+    with pytest.raises(DataError, match=r"2 agents called 'clerk'.*name the file"):
+        myna("agent", "memory", "list", "clerk")
+
+
+@pytest.mark.parametrize("name", ["nosuch", "nosuch.md", "*", "../x"])
+def test_to_look_at_a_memory_that_is_not_there_makes_none(here: Path, name: str) -> None:
+    for words in (("list", name), ("edit", name, 1, "x"), ("forget", name, 1)):
+        with pytest.raises(DataError, match="remembers"):
+            myna("agent", "memory", *words)
+    assert list((here / "data").glob("*")) == [] if (here / "data").exists() else True
+
+
 def test_cases_are_counted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"):
         myna("agent", "test", "clerk.md", "--model", script(call("look", what="?"), "The answer is 42.", "四"))
@@ -229,7 +340,7 @@ DRAFT = {
     "instructions": "Look it up.\nuser:\nThen note {{ it }}. 用一句话回答。",
     "tools": ["look", "note"],
     "steps": 5,
-    "tokens": 9000,
+    "tokens": 12_000,
     "cases": [{"task": "What is x?", "target": "42"}],
 }
 
@@ -255,6 +366,26 @@ def test_a_draft_with_a_tool_that_is_not_allowed_is_refused(here: Path) -> None:
     with pytest.raises(MynaError, match="answer"):
         myna("agent", "new", "x", "--out", "new.md", "--model", script(bad, bad, bad))
     assert not Path("new.md").exists()
+
+
+def test_a_draft_gives_itself_room_to_answer_after_a_call(here: Path) -> None:
+    for change in ({"steps": 1}, {"tokens": 5000}, {"cases": [{"task": "?", "target": "A whole sentence. " * 5}]}):
+        bad = json.dumps(DRAFT | change, ensure_ascii=False)
+        with pytest.raises(MynaError, match="answer"):
+            myna("agent", "new", "记账", "--out", "new.md", "--model", script(bad, bad, bad))
+        assert not Path("new.md").exists()
+
+
+def test_a_wish_is_answered_in_its_language() -> None:
+    for wish, word in (("Keeps the notes.", "What the agent is for: Keeps"), ("记账", "这个智能体的用途：记账")):
+        asked = Scripted([json.dumps(DRAFT)])
+        asyncio.run(drafted("a", wish, dict.fromkeys(("look", "note"), tool(effect="read")(look)), asked))
+        assert word in asked.requests[0].what.messages[1].text  # type: ignore[union-attr]
+
+
+def look(what: str) -> str:
+    """Look."""
+    return what
 
 
 def test_a_template_needs_no_model(here: Path) -> None:
@@ -290,6 +421,34 @@ def test_a_wrong_file_is_said_before_anything_runs(here: Path, change: tuple[str
     Path("clerk.md").write_text(FILE.replace(*change), encoding="utf-8")
     with pytest.raises((DataError, RequestError), match=message):
         myna("agent", "run", "clerk.md", "?", "--model", script("never asked"))
+
+
+def test_a_file_that_is_not_there_is_said_plainly(here: Path) -> None:
+    with pytest.raises(DataError, match=r"nofile\.md: there is no such file") as e:
+        myna("agent", "run", "nofile.md", "?")
+    assert "Errno" not in str(e.value)
+    with pytest.raises(DataError, match="Is a directory") as e:
+        myna("agent", "run", ".", "?")
+    assert "Errno" not in str(e.value)
+
+
+def test_a_tool_that_raises_is_one_line_with_its_place(here: Path) -> None:
+    Path("tools.py").write_text(TOOLS.replace('return f"{what}: 42"', 'raise ValueError("没有")'))
+    command = [
+        sys.executable,
+        "-m",
+        "myna",
+        "agent",
+        "run",
+        "clerk.md",
+        "?",
+        "--model",
+        script(call("look", what="x"), "ok"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ok\n")
+    assert "look failed: ValueError: 没有 (tools.py:8)" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_memories_are_listed_edited_and_forgotten(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from myna.apps.answers import Answer, Turn
 from myna.commands import app
 from myna.commands.ask import Desk, shown_as_it_comes
+from myna.provider.budget import BudgetExceeded
 from myna.records import DataError, RequestError
 from myna.trace import Trace
 from myna.trace.read import runs
@@ -25,6 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("docs/茶.md").write_text(
         "# 龙井茶\n\n龙井茶产于浙江杭州西湖一带。明前茶每斤约需40000个芽头。\n", encoding="utf-8"
     )
+    os.utime("docs/茶.md", (0, 1709632800))  # 5 March 2024
     myna("index", "add", "docs")
     said = ["明前茶每斤约需40000个芽头。[1]龙井茶有2000种。[1][7]", "龙井茶产于哪里？", "龙井茶产于杭州。[1]"]
     Path("s.jsonl").write_text("\n".join(json.dumps(one) for one in said), encoding="utf-8")
@@ -40,7 +43,7 @@ def test_an_answer_its_sources_and_what_nobody_should_rely_on(here: Path, capsys
     myna("ask", "明前茶每斤要多少芽头，产于哪里？", "--model", "script:s.jsonl")
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "明前茶每斤约需40000个芽头。[1] 龙井茶有2000种。[1][—]"
-    assert "茶.md (龙井茶): 明前茶每斤约需40000个芽头。" in out
+    assert "茶.md, file of 2024-03-05 (龙井茶): 明前茶每斤约需40000个芽头。" in out
     assert "[—] 龙井茶有2000种。: not in the passage" in out
     assert "citations of nothing, taken out: 7" in out
     (run,) = runs(Trace(here / "t.sqlite").store)
@@ -139,3 +142,16 @@ def test_on_a_terminal_the_words_are_seen_as_they_come_and_control_nothing(monke
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     with shown_as_it_comes() as tell:
         assert tell is None
+
+
+@pytest.mark.parametrize(("flag", "amount"), [("--seconds", "nan"), ("--seconds", "-1"), ("--cost", "-0.1"), ("--tokens", "0"), ("--calls", "-3"), ("--seconds", "inf")])  # fmt: skip
+def test_what_is_no_amount_is_refused_before_a_model_is_loaded(here: Path, flag: str, amount: str) -> None:
+    with pytest.raises(RequestError, match=flag.removeprefix("--")):
+        myna("ask", "龙井茶产于哪里？", "--model", "script:none.jsonl", f"{flag}={amount}")
+
+
+def test_a_budget_ends_an_answer_and_says_what_was_spent(here: Path) -> None:
+    with pytest.raises(BudgetExceeded, match=r"1 calls more .*; spent: 1 call, \d+ tokens"):
+        myna("ask", "明前茶每斤要多少芽头？", "--rewrites", 2, "--calls", 1, "--model", "script:s.jsonl")
+    with pytest.raises(BudgetExceeded, match="tokens more would be needed at most, and 30 is left; spent: nothing"):
+        myna("ask", "明前茶每斤要多少芽头？", "--tokens", 30, "--model", "script:s.jsonl")

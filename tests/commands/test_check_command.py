@@ -1,5 +1,6 @@
 """myna check: rows scored, personal data masked, people asked and answered, judges compared with people."""
 
+import io
 import json
 from pathlib import Path
 
@@ -120,3 +121,23 @@ def test_a_judge_is_compared_with_people_and_says_so(capsys: pytest.CaptureFixtu
     assert "agrees with people on 50% of 2 rows" in json.loads(capsys.readouterr().out.splitlines()[0])["reason"]
     with pytest.raises(DataError, match="label: 'pass' is none"):
         myna("check", "calibrate", "rows.jsonl", "--with", "judge: {rubric: x, labels: [a, b]}", "--model", script("a"))
+
+
+def test_a_text_comes_through_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("call 13812345678"))
+    myna("check", "mask", "-")
+    assert capsys.readouterr().out == "call <PHONE_1>\n"
+
+
+def test_no_rows_are_no_success() -> None:
+    Path("none.jsonl").touch()
+    with pytest.raises(DataError, match="no rows"):
+        myna("check", "none.jsonl", "--with", "pii")
+
+
+@pytest.mark.parametrize(
+    ("check", "why"), [("judge: {rubric: polite?}", "expected"), ("pii: {otherwise: fix}", "leave `otherwise` out")]
+)
+def test_what_is_wrong_with_a_checks_words_is_said(check: str, why: str) -> None:
+    with pytest.raises(RequestError, match=why):
+        myna("check", "rows.jsonl", "--with", check)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from myna.commands import app
-from myna.records import DataError
+from myna.records import RequestError
 
 SCHEMA = {
     "type": "object",
@@ -37,9 +37,9 @@ def test_fields_come_with_their_words_and_where_they_stand(folder: Path, capsys:
     files = [str(folder / "schema.json"), str(folder / "发票.md")]
     app(["extract", *files, "--model", model, "--json"], result_action="return_value")
     found = json.loads(capsys.readouterr().out)
-    assert found["value"] == {"编号": "R-12", "total": 81}
+    assert (found["value"], found["found"]) == ({"编号": "R-12"}, {"编号": "R-12", "total": None})
     words = {one["path"]: (one["text"], one["doubt"]) for one in found["fields"]}
-    assert words == {"编号": ("发票编号 R-12", ""), "total": ("Total: 80.50", "its words do not have 81")}
+    assert words == {"编号": ("发票编号 R-12", ""), "total": ("", "81 was said; its words do not have 81")}
 
 
 def test_what_the_document_does_not_give_is_said_and_exits_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,17 +53,51 @@ def test_what_the_document_does_not_give_is_said_and_exits_1(folder: Path, capsy
     assert '"编号" is a required property' in capsys.readouterr().out
 
 
+def test_what_the_model_made_up_is_said_of_each_document_and_exits_1(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "b.md").write_text("编号 R-13", encoding="utf-8")
+    made_up = {"编号": leaf("R-99", "编号 R-99"), "total": leaf(12.5, "Sum: EUR 12.50")}
+    model = script(folder, made_up, {"编号": leaf("R-13", "R-13"), "total": leaf(12.5, "Sum: EUR 12.50")})
+    files = [str(folder / name) for name in ("schema.json", "发票.md", "b.md")]
+    with pytest.raises(SystemExit) as left:
+        app(["extract", *files, "--model", model, "--json"], result_action="return_value")
+    assert left.value.code == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["value"], first["problems"]) == (None, ['it: "编号" is a required property'])
+    assert [one["doubt"] for one in first["fields"]] == [
+        "R-99 was said; its words are not in the document", "12.5 was said; its words are not in the document",
+    ]  # fmt: skip
+    assert (second["value"], second["problems"]) == ({"编号": "R-13"}, [])
+
+
 def test_a_document_that_cannot_be_read_does_not_keep_others_from_it(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "bad.pdf").write_bytes(b"%PDF-1.7\nnothing")
     model = script(folder, {"编号": leaf("R-12", "R-12")})
     files = [str(folder / name) for name in ("schema.json", "bad.pdf", "发票.md")]
-    with pytest.raises(DataError, match="1 of 2"):
+    with pytest.raises(SystemExit) as left:
         app(["extract", *files, "--model", model], result_action="return_value")
+    assert left.value.code == 1
     said = capsys.readouterr()
     assert "bad.pdf" in said.err
     assert "R-12" in said.out
+
+
+def test_a_budget_ends_one_document_and_not_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "long.md").write_text("很长。" * 2000, encoding="utf-8")
+    model = script(folder, {"编号": leaf("R-12", "R-12")})
+    files = [str(folder / name) for name in ("schema.json", "long.md", "发票.md")]
+    with pytest.raises(SystemExit) as left:
+        app(["extract", *files, "--model", model, "--tokens", "6000"], result_action="return_value")
+    said = capsys.readouterr()
+    assert left.value.code == 1
+    assert "long.md" in said.err
+    assert "6,000 is left; spent: nothing" in said.err
+    assert "R-12" in said.out
+    with pytest.raises(RequestError, match="seconds"):
+        app(["extract", *files, "--model", "script:none", "--seconds", "nan"], result_action="return_value")
 
 
 def test_an_extraction_is_recorded_and_given_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

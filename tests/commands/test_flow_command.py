@@ -96,6 +96,25 @@ def test_what_a_run_asks_is_answered_and_it_goes_on(here: Path, capsys: pytest.C
     assert Path("sent.txt").read_text() == "an answer\x1b[31m"
 
 
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (("--value", "5"), "'send' gives str, and 5 is none: Input should be a valid string"),
+        ((), "gives str, and null is none"),
+        (("--value", "{"), "not JSON"),
+    ],
+)
+def test_an_answer_that_the_step_cannot_give_is_refused_when_it_is_given(
+    here: Path, value: tuple[str, ...], why: str
+) -> None:
+    Path("broken").touch()
+    myna(*RUN)
+    with pytest.raises((RequestError, DataError), match=why):
+        myna("flow", "answer", 1, "send", "happened", *value)
+    Path("letters.py").rename("moved.py")
+    assert myna("flow", "answer", 1, "send", "happened", "--file", "moved.py:letter", "--value", '"好"') == 0
+
+
 def test_a_change_is_refused_by_name_until_somebody_decides(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("broken").touch()
     myna(*RUN)
@@ -121,8 +140,17 @@ def test_cases_make_a_report(here: Path, capsys: pytest.CaptureFixture[str]) -> 
         for one, target in (("a", "answer"), ("二", "二"), ("c", "four"))
     ]
     Path("c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert myna("flow", "run", "letters.py:letter", "--cases", "c.jsonl", "--model", "script:s.jsonl") == 0
+    assert myna("flow", "run", "letters.py:letter", "--cases", "c.jsonl", "--model", "script:s.jsonl") == 1
     assert "run 3: rewrite is not as expected" in capsys.readouterr().err
+    Path("c.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    assert (
+        myna("flow", "run", "letters.py:letter", "--cases", "c.jsonl", "--model", "script:s.jsonl", "--journal", "o")
+        == 0
+    )
+    Path("c.jsonl").write_text("\n")
+    with pytest.raises(DataError, match="has no cases"):
+        myna("flow", "run", "letters.py:letter", "--cases", "c.jsonl", "--model", "script:s.jsonl")
+    capsys.readouterr()
     myna("flow", "report", "letter")
     out = capsys.readouterr().out
     assert [line.split()[:3] for line in out.splitlines() if line.strip().startswith(("rewrite", "send", "product", "whole"))] == [

@@ -1,6 +1,7 @@
 """myna index and myna search: what is printed, what is refused, and that a build costs nothing before somebody agrees."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     return capsys.readouterr().out
 
 
+def test_dates_are_listed_and_found_with_whose_word_they_are(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("docs/桥.md").write_text("---\ndate: 2021年5月\n---\n这座老桥建于1871年。\n", encoding="utf-8")
+    os.utime("docs/bridge.md", (0, 1709632800))  # 5 March 2024
+    myna("index", "add", "docs")
+    listed = said(capsys, "index", "list")
+    assert " 2024-03-05 (file) " in next(line for line in listed.splitlines() if "bridge.md" in line)
+    assert " 2021-05 " in next(line for line in listed.splitlines() if "桥.md" in line)
+    assert ", file of 2024-03-05 (Bridges" in said(capsys, "search", "bridge 1871", "-k", "1")
+    assert ", as of 2021-05" in said(capsys, "search", "老桥", "-k", "1")
+    hit = json.loads(said(capsys, "search", "老桥", "--json"))["hits"][0]
+    assert hit["dated"] == {"day": "2021-05", "by": "document"}
+
+
 def test_a_folder_is_added_listed_searched_and_removed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "index", "add", "docs")
     assert "new      docs/bridge.md: 2 chunks" in out
@@ -56,8 +70,57 @@ def test_a_folder_is_added_listed_searched_and_removed(here: Path, capsys: pytes
     assert hit["names"] == ["docs/桥.md"]
     assert "1 of 1 documents removed" in said(capsys, "index", "remove", "docs/桥.md")
     assert "nothing was found" in said(capsys, "search", "老桥")
-    with pytest.raises(DataError, match="1 names are not in"):
+    with pytest.raises(DataError, match="1 name is not in"):
         myna("index", "remove", "docs/桥.md", "docs/bridge.md")
+
+
+def test_a_document_that_cannot_be_read_does_not_keep_others_out(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("坏.pdf").write_bytes(b"%PDF-1.7\nnothing")
+    Path("empty").mkdir()
+    with pytest.raises(SystemExit) as left:
+        myna("index", "add", "docs/bridge.md", "坏.pdf", "nothing.md", "empty", "docs/桥.md")
+    assert left.value.code == 1
+    said = capsys.readouterr()
+    for line in ("new      docs/bridge.md: 2 chunks", "new      docs/桥.md: 1 chunk"):
+        assert line in said.out.splitlines()
+    first, second, third, last = said.err.splitlines()
+    assert first.startswith("myna: 坏.pdf: ")
+    assert second == "myna: there is no file nothing.md; `ls .` shows what there is."
+    assert third.startswith(
+        "myna: empty: there is no document in it that could be read. These are: .bmp .csv .docm .docx "
+    )
+    assert last == "myna: 3 of 5 could not be added"
+
+
+def test_no_index_is_made_of_what_is_not_there(here: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no file docs/bridge\.mdx; did you mean docs/bridge\.md\?"):
+        myna("index", "add", "docs/bridge.mdx")
+    assert not Path("index.sqlite").exists()
+
+
+def test_one_is_not_several(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one").mkdir()
+    Path("one/a.txt").write_text("x")
+    out = said(capsys, "index", "add", "one")
+    for what in ("1 chunk\n", "1 document read (1 text), 1 byte\n", "1 character, 0 pages", "0 files skipped"):
+        assert what in out
+    assert "1 chunk, 0 with vectors" in said(capsys, "index", "report")
+
+
+def test_a_document_without_a_title_is_listed_by_its_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    titles = {
+        "a.html": "Untitled Document",
+        "b.html": "untitled",
+        "c.html": "无标题文档 2",
+        "d.html": "Untitled sonnets",
+    }
+    for name, title in titles.items():
+        Path(name).write_text(f"<title>{title}</title><p>{name}</p>", encoding="utf-8")
+    myna("index", "add", *titles)
+    listed = [line.split("  ")[1:] for line in said(capsys, "index", "list").splitlines()[1:]]
+    assert [row[0].strip() for row in listed] == ["a.html", "b.html", "c.html", "Untitled sonnets"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +156,7 @@ def test_a_graph_is_built_recorded_reported_and_searched(here: Path, capsys: pyt
     myna("index", "add", "docs")
     out = said(capsys, "index", "build", "graph", "--by", "script:s.jsonl", "--yes", "--trace", "t.sqlite")
     assert "5 passages read, 0 of them without an answer of the form" in out
-    assert "2 entities, 1 relations from 5 passages; 0 missing" in said(capsys, "index", "report")
+    assert "2 entities, 1 relation from 5 passages; 0 missing" in said(capsys, "index", "report")
     assert said(capsys, "index", "entity", "the mary  SOMERVILLE").startswith(
         "Mary Somerville —taught→ Ada Lovelace (docs/people.txt, "
     )
@@ -141,13 +204,13 @@ def test_vectors_are_made_fitted_and_weighed_on_questions_of_ones_own(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_encoder(here / "tiny", pooling="mean_tokens")
-    out = said(capsys, "index", "add", "docs", "--model", here / "tiny")
+    out = said(capsys, "index", "add", "docs", "--embedder", here / "tiny")
     assert "too few to fit on" in out
     Path("q.jsonl").write_text(
         "\n".join(json.dumps({"question": "bridge", "name": "docs/bridge.md"}) for _ in range(25))
     )
     assert "25 given questions" in said(capsys, "index", "tune", here / "tiny", "--questions", "q.jsonl")
-    assert "25 given questions" in said(capsys, "index", "add", "docs", "--model", here / "tiny")  # kept
+    assert "25 given questions" in said(capsys, "index", "add", "docs", "--embedder", here / "tiny")  # kept
     Path("q.jsonl").write_text('{"question": 3}')
     with pytest.raises(DataError, match=r"q\.jsonl:1"):
         myna("index", "tune", here / "tiny", "--questions", "q.jsonl")
@@ -159,7 +222,7 @@ def test_a_cross_encoder_reranks_and_makes_no_vectors(here: Path, capsys: pytest
     myna("index", "add", "docs")
     assert "ordered by cross" in said(capsys, "search", "bridge 1871", "--rerank", here / "cross")
     with pytest.raises(MynaError, match="makes no vectors"):
-        myna("search", "bridge", "--model", here / "cross")
+        myna("search", "bridge", "--embedder", here / "cross")
     with pytest.raises(MynaError, match="name the model"):
         myna("search", "bridge", "--rerank", "http://127.0.0.1:9/v1")
 

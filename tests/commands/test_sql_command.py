@@ -10,7 +10,8 @@ from typing import NoReturn
 import pytest
 
 from myna.commands import app
-from myna.records import SqlError
+from myna.provider.budget import BudgetExceeded
+from myna.records import MynaError, SqlError
 from myna.trace import Trace
 from myna.trace.read import runs
 
@@ -79,6 +80,45 @@ def test_a_chart_is_drawn_as_data(here: Path, capsys: pytest.CaptureFixture[str]
     assert "c.json" in capsys.readouterr().out
 
 
-def test_bounds_that_are_none_are_refused_before_anything_is_asked(here: Path) -> None:
-    with pytest.raises(SqlError):
-        myna("sql", "songs.sqlite", "How many?", "--model", "script:s.jsonl", "--rows", "0")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--rows", "0"),
+        ("--rows", "0", "--show"),
+        ("--timeout", "nan"),
+        ("--calls", "0"),
+        ("--seconds", "nan"),
+        ("--chart", "c.txt"),
+        ("--chart", "none/c.json"),
+        ("--chart", "."),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_asked(here: Path, words: tuple[str, ...]) -> None:
+    with pytest.raises(MynaError):
+        myna("sql", "songs.sqlite", "How many?", "--model", "script:s.jsonl", *words)
+    assert not Path("t.sqlite").exists()
+
+
+@pytest.mark.parametrize("question", ["", " ", "几" * 120_000])
+def test_what_is_no_question_is_refused_before_a_model_is_loaded(here: Path, question: str) -> None:
+    with pytest.raises(SqlError, match="question"):
+        myna("sql", "songs.sqlite", question, "--model", "no such model")
+
+
+def test_a_budget_is_kept_and_the_rows_are_shown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("sql", "songs.sqlite", "How many?", "--model", "script:s.jsonl", "--calls", "1")
+    out = capsys.readouterr().out
+    assert "中国" in out
+    assert "note: not put into words: 1 calls more" in out
+    (run,) = runs(Trace(here / "t.sqlite").store)
+    assert len(run.below) == 1
+    for limit in ("--tokens", "--cost"):
+        with pytest.raises(BudgetExceeded):
+            myna("sql", "songs.sqlite", "How many?", "--model", "script:s.jsonl", limit, "1")
+
+
+def test_all_that_answers_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    myna("sql", "--help")
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for word in ("replay:TRACE#RUN", "--calls", "--tokens", "--cost", "--seconds"):
+        assert word in said

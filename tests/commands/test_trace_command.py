@@ -10,7 +10,7 @@ from myna.commands import app
 from myna.commands.trace import opened
 from myna.provider import Provider, Scripted, complete
 from myna.provider.traced import Traced
-from myna.records import Conversation, DataError, Message, RequestError, Sampling, jsonl
+from myna.records import Conversation, DataError, Message, MynaError, RequestError, Sampling, jsonl
 from myna.trace import Trace
 
 
@@ -117,3 +117,106 @@ def test_what_is_not_there_is_said(file: Path, words: tuple[object, ...]) -> Non
     with pytest.raises(DataError, match="no trace file"):
         myna("trace", "list", "--trace", file.parent / "none.sqlite")
     assert not (file.parent / "none.sqlite").exists()
+
+
+def asked(trace: Trace, question: str, answer: str, thumb: int = 1) -> int:
+    """A run of one call that somebody thought of with consent."""
+    with trace.span("flow", "app") as flow:
+        provider = Traced(Scripted([answer]), trace)
+        asyncio.run(complete(provider, Conversation.ask(question)))
+    trace.feedback(flow.id, "thumb", thumb, consent=True)
+    return flow.id
+
+
+def test_what_is_exported_holds_no_personal_data_and_says_so(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked(Trace(file), "Who is 13812345678?", "wang@example.com")
+    out = file.parent / "rows.jsonl"
+    myna("trace", "export", "--out", out)
+    (row,) = jsonl.read(out, Conversation)
+    assert [message.text for message in row.messages] == ["Who is <PHONE_1>?", "<EMAIL_1>"]
+    assert "personal data masked in 1" in capsys.readouterr().out
+    myna("trace", "export", "--out", out, "--everything")
+    assert "13812345678" in out.read_text()
+
+
+def test_an_answer_that_was_turned_down_is_no_example_unless_a_better_one_was_given(file: Path) -> None:
+    trace, out = Trace(file), file.parent / "rows.jsonl"
+    asked(trace, "好吗?", "bad", thumb=-1)
+    good = asked(trace, "谁?", "bad", thumb=-1)
+    myna("trace", "feedback", good + 1, "edit", "better", "--consent")
+    myna("trace", "export", "--out", out)
+    assert [row.messages[-1].text for row in jsonl.read(out, Conversation)] == ["better"]
+
+
+def test_an_edit_of_a_run_is_one_of_its_only_call(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("trace", "feedback", 4, "edit", "改", "--consent")
+    assert "on span 5" in capsys.readouterr().out
+    myna("trace", "export", "--out", file.parent / "p.jsonl", "--preferences")
+    (row,) = jsonl.read(file.parent / "p.jsonl", Conversation)
+    assert row.meta["span"] == 5
+    with pytest.raises(RequestError, match="its calls are 3, 5"):
+        myna("trace", "feedback", 1, "edit", "改")
+
+
+def test_runs_that_measure_are_not_learned_from_nor_is_what_asks_the_same(file: Path) -> None:
+    trace, folder = Trace(file), file.parent
+    for k in range(40):
+        asked(trace, f"Question number {k % 10}, 第{k % 10}个问题?", f"answer {k}")
+
+    def export() -> tuple[list[Conversation], list[Conversation]]:
+        myna("trace", "export", "--out", folder / "t.jsonl", "--held-out", folder / "e.jsonl", "--share", 0.2)
+        train, held = (list(jsonl.read(folder / name, Conversation)) for name in ("t.jsonl", "e.jsonl"))
+        return train, held
+
+    train, held = export()
+    assert train
+    assert held
+    assert not {row.meta["run"] for row in train} & {row.meta["run"] for row in held}
+    assert not {row.messages[0].text for row in train} & {row.messages[0].text for row in held}
+    before = {row.meta["run"] for row in held}
+    for k in range(10, 20):
+        asked(trace, f"Question number {k}?", "more")
+    assert before <= {row.meta["run"] for row in export()[1]}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--limit", 0),
+        ("feedback", 5, "choice", 7),
+        ("feedback", 5, "edit", " "),
+        ("export", "--out", "x", "--held-out", "y", "--share", 2),
+    ],
+)
+def test_what_says_nothing_is_refused(file: Path, words: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(RequestError):
+        myna("trace", *words)
+
+
+def test_a_number_that_no_span_can_have_is_an_error_and_no_traceback(file: Path) -> None:
+    with pytest.raises(MynaError):
+        myna("trace", "show", 10**30)
+    with pytest.raises(MynaError):
+        myna("trace", "feedback", 10**30, "thumb", "up")
+
+
+def test_a_file_without_a_byte_is_not_made_into_a_trace_by_looking_at_it(file: Path) -> None:
+    empty = file.parent / "empty"
+    empty.touch()
+    with pytest.raises(DataError, match="no trace file"):
+        myna("trace", "list", "--trace", empty)
+    assert empty.stat().st_size == 0
+
+
+def test_a_price_file_that_cannot_be_read_is_an_error(file: Path) -> None:
+    (file.parent / "myna/prices.yaml").mkdir(parents=True)
+    with pytest.raises(DataError, match="prices"):
+        myna("trace", "list")
+
+
+def test_a_long_error_leaves_room_for_the_numbers(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="boom"), Trace(file).span("flow", "bad"):
+        raise ValueError("boom " * 100)
+    myna("trace", "list")
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 200

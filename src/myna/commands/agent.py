@@ -1,45 +1,41 @@
 """myna agent run, resume, list, test, new, memory: agents as files."""
 
 import asyncio
-import os
 import sys
-import time
+from collections.abc import Mapping
 from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
 from myna.apps.agent import Agent, Ended, Memory, Session, steps
 from myna.apps.agent import run as run_agent
+from myna.apps.agent.egress import answer_of
 from myna.apps.agent.file import AgentFile
 from myna.apps.agent.runs import Kept, Runs
 from myna.apps.tools import Approvals, Asked, Tool, later, never
 from myna.apps.tools.approvals import YES, shown
+from myna.commands.agent_memory import app as memory_app
+from myna.commands.agent_memory import data_folder, memory_file
 from myna.commands.agent_view import Show, as_json, live, print_answer
 from myna.commands.options import printable, spoken
 from myna.commands.prompt import Values, given_values
+from myna.commands.stoppable import run_stoppable
 from myna.commands.tools import tools_of
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
 from myna.provider import Provider
 from myna.provider.connect import connected
-from myna.records import Candidate, Conversation, DataError, Message
+from myna.records import Candidate, Conversation, DataError, Message, RequestError
 from myna.trace import Trace
 
 app = App(name="agent", help="Agents: run, go on, test, draft, and what they remember.")
-memory_app = App(name="memory", help="What agents remember: list, edit, forget.")
 app.command(memory_app)
 WAITS, FAILED = 3, 1  # exit statuses: somebody has to approve something; it ended, and not with an answer
-
-
-def data_folder() -> Path:
-    """$MYNA_AGENTS, else agents in $XDG_DATA_HOME/myna, else in ~/.local/share/myna: runs, approvals, memories."""
-    if named := os.environ.get("MYNA_AGENTS"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "myna" / "agents"
 
 
 @app.command
@@ -68,8 +64,8 @@ def run(
     """
     spec = _reviewed(AgentFile.read(file), file)
     given = {**given_values(spec.prompt, value), **({"task": task} if task is not None else {})}
-    agent, session = spec.begin(given, _tools(file.parent, python), _memory(spec))
-    with closing(Runs(data_folder() / "runs.sqlite")) as runs:
+    agent, session = spec.begin(given, _tools(file.parent, python), _memory(spec, file))
+    with closing(_runs()) as runs, runs.held(session.run):
         runs.begin(session, str(file.resolve()), spec.version, {"inputs": given, "python": python})
         _go(agent, session, runs, model or spec.prompt.model or DEFAULT, trace, json)
 
@@ -96,14 +92,17 @@ def resume(
     json
         One JSON line for every event.
     """
-    with closing(Runs(data_folder() / "runs.sqlite")) as runs, closing(_approvals()) as approvals:
-        kept = runs.take(run)
-        for id, yes in (*((one, True) for one in approve), *((one, False) for one in refuse)):
-            approvals.decide(id, yes)
+    with closing(_runs()) as runs, runs.held(runs.find(run).run):
+        kept = runs.find(run)
+        with closing(_approvals()) as approvals:
+            _decide(approvals, kept.run, {**dict.fromkeys(approve, True), **dict.fromkeys(refuse, False)})
+        if kept.state == "done":
+            _tell_done(kept, json)
+            return
         spec = _reviewed(AgentFile.read(kept.file), Path(kept.file))
         if spec.version != kept.version:
             print(f"{kept.file} was changed since the run began", file=sys.stderr)
-        agent, _ = spec.begin(kept.given["inputs"], _tools(spec.folder, kept.given["python"]), _memory(spec))
+        agent, _ = spec.begin(kept.given["inputs"], _tools(spec.folder, kept.given["python"]), _memory(spec, kept.file))
         _go(agent, kept.session, runs, model or spec.prompt.model or DEFAULT, trace, json)
 
 
@@ -116,7 +115,7 @@ def list_runs(*, limit: int = 20) -> None:
     limit
         How many.
     """
-    with closing(Runs(data_folder() / "runs.sqlite")) as runs, closing(_approvals()) as approvals:
+    with closing(_runs()) as runs, closing(_approvals()) as approvals:
         table = Table("run", "agent", "state", "steps", "task", box=None, header_style="bold")
         for kept in runs.all(limit):
             table.add_row(
@@ -182,71 +181,10 @@ def run_cases(file: Path, /, *, model: str | None = None, trace: TraceFile = Non
     """
     spec, kept = _reviewed(AgentFile.read(file), file), opened(trace, new=True)
     with connected(model or spec.prompt.model or DEFAULT) as provider:
-        passed = asyncio.run(_test(spec, provider, kept))
+        passed = run_stoppable(_test(spec, provider, kept))
     print(f"{passed} of {len(spec.cases)} passed ({spec.name} {spec.version[:12]}, {provider.name})")
     if passed < len(spec.cases):
         sys.exit(FAILED)
-
-
-MemoryFile = Annotated[Path, Parameter(name="--memory")]
-
-
-@memory_app.command(name="list")
-def list_memories(agent: str, /, *, history: bool = False) -> None:
-    """What an agent remembers: number, text, subject, source, time; what came after a stranger's text is marked.
-
-    Parameters
-    ----------
-    agent
-        The agent's name, or its file.
-    history
-        Also what was replaced.
-    """
-    with closing(_memory_of(agent)) as memory:
-        table = Table("id", "text", "about", "from", "when", "", box=None, header_style="bold")
-        for one in memory.all(history=history):
-            note = " ".join(
-                filter(
-                    None,
-                    ("tainted" if one.tainted else "", f"replaced by {one.replaced_by}" if one.replaced_by else ""),
-                )
-            )
-            table.add_row(
-                str(one.id), *(printable(x) for x in (one.text, one.about, one.source[:20])), _when(one.at), note
-            )
-        Console(highlight=False, soft_wrap=not Console().is_terminal).print(table)
-
-
-@memory_app.command
-def edit(agent: str, id: int, text: str, /) -> None:
-    """Put another text in a memory's place; the old one stays as history.
-
-    Parameters
-    ----------
-    agent
-        The agent's name, or its file.
-    id
-        The memory's number.
-    text
-        What is true.
-    """
-    with closing(_memory_of(agent)) as memory:
-        print(f"remembered as {asyncio.run(memory.edit(id, text, source='person')).id}")
-
-
-@memory_app.command
-def forget(agent: str, id: int, /) -> None:
-    """Forget a memory and all that it replaced, for good.
-
-    Parameters
-    ----------
-    agent
-        The agent's name, or its file.
-    id
-        The memory's number.
-    """
-    with closing(_memory_of(agent)) as memory:
-        print(f"{memory.forget(id)} forgotten")
 
 
 def _go(agent: Agent, session: Session, runs: Runs, model: str, trace: Path | None, json: bool) -> None:
@@ -256,8 +194,8 @@ def _go(agent: Agent, session: Session, runs: Runs, model: str, trace: Path | No
     with connected(model) as provider, closing(_approvals()) as approvals:
         try:
             while True:
-                ended = asyncio.run(_watched(agent, session, provider, approvals, runs, kept, show))
-                waiting = [one for one in approvals.waiting() if one.run.split("/")[0] == session.run]
+                ended = run_stoppable(_watched(agent, session, provider, approvals, runs, kept, show))
+                waiting = _questions(approvals, session.run)
                 if ended.reason != "approval" or not ask or not waiting:
                     break
                 for asked in waiting:
@@ -266,7 +204,7 @@ def _go(agent: Agent, session: Session, runs: Runs, model: str, trace: Path | No
             print(f"stopped; to go on: myna agent resume {session.run[:12]}", file=sys.stderr)
             raise
     if not json:
-        print_answer(ended)
+        print_answer(ended.answer, ended.links)
         for asked in waiting:
             _print_asked(asked)
     if ended.reason != "done":
@@ -276,20 +214,20 @@ def _go(agent: Agent, session: Session, runs: Runs, model: str, trace: Path | No
 async def _watched(
     agent: Agent, session: Session, provider: Provider, approvals: Approvals, runs: Runs, trace: Trace, show: Show
 ) -> Ended:
-    """Every event is in the file before it is shown."""
-    state = "interrupted"
-    last: Any = None
+    """Every event is in the file before it is shown, and a write before it begins."""
+    runs.save(session)
+    state, last = "interrupted", None
+    given: dict[str, Any] = {"approvals": approvals, "ask": later, "trace": trace, "keep": runs.save}
     try:
-        async with aclosing(steps(agent, session, provider, approvals=approvals, ask=later, trace=trace)) as events:
+        async with aclosing(steps(agent, session, provider, **given)) as events:
             async for event in events:
-                last = event
-                state = event.reason if isinstance(event, Ended) else "running"
-                runs.save(session, state)
                 show(event)
+                last = event
+        assert isinstance(last, Ended)
+        state = last.reason
+        return last
     finally:
-        runs.save(session, state if isinstance(last, Ended) else "interrupted")
-    assert isinstance(last, Ended)
-    return last
+        runs.save(session, state)
 
 
 async def _test(spec: AgentFile, provider: Provider, trace: Trace) -> int:
@@ -311,6 +249,36 @@ async def _test(spec: AgentFile, provider: Provider, trace: Trace) -> int:
     return passed
 
 
+def _questions(approvals: Approvals, run: str) -> list[Asked]:
+    """What waits for an answer of a run and of its helpers, whose runs are called RUN/CALL."""
+    return [one for one in approvals.waiting() if one.run.split("/")[0] == run]
+
+
+def _decide(approvals: Approvals, run: str, answers: Mapping[str, bool]) -> None:
+    """Answer questions of this run; none where one of them is not. Raises RequestError."""
+    asked = [one.id for one in _questions(approvals, run)]
+    for id in answers:
+        if id not in asked:
+            there = f"it asks {', '.join(asked)}" if asked else "it asks nothing"
+            raise RequestError(f"run {run[:12]} has no such question waiting: {id}; {there}.", param="approve")
+    for id, yes in answers.items():
+        approvals.decide(id, yes)
+
+
+def _tell_done(kept: Kept, json: bool) -> None:
+    """A run that is done has nothing to go on with; its answer is told again."""
+    answer, links = answer_of(kept.session)
+    if json:
+        print(
+            orjson.dumps(
+                {"event": "ended", "reason": "done", "answer": answer, "links": links, "run": kept.run}
+            ).decode()
+        )
+        return
+    print(f"run {kept.run[:12]} is done, and nothing more was run. Its answer:", file=sys.stderr)
+    print_answer(answer, links)
+
+
 def _reviewed(spec: AgentFile, file: Path) -> AgentFile:
     if not spec.reviewed:
         raise DataError(f"{file} is a draft that says `reviewed: false`. Read all of it, then take out that line.")
@@ -327,13 +295,12 @@ def _tools(folder: Path, python: bool = False) -> dict[str, Tool]:
     return {one.name: one for one in found}
 
 
-def _memory(spec: AgentFile) -> Memory | None:
-    return _memory_of(spec.name) if spec.memory else None
+def _memory(spec: AgentFile, file: Path | str) -> Memory | None:
+    return Memory(memory_file(Path(file))) if spec.memory else None
 
 
-def _memory_of(agent: str) -> Memory:
-    name = Path(agent).stem
-    return Memory(data_folder() / f"{name}.memory.sqlite")
+def _runs() -> Runs:
+    return Runs(data_folder() / "runs.sqlite")
 
 
 def _approvals() -> Approvals:
@@ -361,7 +328,3 @@ def _print_asked(asked: Asked) -> None:
 def _task(kept: Kept) -> Any:
     text = str(kept.given.get("inputs", {}).get("task") or kept.session.messages[0].text)
     return printable(" ".join(text.split())[:60])
-
-
-def _when(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

@@ -1,6 +1,6 @@
 """A run of an agent as people see it while it goes on, and as JSON lines for programs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import orjson
@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from myna.apps.agent import Compacted, Ended, Event, Retried, Said
+from myna.apps.agent.egress import harmless
+from myna.apps.agent.plan import shown
 from myna.apps.tools import Outcome
 from myna.commands.options import printable, spoken
 
@@ -27,7 +29,7 @@ def live(currency: str = "USD") -> Show:
                 )
                 screen.print(Text(f"step {event.step}{took}", "bold"))
                 if event.message.tool_calls and event.message.text.strip():
-                    screen.print(Text("  ") + _short(event.message.text))
+                    screen.print(Text("  ") + _short(harmless(event.message.text)[0]))
                 for call in event.message.tool_calls:
                     screen.print(Text("  calls ") + printable(call.name[:64]) + Text(" ") + _short(call.arguments))
             case Outcome():
@@ -41,6 +43,10 @@ def live(currency: str = "USD") -> Show:
                 said = f"  told in short: {event.messages} messages, {event.before:,} -> {event.after:,} tokens (by {event.by}{left})"
                 screen.print(Text(said, "yellow"))
             case Ended():
+                if event.session.plan:
+                    screen.print(
+                        Text("plan\n", "bold") + Text("\n").join(map(printable, shown(event.session.plan).splitlines()))
+                    )
                 screen.print(_end(event, currency))
 
     return show
@@ -63,19 +69,18 @@ def as_json(event: Event) -> None:
             row = {"event": type(event).__name__.lower(), **asdict(event)}
         case Ended():
             row = {"event": "ended", "reason": event.reason, "detail": event.detail, "answer": event.answer, "links": event.links,
-                   "spent": event.spent, "tainted": event.tainted, "run": event.session.run,
+                   "spent": event.spent, "tainted": event.tainted, "plan": [item.to_json() for item in event.session.plan], "run": event.session.run,
                    "waiting": [call.to_json() for call in event.waiting]}  # fmt: skip
     print(orjson.dumps(row).decode(), flush=True)
 
 
-def print_answer(ended: Ended) -> None:
-    if ended.answer:
-        print(spoken(ended.answer))
-    if ended.links:
+def print_answer(answer: str, links: Sequence[str]) -> None:
+    if answer:
+        print(spoken(answer))
+    if links:
         note = Console(stderr=True, highlight=False, soft_wrap=True)
         note.print(
-            Text("a stranger's text was read, so these are no links here: ", "yellow")
-            + _short(", ".join(ended.links), 2000)
+            Text("a stranger's text was read, so these are no links here: ", "yellow") + _short(", ".join(links), 2000)
         )
 
 

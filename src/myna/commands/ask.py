@@ -22,13 +22,12 @@ from myna.apps.answers.passages import ROOM, bytes_by_three, chosen, prompt
 from myna.apps.index.file import FileIndex
 from myna.commands.index import DEFAULT, By, IndexFile, opened
 from myna.commands.options import printable, spoken
+from myna.commands.spend import Spend, SpendFlags
 from myna.commands.trace import TraceFile
 from myna.commands.trace import opened as traced
 from myna.modeldir import DEFAULT as DEFAULT_MODEL
 from myna.provider import Provider
-from myna.provider.budget import Budget, Budgeted, Limits
 from myna.provider.connect import connected
-from myna.provider.traced import Traced
 from myna.records import MynaError, RequestError
 from myna.trace import Trace
 
@@ -73,11 +72,11 @@ def run(
     interactive: Annotated[bool, Parameter(name=("--interactive", "-i"))] = False,
     explain: bool = False,
     json: bool = False,
-    seconds: float | None = None,
+    spend: SpendFlags = Spend(),
     trace: TraceFile = None,
 ) -> None:
     """Answer a question from the documents of an index. Every citation is shown with the document's own words; what no passage
-    says is marked [—].
+    says is marked [—]. A budget is one answer's.
 
     Parameters
     ----------
@@ -97,20 +96,19 @@ def run(
         Print the passages and exactly what the model would be asked, and stop.
     json
         One JSON object, for programs.
-    seconds
-        Give up after so many.
     trace
         The trace file; $MYNA_TRACE or this user's if left out.
     """
     if (question is None) is not interactive:
         raise RequestError("ask a question, or have a conversation with -i.", param="question")
+    spend.budget()  # what is no amount is said before a model is loaded
     if explain and question is None:
         raise RequestError("--explain is of one question; a conversation has none yet.", param="explain")
     with opened(Path(index), embedder, by=by) as file:
         if explain and question is not None:
             return asyncio.run(_explain(file, question, how))
         with connected(model) as provider:
-            desk = Desk(provider, file, how, seconds, traced(trace, new=True))
+            desk = Desk(provider, file, how, spend, traced(trace, new=True))
             if question is not None:
                 found = desk.ask(question)
                 print(orjson.dumps(asdict(found)).decode()) if json else _print(found)
@@ -125,13 +123,12 @@ class Desk:
     provider: Provider
     file: FileIndex
     how: How
-    seconds: float | None
+    spend: Spend
     trace: Trace
 
     def ask(self, question: str, before: Sequence[Turn] = ()) -> Answer:
         with self.trace.span("ask", question[:NAMED], index=str(self.file.store.path)) as span:
-            budget = Budget(Limits(calls=CALLS, seconds=self.seconds))
-            asked = Budgeted(Traced(self.provider, self.trace), budget, self.trace.prices)
+            asked = self.spend.within(self.provider, self.trace, CALLS)
             with shown_as_it_comes() as tell:
                 found = asyncio.run(answer(asked, self.file, question, before=before, tell=tell, **vars(self.how)))
             unsupported = [one.unsupported for one in found.sentences if one.unsupported]
@@ -214,7 +211,8 @@ def _print(found: Answer) -> None:
     for source in found.sources:
         page = f", page {source.page}" if source.page else ""
         path = f" ({' > '.join(source.path)})" if source.path else ""
-        screen.print(printable(f"[{source.number}] {source.name}{page}{path}: "), end="", style="bold")
+        date = f", {source.dated}" if source.dated else ""
+        screen.print(printable(f"[{source.number}] {source.name}{page}{date}{path}: "), end="", style="bold")
         screen.print(printable(" ".join(source.text.split())))
     reasons = Counter(one.unsupported for one in found.sentences if one.unsupported)
     for one in found.sentences:

@@ -46,7 +46,8 @@ def rows(
     Parameters
     ----------
     file
-        Conversations as JSON lines; their candidates are looked at, or the answer that they end with.
+        Conversations as JSON lines, {"messages": [{"role": ..., "content": ...}, ...]}; their candidates are looked at, or the answer
+        that they end with.
     checks
         A check, with its arguments as in a prompt file: --with pii --with "length: {most: 200}" (docs/checks.md).
     model
@@ -59,7 +60,8 @@ def rows(
         How many rows are looked at together.
     """
     asked = distinct([_one(text) for text in checks])
-    found = [*_answers(file)]
+    if not (found := [*_answers(file)]):
+        raise DataError(f"{file}: has no rows")
     scored = asyncio.run(_score(asked, [row for _, row in found], model, seconds, at_once))
     places = [place for place, _ in found]
     if json:
@@ -71,7 +73,9 @@ def rows(
 
 
 @app.command
-def mask(text: str, /, *, kinds: str = "", values: Path | None = None) -> None:
+def mask(
+    text: Annotated[str, Parameter(allow_leading_hyphen=True)], /, *, kinds: str = "", values: Path | None = None
+) -> None:
     """Replace personal data by placeholders, and print the text.
 
     Parameters
@@ -206,9 +210,15 @@ def _one(text: str) -> Named:
     import yaml
 
     try:
-        return Named.from_json(yaml.safe_load(text), "--with")
+        value = yaml.safe_load(text)
+        if isinstance(value, dict) and any(isinstance(one, dict) and "otherwise" in one for one in value.values()):
+            raise RequestError(
+                "--with: rows are scored here and nothing is mended; leave `otherwise` out.", param="with"
+            )
+        return Named.from_json(value, "--with")
     except yaml.YAMLError as e:
-        raise RequestError(f"--with {text[:60]!r}: {str(e).splitlines()[0]}", param="with") from None
+        why = getattr(e, "problem", None) or e
+        raise RequestError(f"--with {text[:60]!r}: {why}; put words with signs in quotes.", param="with") from None
 
 
 def _answers(file: Path) -> Iterator[tuple[str, Row]]:

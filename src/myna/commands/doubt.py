@@ -14,6 +14,7 @@ from myna.commands.options import spoken
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
 from myna.records import DataError
+from myna.records.jsonl import unopened
 
 if TYPE_CHECKING:
     from myna.apps.hallucination.labelled import Labelled
@@ -295,5 +296,7 @@ def _connected(model: str, trace: Path | None, verb: str, name: str) -> "Iterato
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError) as e:
+        raise DataError(unopened(path, e)) from None
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"{path}: cannot be read as text: {e}") from None

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,13 @@ import orjson
 from rich.console import Console
 from rich.table import Column, Table
 
-from myna.commands.options import printable
+from myna.commands.options import printable, spoken
+from myna.commands.spend import Spend, SpendFlags
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
+from myna.provider.budget import BudgetExceeded
 from myna.records import DataError, DocumentError
+from myna.records.jsonl import unopened
 
 if TYPE_CHECKING:
     from myna.apps.answers.extract import Extracted
@@ -28,12 +30,13 @@ def run(
     *files: Path,
     model: str = DEFAULT,
     windows: int | None = None,
-    seconds: float | None = None,
+    spend: SpendFlags = Spend(),
     json: bool = False,
     trace: TraceFile = None,
 ) -> None:
     """Fill in the fields of a JSON Schema from documents, PDF to plain text. Every value is shown with the document's own words; a value
-    that they do not have is marked. Exit status 1 where a document does not give what the schema needs.
+    that they do not have is not filled in, and said. Exit status 1 where a document does not give what the schema needs, cannot be read, or
+    takes more than its budget.
 
     Parameters
     ----------
@@ -45,25 +48,32 @@ def run(
         Who reads them: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN.
     windows
         Parts of 12,000 characters that are read of each document, at most; 4 if left out. What is behind them is counted.
-    seconds
-        Give up a document after so many.
     json
         One JSON object for each document.
     trace
         The trace file; $MYNA_TRACE or this user's if left out.
     """
     from myna.apps.answers.extract import WINDOWS
+    from myna.apps.index.reading import Reader
     from myna.provider.connect import connected
 
     fields = _schema(schema)
+    spend.budget()  # what is no amount is said before a model is loaded
     if not files:
         raise DataError("name at least one document.")
     if (most := WINDOWS if windows is None else windows) < 1:
         raise DataError("--windows is 1 or more.")
     whole = True
-    with connected(model) as provider:
-        for document in _documents(files):
-            found = _extracted(provider, document, fields, most, seconds, trace)
+    with connected(model) as provider, Reader() as reader:
+        for path in files:
+            try:
+                document = reader.read(path)
+                found = _extracted(provider, document, fields, most, spend, trace)
+            except (DocumentError, BudgetExceeded) as e:
+                about = "" if isinstance(e, DocumentError) else f"{path}: "
+                print(f"myna: {spoken(about + str(e))}", file=sys.stderr)
+                whole = False
+                continue
             whole &= found.value is not None
             if json:
                 print(orjson.dumps({"name": str(document.path), **asdict(found)}).decode())
@@ -76,6 +86,8 @@ def run(
 def _schema(path: Path) -> dict[str, Any]:
     try:
         found = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, IsADirectoryError) as e:
+        raise DataError(unopened(path, e)) from None
     except (OSError, orjson.JSONDecodeError) as e:
         raise DataError(f"{path}: {e}") from None
     if not isinstance(found, dict):
@@ -83,40 +95,19 @@ def _schema(path: Path) -> dict[str, Any]:
     return found
 
 
-def _documents(files: tuple[Path, ...]) -> "Iterator[Document]":
-    """One that cannot be read is said, and the others are read."""
-    from myna.apps.index.reading import Reader
-
-    failed = 0
-    with Reader() as reader:
-        for path in files:
-            try:
-                document = reader.read(path)
-            except DocumentError as e:
-                failed += 1
-                print(f"myna: {e}", file=sys.stderr)
-                continue
-            yield document
-    if failed:
-        raise DataError(f"{failed} of {len(files)} documents could not be read")
-
-
 def _extracted(
     provider: "Provider",
     document: "Document",
     schema: dict[str, Any],
     windows: int,
-    seconds: float | None,
+    spend: Spend,
     trace: Path | None,
 ) -> "Extracted":
     from myna.apps.answers.extract import CALLS, extract
-    from myna.provider.budget import Budget, Budgeted, Limits
-    from myna.provider.traced import Traced
 
     kept = opened(trace, new=True)
     with kept.span("extract", document.path.name, sha256=document.sha256) as span:
-        budget = Budget(Limits(calls=windows * CALLS, seconds=seconds))
-        asked = Budgeted(Traced(provider, kept), budget, kept.prices)
+        asked = spend.within(provider, kept, windows * CALLS)
         found = asyncio.run(extract(asked, document, schema, windows=windows))
         doubts = [f"{one.path}: {one.doubt}" for one in found.fields if one.doubt]
         share = 1 - len(doubts) / len(found.fields) if found.fields else 0.0
@@ -132,7 +123,9 @@ def _print(name: str, found: "Extracted") -> None:
     for one in found.fields:
         where = "" if one.start is None else f"{f'page {one.page}, ' if one.page else ''}{one.start}-{one.end}"
         words = f"[?] {one.doubt}" if one.doubt else " ".join(one.text.split())
-        table.add_row(*(printable(text) for text in (one.path, str(one.value), where, words)))
+        table.add_row(
+            *(printable(text) for text in (one.path, "" if one.value is None else str(one.value), where, words))
+        )
     screen.print(table)
     for problem in found.problems:
         screen.print(printable(problem), style="yellow")

@@ -1,6 +1,5 @@
 """myna flow run, list, show, resume, answer, report: flows of steps that are written down."""
 
-import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from myna.apps.flow.load import load
 from myna.apps.flow.lock import running
 from myna.apps.flow.report import Rate, Report, report
 from myna.commands.options import printable, spoken
+from myna.commands.stoppable import run_stoppable
 from myna.commands.trace import TraceFile, opened
 from myna.commands.values import named_values
 from myna.modeldir import DEFAULT
@@ -48,7 +48,8 @@ def run(
     value
         An input, NAME=VALUE or NAME=@FILE; may be given several times. JSON where the input is no text.
     cases
-        JSON lines, a run for each: {"inputs": {...}, "expect": {"STEP": {"check": "contains", "target": ...}}}. See `myna flow report`.
+        JSON lines, a run for each: {"inputs": {...}, "expect": {"STEP": {"check": "contains", "target": ...}}}. Exit status 1 where one
+        does not end as it should. See `myna flow report`.
     model
         Who answers: a model, http://...#MODEL, ollama:MODEL, replay:TRACE#RUN; the default model if left out.
     journal
@@ -71,9 +72,10 @@ def run(
             number = begin(flow, kept, case.inputs, model=name)
             ended = _go(flow, kept, number, means, recorded)
             _tell(ended, kept)
-            for said in judge(kept, number, case):
+            wrong = [*judge(kept, number, case)]
+            for said in wrong:
                 print(f"run {number}: {spoken(said)}", file=sys.stderr)
-            bad += ended.outcome != "done"
+            bad += ended.outcome != "done" or bool(wrong)
     if bad:
         sys.exit(1)
 
@@ -112,7 +114,10 @@ def go_on(
 
 
 @app.command(name="answer")
-def say(run: int, path: str, what: Literal["happened", "not-happened"], /, *, value: str | None = None, journal: JournalFile = None) -> None:  # fmt: skip
+def say(
+    run: int, path: str, what: Literal["happened", "not-happened"], /, *, value: str | None = None, file: str | None = None,
+    journal: JournalFile = None,
+) -> None:  # fmt: skip
     """Say whether a write happened that was caught in the middle. `myna flow resume` then goes on: one that happened is not made again.
 
     Parameters
@@ -124,11 +129,16 @@ def say(run: int, path: str, what: Literal["happened", "not-happened"], /, *, va
     what
         happened, or not-happened: then it is made.
     value
-        What the step would have returned, as JSON; null if left out.
+        What the step would have returned, as JSON; null if left out. It is held against the step's type.
+    file
+        FILE.py:FLOW, where it is no longer where it was.
     journal
         The journal; $MYNA_JOURNAL or this user's if left out.
     """
-    answer(_opened(journal), run, path, what == "happened", None if value is None else value.encode())
+    kept = _opened(journal)
+    before = kept.run(run)
+    flow = load(file or f"{before.file}:{before.flow}") if what == "happened" else None
+    answer(kept, run, path, what == "happened", None if value is None else value.encode(), flow=flow)
     print(f"myna flow resume {run}")
 
 
@@ -228,7 +238,7 @@ def _go(
     flow: Flow[Any, Any], journal: Journal, run: int, means: dict[str, Any], trace: Trace, changed: Literal["refuse", "rerun", "keep"] = "refuse"
 ) -> Ended:  # fmt: skip
     try:
-        return asyncio.run(resume(flow, journal, run, means, changed=changed, trace=trace))
+        return run_stoppable(resume(flow, journal, run, means, changed=changed, trace=trace))
     except KeyboardInterrupt:
         print(f"run {run} is stopped. To go on: myna flow resume {run}", file=sys.stderr)
         raise

@@ -15,15 +15,19 @@ from myna.apps.index import like
 from myna.apps.index.file import FileIndex
 from myna.apps.index.folder import Report, read_folder
 from myna.apps.index.graph import Graph
+from myna.apps.index.index import Added
 from myna.apps.index.qdrant import QdrantIndex
-from myna.apps.index.reading import Document, read_file
+from myna.apps.index.readers import BY_SUFFIX
+from myna.apps.index.reading import Document, Reader
 from myna.apps.index.tree import Tree
-from myna.commands.options import printable
+from myna.commands.options import printable, spoken
 from myna.commands.trace import TraceFile
 from myna.modeldir import DEFAULT as DEFAULT_MODEL
 from myna.provider.connect import connect
 from myna.provider.local_embed import CrossEncoder, LocalEmbedder, load_embedder
-from myna.records import DataError, MynaError
+from myna.records import DataError, DocumentError, MynaError
+from myna.records.jsonl import unopened
+from myna.records.language import counted
 from myna.trace import Prices, Trace
 from myna.trace.where import price_file
 
@@ -35,10 +39,10 @@ DEFAULT = "index.sqlite"
 
 @contextmanager
 def opened(
-    where: Path | str, model: str | None = None, *, new: bool = False, by: By | None = None
+    where: Path | str, embedder: str | None = None, *, new: bool = False, by: By | None = None
 ) -> Iterator[FileIndex]:
     """The file that is meant, searched by a structure, too, where one is named. One that is only read must be there."""
-    with either(str(where), model, new=new, by=by) as index:
+    with either(str(where), embedder, new=new, by=by) as index:
         if not isinstance(index, FileIndex):
             raise MynaError(
                 f"{where}: in Qdrant there is add, list, remove, tune and search; this needs an index in a file."
@@ -48,7 +52,7 @@ def opened(
 
 @contextmanager
 def either(
-    where: str, model: str | None = None, *, new: bool = False, by: By | None = None
+    where: str, embedder: str | None = None, *, new: bool = False, by: By | None = None
 ) -> Iterator[FileIndex | QdrantIndex]:
     """A file, or URL#COLLECTION: Qdrant."""
     remote = "://" in where
@@ -56,21 +60,21 @@ def either(
         raise DataError(f"there is no index {where}. Make it: myna index add FOLDER --index {where}")
     if remote and by:
         raise MynaError(f"{where}: a structure is searched in a file; Qdrant has words and vectors.")
-    embedder = _embedder(model) if model else None
-    index = QdrantIndex(where, embedder) if remote else FileIndex(where, embedder, _arm(by) if by else None)
+    vectors = _embedder(embedder) if embedder else None
+    index = QdrantIndex(where, vectors) if remote else FileIndex(where, vectors, _arm(by) if by else None)
     try:
         yield index
     finally:
         index.close()
-        if embedder:
-            embedder.close()
+        if vectors:
+            vectors.close()
 
 
 def _embedder(model: str) -> LocalEmbedder:
-    embedder = load_embedder(model)
-    if isinstance(embedder, CrossEncoder):
-        raise MynaError(f"{embedder.name} scores pairs of texts and makes no vectors.")
-    return embedder
+    found = load_embedder(model)
+    if isinstance(found, CrossEncoder):
+        raise MynaError(f"{found.name} scores pairs of texts and makes no vectors.")
+    return found
 
 
 def _arm(by: By) -> Tree | Graph:
@@ -78,8 +82,9 @@ def _arm(by: By) -> Tree | Graph:
 
 
 @app.command
-def add(*paths: Path, index: IndexFile = DEFAULT, model: str | None = None) -> None:
-    """Read files and folders, and put what they say into an index. What is there already stays; changed files are replaced.
+def add(*paths: Path, index: IndexFile = DEFAULT, embedder: str | None = None) -> None:
+    """Read files and folders, and put what they say into an index. What is there already stays; changed files are replaced. What
+    cannot be read is said, and the rest is read; exit status 1 then.
 
     Parameters
     ----------
@@ -87,26 +92,48 @@ def add(*paths: Path, index: IndexFile = DEFAULT, model: str | None = None) -> N
         Documents, or folders of documents.
     index
         The file of the index, made if it is not there; or URL#COLLECTION of a Qdrant server.
-    model
+    embedder
         A model that makes vectors, such as all-minilm-l6-v2; words alone if left out. Every passage of the index gets one, and how
         much they count is fitted.
     """
     if not paths:
         raise MynaError("name files or folders to add.")
-    with either(index, model, new=True) as file:
+    if not any(path.exists() for path in paths):  # then no index is made
+        raise DataError(unopened(paths[0], FileNotFoundError()))
+    failed = 0
+    with either(index, embedder, new=True) as file, Reader() as reader:
         for path in paths:
-            report = Report()
-            documents = _folder(path, report) if path.is_dir() else iter([read_file(path)])
-            for one in asyncio.run(file.add(documents)):
-                print(printable(f"{one.outcome:8} {one.name}: {one.chunks} chunks"))
-            if path.is_dir():
-                print(printable("\n".join(report.lines()), {"\n": "\n"}))
-        if model:
+            try:
+                if path.is_dir():
+                    _add_folder(file, path)
+                else:
+                    asyncio.run(file.add([reader.read(path)], _say))
+            except DocumentError as e:
+                failed += 1
+                print(f"myna: {spoken(str(e))}", file=sys.stderr)
+        if embedder:
             print(
                 asyncio.run(_fit(file))
                 if isinstance(file, FileIndex)
                 else file.fitted() or "fit the weight of vectors: myna index tune"
             )
+    if failed:
+        print(f"myna: {failed} of {len(paths)} could not be added", file=sys.stderr)
+        sys.exit(1)
+
+
+def _say(one: Added) -> None:
+    print(printable(f"{one.outcome:8} {one.name}: {counted(one.chunks, 'chunk')}"))
+
+
+def _add_folder(file: FileIndex | QdrantIndex, path: Path) -> None:
+    """Raises DocumentError where it holds nothing that is read."""
+    report = Report()
+    asyncio.run(file.add(_folder(path, report), _say))
+    print(printable("\n".join(report.lines()), {"\n": "\n"}))
+    if not report.read:
+        kinds = " ".join(sorted(BY_SUFFIX))
+        raise DocumentError(f"{path}: there is no document in it that could be read. These are: {kinds}, and text.")
 
 
 @app.command(name="list")
@@ -118,11 +145,14 @@ def list_documents(*, index: IndexFile = DEFAULT) -> None:
     index
         The file of the index.
     """
-    table = Table("name", "title", "kind", "characters", "chunks", "vectors", "sha256", box=None, header_style="bold")
+    table = Table(
+        "name", "title", "kind", "date", "characters", "chunks", "vectors", "sha256", box=None, header_style="bold"
+    )
     with either(index) as file:
         for one in asyncio.run(file.documents()):
-            figures = (f"{one.characters:,}", str(one.chunks), str(one.vectors), one.sha256[:12])
-            table.add_row(printable(one.name), printable(one.title), one.kind, *figures)
+            date = "" if one.dated is None else one.dated.day + (" (file)" if one.dated.by == "file" else "")
+            figures = (date, f"{one.characters:,}", str(one.chunks), str(one.vectors), one.sha256[:12])
+            table.add_row(printable(one.name), printable(one.title or Path(one.name).name), one.kind, *figures)
     Console(highlight=False, markup=False, soft_wrap=True, width=1000).print(table)
 
 
@@ -141,7 +171,9 @@ def remove(*names: str, index: IndexFile = DEFAULT) -> None:
         count = asyncio.run(file.remove(names))
     print(f"{count} of {len(names)} documents removed")
     if count < len(names):
-        raise DataError(f"{len(names) - count} names are not in {index}; `myna index list` shows those that are.")
+        raise DataError(
+            f"{counted(len(names) - count, 'name is', 'names are')} not in {index}; `myna index list` shows those that are."
+        )
 
 
 @app.command
@@ -163,14 +195,14 @@ def report(*, index: IndexFile = DEFAULT) -> None:
         fitted = file.fitted()
         structures = [*_tree_lines(file), *_graph_lines(file)]
     print(printable("\n".join(figures.lines()), {"\n": "\n"}))
-    print(f"{sum(one.chunks for one in listed)} chunks, {sum(one.vectors for one in listed)} with vectors; "
+    print(f"{counted(sum(one.chunks for one in listed), 'chunk')}, {sum(one.vectors for one in listed)} with vectors; "
           f"{fitted or 'words alone: nothing was fitted'}")  # fmt: skip
     print(printable("\n".join(structures), {"\n": "\n"}))
 
 
 @app.command
 def build(
-    structure: By, /, *, index: IndexFile = DEFAULT, by: str = DEFAULT_MODEL, model: str | None = None, yes: bool = False,
+    structure: By, /, *, index: IndexFile = DEFAULT, by: str = DEFAULT_MODEL, embedder: str | None = None, yes: bool = False,
     trace: TraceFile = None, prices: Path | None = None,
 ) -> None:  # fmt: skip
     """Build a structure over the documents: a tree of summaries, or a graph of entities. What it takes at most is said first.
@@ -185,7 +217,7 @@ def build(
         The file of the index.
     by
         Who writes it: a pulled model, http://HOST/v1#MODEL, ollama:MODEL.
-    model
+    embedder
         The model that made the index's vectors; summaries get one, too.
     yes
         Do not ask whether to build.
@@ -198,7 +230,7 @@ def build(
     from myna.provider.traced import Traced
 
     costs = Prices.read(prices or price_file())
-    with opened(index, model) as file:
+    with opened(index, embedder) as file:
         provider = connect(by)
         try:
             arm = _arm(structure)
@@ -264,14 +296,14 @@ def entity(name: str, /, *, index: IndexFile = DEFAULT) -> None:
 
 @app.command
 def tune(
-    model: str | None = None, /, *, index: IndexFile = DEFAULT, questions: Path | None = None, by: By | None = None
+    embedder: str | None = None, /, *, index: IndexFile = DEFAULT, questions: Path | None = None, by: By | None = None
 ) -> None:
     """Fit how much vectors count beside words, or a structure beside both.
 
     Parameters
     ----------
-    model
-        The model that made the vectors; none if only words are searched.
+    embedder
+        The model that made the index's vectors; none if only words are searched.
     index
         The file of the index.
     questions
@@ -281,7 +313,7 @@ def tune(
     """
     if by and not questions:
         raise MynaError("a structure is weighed on questions of yours: --questions FILE.")
-    with either(index, model, by=by) as file:
+    with either(index, embedder, by=by) as file:
         asked = _read_questions(questions) if questions else None
         if asked is None and not isinstance(file, FileIndex):
             raise MynaError(f"{index}: in Qdrant the weight is fitted on questions of yours: --questions FILE.")
@@ -293,7 +325,7 @@ def _tree_lines(file: FileIndex) -> Iterator[str]:
         yield "no tree; build it: myna index build tree"
         return
     levels = ", ".join(f"{count} of level {level}" for level, count in tree.levels.items())
-    yield f"tree by {tree.model}: {sum(tree.levels.values())} summaries ({levels or 'none'}), {tree.missing} missing"
+    yield f"tree by {tree.model}: {counted(sum(tree.levels.values()), 'summary', 'summaries')} ({levels or 'none'}), {tree.missing} missing"
 
 
 def _graph_lines(file: FileIndex) -> Iterator[str]:
@@ -301,7 +333,8 @@ def _graph_lines(file: FileIndex) -> Iterator[str]:
         yield "no graph; build it: myna index build graph"
         return
     yield (
-        f"graph by {graph.model}: {graph.entities} entities, {graph.relations} relations from {graph.passages} passages; "
+        f"graph by {graph.model}: {counted(graph.entities, 'entity', 'entities')}, {counted(graph.relations, 'relation')} from "
+        f"{counted(graph.passages, 'passage')}; "
         f"{graph.missing} missing, {graph.failed} failed, {graph.left_out} names and relations that their passages do not have left out"
     )
     yield from (f"  {len(group)} together: {', '.join(group[:8])}" for group in graph.groups[:8] if len(group) > 2)
@@ -333,4 +366,4 @@ def _folder(path: Path, report: Report) -> Iterator[Document]:
     for outcome in read_folder(path):
         report.add(outcome)
         if outcome.parsed:
-            yield Document(path / outcome.path, outcome.sha256, outcome.size, outcome.parsed)
+            yield Document(path / outcome.path, outcome.sha256, outcome.size, outcome.parsed, outcome.modified)

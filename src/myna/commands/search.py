@@ -21,7 +21,7 @@ def run(
     *queries: str,
     index: IndexFile = DEFAULT,
     k: Annotated[int, Parameter(name=("--k", "-k"))] = 5,
-    model: str | None = None,
+    embedder: str | None = None,
     rerank: str | None = None,
     by: By | None = None,
     like: tuple[str, ...] = (),
@@ -38,8 +38,8 @@ def run(
         The file of the index.
     k
         How many passages.
-    model
-        The model that made the vectors; words alone if left out.
+    embedder
+        The model that made the index's vectors; words alone if left out.
     rerank
         Who reads the best passages once more: a cross-encoder, a chat model (asked for yes or no), http://HOST/v1#MODEL.
     by
@@ -54,7 +54,7 @@ def run(
     if like or unlike:
         _print_similar(queries, index, like, unlike, k, json)
         return
-    with either(index, model, by=by) as file:
+    with either(index, embedder, by=by) as file:
         scorer = _scorer(rerank) if rerank else None
         try:
             found = asyncio.run(file.search(queries, k, rerank=scorer))
@@ -92,7 +92,8 @@ def _print_similar(
 def _where(hit: Hit) -> str:
     page = f", page {hit.page}" if hit.page else ""
     path = " > ".join(hit.path)
-    return f"{hit.names[0]}{page}, {hit.start}-{hit.end}" + (f" ({path})" if path else "")
+    date = f", {hit.dated}" if hit.dated else ""
+    return f"{hit.names[0]}{page}, {hit.start}-{hit.end}{date}" + (f" ({path})" if path else "")
 
 
 def _scorer(model: str) -> Scorer:

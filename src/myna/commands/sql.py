@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from myna.commands.options import printable, spoken
+from myna.commands.spend import Spend, SpendFlags
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
 from myna.records import SqlError
 
 if TYPE_CHECKING:
-    from myna.apps.sql import Answer, Rows
+    from myna.apps.sql import Answer, Database, Limits, Rows
 
 SHOWN = 30  # rows; --json prints all
 NAMED = 80  # characters of the question that name the run
@@ -29,7 +30,8 @@ def run(
     show: bool = False,
     json: bool = False,
     rows: int = 1_000,
-    seconds: float = 10.0,
+    timeout: float = 10.0,
+    spend: SpendFlags = Spend(),
     trace: TraceFile = None,
 ) -> None:
     """Answer a question from a database, which is read and never changed.
@@ -41,7 +43,7 @@ def run(
     question
         What you want to know.
     model
-        Who writes the query: a pulled model, http://HOST/v1#MODEL, ollama:MODEL.
+        Who writes the query: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN.
     chart
         Draw the rows too: a .png, .svg or .json (Vega-Lite) file.
     show
@@ -50,34 +52,49 @@ def run(
         Print one JSON line: query, all rows, words, where each number comes from.
     rows
         At most so many rows.
-    seconds
-        The query is stopped after so many.
+    timeout
+        The query is stopped after so many seconds.
     trace
         The trace file; $MYNA_TRACE or this user's if left out.
     """
-    from myna.apps.sql import QUERY, Limits, ask, connect
-    from myna.apps.sql.answer import prompt
-    from myna.apps.sql.card import card
+    from myna.apps.sql import Limits, check_question, connect
+    from myna.apps.sql.chart import check_out
 
+    check_question(question)
+    if rows < 1 or not timeout > 0:  # NaN
+        raise SqlError("--rows and --timeout are above 0.", kind="refused")
+    if chart is not None:
+        check_out(chart)
+    spend.budget()
     database = connect(db)
     if show:
-        for message in prompt(database, question, card(database, question)).messages:
-            print(f"--- {message.role}\n{spoken(message.text)}")
-        return
-    if rows < 1 or not seconds > 0:  # NaN
-        raise SqlError("--rows and --seconds are above 0.", kind="refused")
-    from myna.provider import powers
-    from myna.provider.connect import connected
-    from myna.provider.traced import Traced
-
-    kept, limits = opened(trace, new=True), Limits(seconds=seconds, rows=rows)
-    with connected(model) as provider, kept.span("sql", question[:NAMED], database=database.name):
-        form = QUERY if "regex" in powers.of(provider).forms else None
-        asked = ask(Traced(provider, kept), database, question, limits, form)
-        answer = asyncio.run(asked)
+        return _show(database, question)
+    answer = _ask(database, question, Limits(seconds=timeout, rows=rows), model, spend, trace)
     _print_json(answer) if json else _print(answer)
     if chart is not None:
         _draw(answer.queried.rows, chart)
+
+
+def _show(database: "Database", question: str) -> None:
+    from myna.apps.sql.answer import prompt
+    from myna.apps.sql.card import card
+
+    found = card(database, question)
+    for message in prompt(database, question, found).messages:
+        print(f"--- {message.role}\n{spoken(message.text)}")
+    for note in found.notes:
+        print(f"note: {spoken(note)}")
+
+
+def _ask(database: "Database", question: str, limits: "Limits", model: str, spend: Spend, trace: TraceFile) -> "Answer":
+    from myna.apps.sql import CALLS, ask
+    from myna.provider import powers
+    from myna.provider.connect import connected
+
+    kept = opened(trace, new=True)
+    with connected(model) as provider, kept.span("sql", question[:NAMED], database=database.name):
+        forms = powers.of(provider).forms
+        return asyncio.run(ask(spend.within(provider, kept, CALLS), database, question, limits, forms))
 
 
 def _print(answer: "Answer") -> None:
@@ -93,7 +110,8 @@ def _print(answer: "Answer") -> None:
     console.print(table)
     if len(queried.rows.rows) > SHOWN:
         console.print(f"{len(queried.rows.rows) - SHOWN} more rows; --json prints all")
-    console.print(printable(answer.text), soft_wrap=True)
+    if answer.text:
+        console.print(printable(answer.text), soft_wrap=True)
     if answer.untraced:
         console.print(
             f"[?] {answer.untraced} numbers of the words come from no cell, sum, mean or count of the rows",

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -12,6 +13,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
+from myna.apps.flow.errors import place, words
 from myna.apps.tools import Asked, Dispatcher, Effect, Tool
 from myna.commands.options import printable
 from myna.records import Json, MynaError
@@ -22,12 +24,12 @@ PINS = Path("mcp-tools.json")
 
 @app.command
 def show(document: Path, /, *, base: str | None = None, schema: str | None = None) -> None:
-    """The tools of an OpenAPI 3 document, JSON or YAML: their effects, and what was left out and why.
+    """The tools of an OpenAPI 3 document, JSON or YAML: their effects, and what was left out and why. Or those of a Python file.
 
     Parameters
     ----------
     document
-        The file.
+        The file. A Python file is yours, and is run.
     base
         Where requests go, instead of the document's first server.
     schema
@@ -37,15 +39,13 @@ def show(document: Path, /, *, base: str | None = None, schema: str | None = Non
 
     if not document.is_file():
         raise MynaError(f"{document}: no such file")
-    found = openapi_tools(read_document(document), base=base)
-    if schema is not None:
-        _print_schema({tool.name: tool.schema for tool in found.tools}, schema)
+    if document.suffix == ".py":
+        _print_tools(tools_of(document), schema)
         return
-    table = Table("tool", "effect", "what it is for", box=None, header_style="bold")
-    for tool in found.tools:
-        table.add_row(printable(tool.name), tool.effect, printable(_line(tool.description)))
-    screen = Console(highlight=False, soft_wrap=not Console().is_terminal)
-    screen.print(table)
+    found = openapi_tools(read_document(document), base=base)
+    _print_tools(found.tools, schema)
+    if schema is not None:
+        return
     aside = Console(stderr=True, highlight=False, soft_wrap=True)
     aside.print(printable(f"{len(found.tools)} tools, which call {found.base}; {len(found.skipped)} things left out"))
     for line in found.skipped:
@@ -135,7 +135,7 @@ def serve(file: Path, /, *, port: int | None = None, allow: tuple[Effect, ...] =
         )
 
     async def granted(asked: Asked) -> bool:
-        return asked.effect in allow  # by whoever started this server; its client asks its own user
+        return asked.effect in ("read", *allow)  # by whoever started this server; its client asks its own user
 
     server = mcp_server(Dispatcher(served, ask=granted))
     left = [tool.name for tool in tools if tool not in served]
@@ -157,13 +157,29 @@ def tools_of(file: Path) -> list[Tool]:
 
 
 def _module(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(file.stem, file) if file.is_file() else None
+    spec = importlib.util.spec_from_file_location(file.stem, file.resolve()) if file.is_file() else None
     if spec is None or spec.loader is None:
         raise MynaError(f"{file}: no such Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module  # where types of its functions are looked up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        at = place(e, str(file.resolve()))
+        raise MynaError(f"{file} cannot be run: {words(e)}{f' ({at})' if at else ''}") from e
     return module
+
+
+def _print_tools(tools: Sequence[Tool], schema: str | None) -> None:
+    """All of them, or one's schema."""
+    if schema is not None:
+        _print_schema({tool.name: tool.schema for tool in tools}, schema)
+        return
+    table = Table("tool", "effect", "network", "what it is for", box=None, header_style="bold")
+    for tool in tools:
+        network = {True: "yes", False: "no", None: "not said"}[tool.egress]
+        table.add_row(printable(tool.name), tool.effect, network, printable(_line(tool.description)))
+    Console(highlight=False, soft_wrap=not Console().is_terminal).print(table)
 
 
 def _print_schema(schemas: dict[str, Json], name: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,13 +22,14 @@ from myna.trace.request import read_reply, read_request, write_sampling
 from myna.trace.where import price_file, trace_file
 
 app = App(name="trace", help="What models were asked, what they answered, and what it took.")
+BRIEF = 70  # characters of how a run ended, in a list
 TraceFile = Annotated[Path | None, Parameter(name="--trace")]
 
 
 def opened(trace: Path | None, *, new: bool = False) -> Trace:
     """The trace file that is meant, with this user's prices. One that is only read must be there."""
     path = trace or trace_file()
-    if not new and not path.is_file():
+    if not new and not (path.is_file() and path.stat().st_size):  # an empty file is not made into one by looking at it
         raise DataError(
             f"there is no trace file {path}. Runs make it, such as `myna prompt run`; or name one with --trace."
         )
@@ -45,11 +47,13 @@ def list_runs(*, trace: TraceFile = None, limit: int = 20) -> None:
     limit
         How many runs.
     """
+    if limit < 1:
+        raise RequestError("--limit is 1 or more.", param="limit")
     file = opened(trace)
     columns = ("run", "when", "what", "ended", "seconds", "calls", "tokens", "cost")
     table = Table(*(Column(name, no_wrap=True) for name in columns), box=None, header_style="bold")
     for run in runs(file.store, limit):
-        table.add_row(str(run.id), _when(run.began), printable(f"{run.kind} {run.name}"), printable(_ended(run)), _seconds(run),
+        table.add_row(str(run.id), _when(run.began), printable(f"{run.kind} {run.name}"), printable(_brief(_ended(run))), _seconds(run),
                       *_sums(total(run.spans), file.prices.currency))  # fmt: skip
     Console(highlight=False, soft_wrap=True, width=1000).print(table)  # as wide as it is
 
@@ -112,9 +116,11 @@ def export(
     out: Annotated[Path, Parameter(name=("--out", "-o"))],
     preferences: bool = False,
     everything: bool = False,
+    held_out: Path | None = None,
+    share: float = 0.1,
     trace: TraceFile = None,
 ) -> None:
-    """Write calls as conversations, JSON lines to train on or to look at: those that came with consent.
+    """Write calls as conversations, JSON lines to train on or to look at: those that came with consent, with personal data masked.
 
     Parameters
     ----------
@@ -125,17 +131,27 @@ def export(
     preferences
         Of answers that were edited or chosen: the question with the better and the other answers, for dpo.
     everything
-        All calls, whether or not anybody consented: for your own eyes.
+        All calls, whether or not anybody consented, as they are: for your own eyes.
+    held_out
+        Write the rows of some runs to this file instead, to measure on. Rows that ask what stands in it are left out of the other.
+    share
+        Of how many of the runs; which ones is the same at each export.
     trace
         The trace file; $MYNA_TRACE or this user's if left out.
     """
     file = opened(trace)
     chosen = [tree(file.store, one) for one in span] if span else runs(file.store, limit=-1)[::-1]
     rows = (pairs if preferences else conversations)(file.store, chosen, everything=everything)
-    written = jsonl.write(out, rows)
-    calls = total([node for one in chosen for node in one.spans]).calls
+    clean, masked = ([*rows], 0) if everything else _scrubbed(rows)
     kinds = "whose answer was edited or chosen" if preferences else "that finished"
-    print(f"{written} of {calls} calls -> {out}: those {kinds}" + ("" if everything else " and came with consent"))
+    kinds += "" if everything else ", came with consent" + ("" if preferences else " and was not turned down")
+    if held_out:
+        clean, held, alike = _split(clean, share)
+        kinds += f"; {jsonl.write(held_out, held)} more of other runs -> {held_out}, and {alike} that are like one of these left out"
+    written = jsonl.write(out, clean)
+    calls = total([node for one in chosen for node in one.spans]).calls
+    hidden = f"; personal data masked in {masked}" if masked else ""
+    print(f"{written} of {calls} calls -> {out}: those {kinds}{hidden}")
 
 
 @app.command
@@ -200,8 +216,48 @@ def feedback(
     if kind == "choice" and not value.isdecimal():
         raise RequestError("a choice is the number of a candidate, from 0.", param="value")
     said = thumbs[value] if kind == "thumb" else int(value) if kind == "choice" else value
-    number = opened(trace).feedback(span, kind, said, consent=consent)
+    file = opened(trace)
+    if kind in ("edit", "choice"):
+        span = _the_call(file, span, said)
+    number = file.feedback(span, kind, said, consent=consent)
     print(f"feedback {number} on span {span}" + ("" if consent else "; without --consent it is never exported"))
+
+
+def _the_call(file: Trace, span: int, said: object) -> int:
+    """The call that an edit or a choice is of: the span, or the one call below it."""
+    calls = [node for node in tree(file.store, span).spans if node.call]
+    if len(calls) != 1:
+        which = f"its calls are {', '.join(str(one.id) for one in calls[:10])}" if calls else "it has none"
+        raise RequestError(
+            f"an edit or a choice is of one call's answer, and span {span} is no call: {which}.", param="span"
+        )
+    (node,) = calls
+    assert node.call
+    answers = len(read_reply(file.store, node.call.reply, Usage()).candidates) if node.call.reply else 0
+    if isinstance(said, int) and said >= answers:
+        raise RequestError(f"call {node.id} has {answers} answers, counted from 0.", param="value")
+    return node.id
+
+
+def _scrubbed(rows: Iterable[Conversation]) -> tuple[list[Conversation], int]:
+    """The rows without personal data, and in how many there was some."""
+    from myna.checks.scrub import scrubbed
+
+    found = [scrubbed(row) for row in rows]
+    return [row for row, _ in found], sum(values > 0 for _, values in found)
+
+
+def _split(rows: list[Conversation], share: float) -> tuple[list[Conversation], list[Conversation], int]:
+    """Rows to learn from, rows to measure on, and how many of the first were like one of the second."""
+    from myna.data.split import apart
+    from myna.trace.export import held_out
+
+    if not 0 < share < 1:
+        raise RequestError("--share is between 0 and 1.", param="share")
+    held = [row for row in rows if held_out(int(row.meta["run"]), share)]
+    train = [row for row in rows if not held_out(int(row.meta["run"]), share)]
+    kept = [row for row, clear in zip(train, apart(train, held), strict=True) if clear]
+    return kept, held, len(train) - len(kept)
 
 
 async def _again(file: Trace, calls: list[Node], provider: object, name: str) -> int:
@@ -292,6 +348,11 @@ def _when(seconds: float) -> str:
 
 def _ended(node: Node) -> str:
     return node.error or node.outcome or "did not end"
+
+
+def _brief(text: str) -> str:
+    """The beginning: an endpoint's error may be a page, and `show` has all of it."""
+    return text if len(text) <= BRIEF else text[: BRIEF - 1] + "…"
 
 
 def _seconds(node: Node) -> str:
