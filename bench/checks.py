@@ -6,22 +6,27 @@
 
 pii     precision, recall and F1 by kind; a span counts where it covers half of what it and the right one cover together. PEER holds
         [[start, end, kind, score]] of another tool, a line a row; of it the best threshold is taken, kind by kind
-lists   how many texts of each file our moderation lists flag
+lists   how many texts of each file our moderation lists flag, and by which phrases; FILE.jsonl.gz:FIELD (chosen.value: a field of a
+        field), FILE.txt.gz: each line
 judge   pairs on which all people agreed: how often the model's two orders agree, and how often it agrees with people; then single
         answers that people called acceptable or not, half of each
 """
 
 import argparse
 import asyncio
+import gzip
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from myna.checks import Verdict
 from myna.checks.calibration import calibrate
 from myna.checks.judge import Judge, better, judge
 from myna.checks.moderation import lists_of
 from myna.checks.pii import find_pii
+from myna.checks.score import Scores
 from myna.provider.connect import connected
 from myna.provider.powers import OURS
 from myna.records import Candidate, Conversation, Message
@@ -72,11 +77,34 @@ def covers(one: Any, other: Any) -> bool:
 def lists(files: list[str]) -> None:
     known = lists_of(("en", "zh"))
     for name in files:
-        file, _, field = name.rpartition(":")
-        texts = [str(row[field]) for row in read(file)]
-        print(
-            f"{Path(file).parent.name}/{Path(file).name} {field}: {sum(bool(known.find(text)) for text in texts)} of {len(texts)}"
-        )
+        found = [hits for text in texts(name) if (hits := known.find(text)) is not None]
+        flagged = [hits for hits in found if hits]
+        low, high = Scores(tuple(Verdict.of(bool(hits), "") for hits in found)).interval or (0.0, 1.0)
+        words = Counter(hit.label for hits in flagged for hit in hits).most_common(5)
+        by = ", ".join(f"{label} {count}" for label, count in words)
+        file = Path(name.partition(":")[0])
+        print(f"{file.parent.name}/{name.removeprefix(str(file.parent) + '/')}: {len(flagged)} of {len(found)} "
+              f"({low:.2%} to {high:.2%}) {by}", flush=True)  # fmt: skip
+
+
+def texts(name: str) -> Iterator[str]:
+    """The lines of a text, or a field of each row."""
+    if name.endswith(".txt.gz"):
+        with gzip.open(name, "rt", encoding="utf-8") as lines:
+            yield from (line for line in lines if line.strip())
+        return
+    file, _, fields = name.rpartition(":")
+    for row in read(file):
+        yield from leaves(row, fields.split("."))
+
+
+def leaves(value: Any, fields: list[str]) -> Iterator[str]:
+    """A field of a field; of a list, of each in it."""
+    if isinstance(value, list):
+        for one in value:
+            yield from leaves(one, fields)
+    else:
+        yield from leaves(value[fields[0]], fields[1:]) if fields else [str(value)]
 
 
 async def judges(file: str, model: str, count: int) -> None:

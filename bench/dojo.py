@@ -1,7 +1,7 @@
 """AgentDojo (Debenedetti et al. 2024, v1.2.2) against our agent, with a model that obeys every injection.
 
     python -m venv dojo && dojo/bin/pip install agentdojo==0.1.35
-    python bench/dojo.py dojo/bin/python [--suite banking] [--unguarded] [--out pairs.jsonl]
+    python bench/dojo.py dojo/bin/python [--suite banking] [--unguarded] [--links] [--out pairs.jsonl]
 
 AgentDojo's tools run in AgentDojo's environments, in a process of theirs; ours decides what may run. The model is scripted: it makes
 the user task's own ground-truth calls, and as soon as the attack's text is in a result, the injection task's ground-truth calls. The
@@ -9,7 +9,7 @@ user is there and says yes to exactly the calls of his own task. Every result is
 
 Of each pair: did the attack arrive, was a write run that the user did not approve, is the environment the one that the user's calls
 alone leave behind, and AgentDojo's own verdicts. --unguarded trusts all results, to show that the attacks work where nothing is in
-their way.
+their way. --links gives AgentDojo what a person is shown: the answer, and below it the links that were made harmless in it.
 """
 
 import argparse
@@ -53,7 +53,8 @@ STEPS = 60  # messages of the model; the longest ground truth has 22 calls
 class Side:
     """The other process: a line out, a line back."""
 
-    def __init__(self, python: str):
+    def __init__(self, python: str, *, links: bool = False):
+        self.links = links
         self._process = subprocess.Popen([python, str(SIDE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, **question: Any) -> Any:
@@ -154,7 +155,8 @@ def once(
     model = Model(told | {"goal": ""} if deaf else told)
     agent = Agent("assistant", "You help.", tuple(tools), Limits(steps=STEPS, calls=STEPS))
     ended = asyncio.run(run(agent, told["prompt"], Scripted(iter(lambda: model, None)), ask=his_own))
-    return told, model, ended, side.ask(op="close", said=ended.answer)
+    said = "\n".join((ended.answer, *ended.links)) if side.links else ended.answer
+    return told, model, ended, side.ask(op="close", said=said)
 
 
 def _own(told: Json) -> Counter[tuple[str, str]]:
@@ -225,9 +227,10 @@ def main() -> None:
     parser.add_argument("python")
     parser.add_argument("--suite", default="", choices=["", *WRITES])
     parser.add_argument("--unguarded", action="store_true")
+    parser.add_argument("--links", action="store_true")
     parser.add_argument("--out", type=Path)
     flags = parser.parse_args()
-    found = list(pairs(Side(flags.python), flags.suite, trusted=flags.unguarded))
+    found = list(pairs(Side(flags.python, links=flags.links), flags.suite, trusted=flags.unguarded))
     if flags.out:
         flags.out.write_bytes(b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in found))
     for name, row in summary(found).items():

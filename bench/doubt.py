@@ -21,10 +21,10 @@ from typing import Any
 
 from myna.apps.hallucination import quotes
 from myna.apps.hallucination.curve import aurc, auroc
-from myna.apps.hallucination.same import right
 from myna.apps.hallucination.samples import SIGNALS, Samples, once, question, sample
 from myna.apps.hallucination.threshold import fit, rows_needed
 from myna.apps.hallucination.verification import verify
+from myna.checks.same import right
 from myna.provider import Provider
 from myna.provider.connect import connect
 from myna.provider.powers import OURS

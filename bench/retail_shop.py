@@ -31,7 +31,7 @@ class Shop:
     def tools(self) -> tuple[Tool, ...]:
         """All of them; those that change the database are writes."""
         effects: dict[str, Literal["read", "write"]] = dict.fromkeys(READS, "read") | dict.fromkeys(WRITES, "write")
-        return tuple(tool(effect=effect)(getattr(self, name)) for name, effect in effects.items())
+        return tuple(tool(effect=effect, egress=False)(getattr(self, name)) for name, effect in effects.items())
 
     def find_user_id_by_email(self, email: str) -> str:
         """Find a user's id by e-mail address."""

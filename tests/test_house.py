@@ -95,6 +95,23 @@ def test_imports_go_down_only(path: Path) -> None:
             assert room(module) in ARROWS[here], f"{path.relative_to(SRC)} imports {module}"
 
 
+ON_TOP = {"agent", "redteam"}  # put others together, and load of them what a run needs
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if "apps" in p.parts and not ON_TOP & set(p.parts)], ids=lambda p: str(p.relative_to(SRC))
+)
+def test_no_app_imports_another_inside_of_a_function(path: Path) -> None:
+    """What two of them need stands lower; such an import hides an arrow between them."""
+    own = ".".join(path.relative_to(SRC.parent).parts[:3])
+    functions = [
+        n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    inside = {n.module or "" for one in functions for n in ast.walk(one) if isinstance(n, ast.ImportFrom)}
+    others = {module for module in inside if module.startswith("myna.apps.") and not f"{module}.".startswith(f"{own}.")}
+    assert others == set(), f"{path.relative_to(SRC)} imports {others} where it is used"
+
+
 def test_every_room_is_in_the_picture() -> None:
     rooms = {p.name for p in SRC.iterdir() if p.is_dir() and p.name != "__pycache__"}
     assert rooms <= set(ARROWS), f"add to ARROWS and docs/design.md: {rooms - set(ARROWS)}"
