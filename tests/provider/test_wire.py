@@ -66,7 +66,10 @@ chat_deltas = st.builds(
 )
 legacy_tokens = st.builds(Sampled, st.integers(0, 9), st.binary(max_size=4), logprobs)
 legacy_deltas = st.builds(Delta, st.integers(0, 2), text=texts, tokens=st.lists(legacy_tokens, max_size=3).map(tuple))
-usages = st.builds(Usage, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+usages = st.builds(
+    lambda cached, rest, written: Usage(cached + rest, written, cached),  # of a prompt no more is cached than there is
+    *[st.integers(0, 9)] * 3,
+)
 
 
 def ask(n: int = 3) -> Ask:

@@ -84,7 +84,7 @@ def unopened(path: str | Path, problem: OSError) -> str:
             return f"there is no file {path}, and no folder {path.parent}."
         case FileNotFoundError():
             names = [one.name for one in islice(path.parent.iterdir(), LISTED)]
-            near = get_close_matches(path.name, names, n=1, cutoff=0.6)
+            near = get_close_matches(path.name, names, n=1, cutoff=0.8)
             hint = f"did you mean {path.parent / near[0]}?" if near else f"`ls {path.parent}` shows what there is."
             return f"there is no file {path}; {hint}"
     return f"{path} cannot be opened: {problem.strerror or problem}"
