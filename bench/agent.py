@@ -1,7 +1,7 @@
 """The clerk's tasks by an agent and by a fixed flow, side by side: how many come out right, and what they take.
 
     gunzip -k Chinook_Sqlite.sqlite.gz
-    python bench/agent.py http://127.0.0.1:8000/v1#MODEL --database Chinook_Sqlite.sqlite [--arms native react flow] [--out rows.jsonl]
+    python bench/agent.py http://127.0.0.1:8000/v1#MODEL --database Chinook_Sqlite.sqlite [--arms native bound react flow] [--out rows.jsonl]
 
 A task is right by what is there in the end: the answer holds the number or the name, or the note holds the text. The flow asks the
 database once (apps.sql.ask) and writes the note itself where the task wants one; it was told which kind of task it has, the agent was not.
@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--database", required=True)
-    parser.add_argument("--arms", nargs="+", default=["native", "react", "flow"])
+    parser.add_argument("--arms", nargs="+", default=["native", "bound", "react", "flow"])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     notes = Path(tempfile.mkdtemp())

@@ -409,7 +409,7 @@ _Fake: Any = None
     [
         (("about: Helps.", "abuot: Helps."), "abuot.*did you mean about"),
         (("limits: {steps: 6}", "limits: {step: 6}"), "limits"),
-        (("about: Helps.", "speech: loud"), "neither native nor react"),
+        (("about: Helps.", "speech: loud"), "none of native, bound, react"),
         (("about: Helps.", "output: {type: object}"), "no such key"),
         (("about: Helps.", "helpers: [../other.md]"), "own folder"),
         (("about: Helps.", "helpers: [clerk.md]"), "do they call each other"),

@@ -4,7 +4,18 @@ from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
 
 from myna.provider.powers import Powers
-from myna.records import CallPiece, Conversation, Delta, Document, ProviderError, Reply, RequestError, Sampling, Usage
+from myna.records import (
+    CallPiece,
+    Conversation,
+    Delta,
+    Document,
+    ProviderError,
+    Reply,
+    RequestError,
+    Sampling,
+    ToolChoice,
+    Usage,
+)
 from myna.records.form import KINDS
 from myna.trace import Trace
 from myna.trace.request import read_reply, read_request, request_hash
@@ -23,9 +34,7 @@ class Recorded:
             raise RequestError(f"run {run} of {self._store.path} has no calls; see `myna trace list`.", param="run")
         self.name: str = rows[0][3]
         self._requests = [row[0] for row in rows]
-        forms = {form.kind for one in set(self._requests) if (form := read_request(self._store, one)[1].form)}
-        # Whoever asks for a form where it is kept has to ask for it again.
-        self.powers = Powers(forms=tuple(kind for kind in KINDS if kind in forms))
+        self.powers = _asked([read_request(self._store, one) for one in dict.fromkeys(self._requests)])
         self._left: defaultdict[str, deque[tuple[str | None, str | None, Usage | None]]] = defaultdict(deque)
         for request, reply, error, _, *counts in rows:
             self._left[request].append((reply, error, None if None in counts else Usage(*counts)))
@@ -54,6 +63,19 @@ class Recorded:
             return f" more than {self._requests.count(hash)} times"
         found = [_differs(what, sampling, *read_request(self._store, one)) for one in dict.fromkeys(self._requests)]
         return f"; the nearest differs in {max(found)[1]}"
+
+
+def _asked(requests: list[tuple[Conversation | Document, Sampling]]) -> Powers:
+    """What an endpoint does of which just this would have been asked: whoever asked for a form, for calls, or for nothing but calls
+    because they are kept there, has to ask for it again."""
+    forms = {sampling.form.kind for _, sampling in requests if sampling.form}
+    choices = {sampling.tool_choice for _, sampling in requests}
+    return Powers(
+        forms=tuple(kind for kind in KINDS if kind in forms),
+        tools=any(isinstance(what, Conversation) and what.tools for what, _ in requests),
+        arguments=ToolChoice("required", parallel=False) in choices,
+        tried=1.0,  # what was not asked for is known not to be there
+    )
 
 
 def _deltas(reply: Reply) -> list[Delta]:

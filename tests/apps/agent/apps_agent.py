@@ -1,4 +1,4 @@
-"""Two ways in which a model calls tools, and tools that remember what was done to them."""
+"""Three ways in which a model calls tools, and tools that remember what was done to them."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Speech:
 
     def calls(self, *calls: tuple[str, Any], text: str = "") -> Any:
         written = [(name, a if isinstance(a, str) else json.dumps(a or {}, ensure_ascii=False)) for name, a in calls]
-        if self.speech == "native":
+        if self.speech != "react":
             made = []
             for name, arguments in written:
                 self.count += 1
@@ -34,11 +34,13 @@ class Speech:
         thought = [f"Thought: {text}"] if text else []
         return "\n".join([*thought, *(f"Action: {name}\nAction Input: {arguments}" for name, arguments in written)])
 
-    def answer(self, text: str) -> str:
+    def answer(self, text: str) -> Any:
+        if self.speech == "bound":
+            return self.call("answer", {"text": text})
         return text if self.speech == "native" else f"Thought: I know it.\nFinal Answer: {text}"
 
 
-@pytest.fixture(params=["native", "react"])
+@pytest.fixture(params=["native", "bound", "react"])
 def speech(request: pytest.FixtureRequest) -> Speech:
     return Speech(request.param)
 

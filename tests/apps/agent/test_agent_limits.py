@@ -19,7 +19,7 @@ from myna.trace.prices import Price
 
 PRICES = Prices((Price("*", 2.0, 10.0, 0.5),))
 names = st.sampled_from(
-    ["population", "mail", "note", "wipe", "helper", "make_plan", "step_done", "pin", "nothing", ""]
+    ["population", "mail", "note", "wipe", "helper", "make_plan", "step_done", "pin", "answer", "nothing", ""]
 )
 arguments = st.one_of(
     st.sampled_from(
@@ -76,7 +76,7 @@ CASE = {
     "script": st.lists(turns, min_size=1, max_size=8),
     "limits": bounds,
     "inner": bounds,
-    "speech": st.sampled_from(["native", "react"]),
+    "speech": st.sampled_from(["native", "bound", "react"]),
     "window": st.sampled_from([None, 600, 3000]),
     "answer": st.sampled_from([True, False, None]),
 }

@@ -234,8 +234,10 @@ def test_a_request_that_is_at_fault_is_not_repeated(clerk: Clerk) -> None:
 
 
 def test_an_answer_that_was_cut_is_not_done(clerk: Clerk, speech: Speech) -> None:
-    cut = Candidate((Message("assistant", speech.answer("The answer is")),), finish_reason="length")
-    assert ran(clerk(), "?", [cut]).reason == "length"
+    said = speech.answer("The answer is")
+    message = said if isinstance(said, Message) else Message("assistant", said)
+    ended = ran(clerk(), "?", [Candidate((message,), finish_reason="length")])
+    assert (ended.reason, ended.answer) == ("length", "The answer is")
 
 
 def test_equal_ids_of_calls_are_told_apart(world: World) -> None:
@@ -251,7 +253,8 @@ def test_equal_ids_of_calls_are_told_apart(world: World) -> None:
 def test_cancelled_it_stops_the_model_and_leaves_the_session_whole(clerk: Clerk, speech: Speech) -> None:
     async def cancelled() -> tuple[Session, Scripted]:
         session = Session.of("?")
-        script = Scripted([speech.call("note", {"text": "a"}), speech.answer("a very long answer " * 50)], delay=0.01)
+        long = speech.call("note", {"text": "b"}, text="a very long thought " * 50)
+        script = Scripted([speech.call("note", {"text": "a"}), long], delay=0.01)
         task = asyncio.create_task(run(clerk(), session, script))
         while len(script.requests) < 2:
             await asyncio.sleep(0.01)

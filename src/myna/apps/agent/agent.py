@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from myna.apps.agent.bound import ANSWER
 from myna.apps.agent.memory import Memory
 from myna.apps.agent.session import Session
 from myna.apps.tools import Outcome, Tool
@@ -13,7 +14,7 @@ from myna.records import Message, MynaError, Sampling, ToolCall, Usage
 Reason = Literal["done", "steps", "calls", "tokens", "cost", "seconds", "stalled", "approval", "length", "error"]
 """done: it answered. steps, calls, tokens, cost, seconds: a limit. stalled: it goes round in circles. approval: calls wait for
 somebody. length: its answer was cut at max_tokens. error: the provider failed, as often as it may."""
-Speech = Literal["native", "react"]
+Speech = Literal["native", "bound", "react"]
 
 STEPS, CALLS, SECONDS = 20, 40, 600.0  # where nobody says otherwise
 
@@ -27,7 +28,7 @@ class Agent:
     limits        steps are turns of the model; calls are requests to it, those that failed and those of helpers included. What is
                   None of steps, calls and seconds is STEPS, CALLS, SECONDS
     sampling      how each turn is sampled
-    speech        native: the endpoint's own tool calls; react: as text; None: native unless the endpoint is known not to call tools
+    speech        native: the endpoint's own tool calls; bound: each turn is one, the answer too; react: as text; None: see speech.py
     stall         so many repetitions of the same steps, or empty answers, end it; at least 2
     about         what it is for, as a helper of another
     helpers       agents that it may call, as tools
@@ -52,6 +53,10 @@ class Agent:
     def __post_init__(self) -> None:
         if self.stall < 2:
             raise MynaError(f"the agent {self.name!r}: stall is {self.stall}; a step is repeated when it is made twice")
+        if self.speech == "bound" and any(tool.name == ANSWER for tool in self.tools):
+            raise MynaError(
+                f"the agent {self.name!r}: with speech bound it answers by {ANSWER!r}, so no tool of its own is called that"
+            )
 
     @property
     def bounds(self) -> Limits:

@@ -100,7 +100,7 @@ class AgentFile:
         prompt = _prompt(head, body, name, folder)
         speech = f.take("speech", str, default=None)
         if speech is not None and speech not in get_args(Speech):
-            raise DataError(f"speech: {speech!r} is neither native nor react")
+            raise DataError(f"speech: {speech!r} is none of {', '.join(get_args(Speech))}")
         return cls(
             name=name, source=source, prompt=prompt, folder=folder,
             about=f.take("about", str, default=""),

@@ -14,15 +14,16 @@ from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
-from myna.apps.agent import react, window
+from myna.apps.agent import window
 from myna.apps.agent.agent import Agent, Compacted, Ended, Event, Reason, Retried, Said
 from myna.apps.agent.egress import answer_of
 from myna.apps.agent.own import own_tools, reminded
 from myna.apps.agent.session import Session
+from myna.apps.agent.speech import WAYS, spoken
 from myna.apps.agent.stall import stalled
 from myna.apps.tools import Approvals, Ask, Dispatcher, Outcome, Tool, never, this_call
 from myna.apps.tools.tool import canonical
-from myna.provider import Provider, complete, powers
+from myna.provider import Provider, complete
 from myna.provider.budget import Budget, Budgeted, BudgetExceeded, Limits
 from myna.provider.traced import Traced
 from myna.records import (
@@ -122,9 +123,7 @@ class _Loop:
         if self.trace:
             tools = tuple(_seen(tool, self.trace) for tool in tools)
         self.desk = Dispatcher(tools, self.approvals, self.ask, self.session.run)
-        known, chat = powers.of(self.inner), getattr(self.inner, "chat", None)
-        mute = (known.tried > 0 and not known.tools) or (chat is not None and chat.tools_in is None)
-        self.react = self.agent.speech == "react" or (self.agent.speech is None and mute)
+        self.way = WAYS[spoken(self.agent, self.inner, frozenset(tool.name for tool in tools))]
 
     async def events(self) -> AsyncGenerator[Event, None]:
         reason: Reason
@@ -235,10 +234,8 @@ class _Loop:
         return replace(tool, run=work)
 
     def _said(self, reply: Reply) -> Said:
-        message, finish = reply.message, reply.candidates[0].finish_reason
-        if self.react:
-            message = react.read(message, len(self.session.messages))
-        kept = self.session.turn(message, finish)
+        message = self.way.read(reply.message, len(self.session.messages))
+        kept = self.session.turn(message, reply.candidates[0].finish_reason)
         return Said(int(self.spent()["steps"]), kept, reply.usage)
 
     async def _dispatch(self, calls: Sequence[ToolCall]) -> AsyncGenerator[Outcome, None]:
@@ -259,12 +256,10 @@ class _Loop:
             raise BudgetExceeded("the time is over.", limit="seconds") from None
 
     def _talk(self) -> Conversation:
-        talk = window.view(self.agent.instructions, self.session, self.desk.schemas)
-        return react.written(talk) if self.react else talk
+        return self.way.written(window.view(self.agent.instructions, self.session, self.desk.schemas))
 
     def _sampling(self) -> Sampling:
-        own = replace(self.agent.sampling, max_tokens=self.answer)
-        return replace(own, stop=(*(own.stop or ()), *react.STOP)) if self.react else own
+        return self.way.sampled(replace(self.agent.sampling, max_tokens=self.answer))
 
     async def _sleep(self, seconds: float) -> None:
         left = self.budget.left("seconds")

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import replace
 
-from myna.records import Conversation, Message, ToolCall
+from myna.records import Conversation, Message, Sampling, ToolCall
 
 STOP = ("\nObservation:",)  # what the model must not make up
 RULES = """You can use these tools, one JSON schema of arguments each:
@@ -49,6 +49,11 @@ def written(talk: Conversation) -> Conversation:
     else:
         messages.insert(0, Message("system", rules))
     return replace(talk, messages=tuple(messages), tools=())
+
+
+def sampled(sampling: Sampling) -> Sampling:
+    """Stopped before it makes up a result."""
+    return replace(sampling, stop=(*(sampling.stop or ()), *STOP))
 
 
 def read(message: Message, number: int) -> Message:
