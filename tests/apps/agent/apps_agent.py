@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from myna.apps.agent import Agent, loop
+from myna.apps.agent import Agent, turn
 from myna.apps.tools import Tool, tool
 from myna.provider import Scripted
 from myna.records import Message, ToolCall
@@ -95,7 +95,7 @@ def clerk(world: World, speech: Speech) -> Callable[..., Agent]:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "WAIT", 0.0)
+    monkeypatch.setattr(turn, "WAIT", 0.0)
 
 
 def whole(messages: tuple[Message, ...], waiting: int = 0) -> bool:

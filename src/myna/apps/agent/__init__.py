@@ -4,11 +4,13 @@
     ended = await run(agent, "How many invoices of May are unpaid?", provider, ask=at_terminal)
     ended.reason, ended.answer, ended.spent
 
-loop.py     the loop                                        session.py  what it knows on its way, to write down and go on with
-speech.py   how its model says what it calls: natively, in  stall.py    whether it goes round in circles
-            calls alone (bound.py), as text (react.py)      egress.py   links and images of an answer made harmless
-window.py   what still fits: the oldest is told in short    plan.py     a plan; an item is done when a result shows it
-memory.py   what is kept beyond a session                   team.py     agents as tools
+loop.py    turn after turn, until something says enough   session.py  what it knows on its way, to write down and go on with
+turn.py    one turn of the model                          window.py   what still fits: the oldest is told in short
+speech.py  how it says what it calls: natively, in calls  stall.py    whether it goes round in circles
+           alone (bound.py), as text (react.py)           plan.py     a plan; an item is done when a result shows it
+desk.py    where its calls are executed                   memory.py   what is kept beyond a session
+own.py     the tools that it has of itself                team.py     agents as tools
+egress.py  links and images of an answer made harmless    file.py     an agent as a file
 """
 
 from myna.apps.agent.agent import Agent, Compacted, Ended, Event, Reason, Retried, Said

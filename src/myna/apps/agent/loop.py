@@ -9,40 +9,29 @@ but for those that wait for an approval; so any session can be run again, with m
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
-from myna.apps.agent import window
-from myna.apps.agent.agent import Agent, Compacted, Ended, Event, Reason, Retried, Said
+from myna.apps.agent.agent import Agent, Ended, Event, Reason, Said
+from myna.apps.agent.desk import Keep, desk_of
 from myna.apps.agent.egress import answer_of
-from myna.apps.agent.own import own_tools, reminded
+from myna.apps.agent.own import reminded
 from myna.apps.agent.session import Session
-from myna.apps.agent.speech import WAYS, spoken
 from myna.apps.agent.stall import stalled
-from myna.apps.tools import Approvals, Ask, Dispatcher, Outcome, Tool, never, this_call
-from myna.apps.tools.tool import canonical
-from myna.provider import Provider, complete
-from myna.provider.budget import Budget, Budgeted, BudgetExceeded, Limits
-from myna.provider.traced import Traced
+from myna.apps.agent.turn import Turns
+from myna.apps.tools import Approvals, Ask, Outcome, never
+from myna.provider import Provider
+from myna.provider.budget import Budget, BudgetExceeded, Limits
 from myna.records import (
-    Conversation,
-    Json,
     MynaError,
-    ProviderError,
     Reply,
-    RequestError,
-    Sampling,
     ToolCall,
-    Unavailable,
 )
 from myna.trace import Prices, Trace
 
 T = TypeVar("T")
-TRIES = 3  # of one turn, where the provider fails
-WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before another try, doubled each time
-Keep = Callable[[Session], None]
 
 
 def _nowhere(session: Session) -> None:
@@ -113,17 +102,11 @@ class _Loop:
     def __post_init__(self) -> None:
         self.before, self.began = dict(self.session.spent), time.monotonic()
         self.budget = Budget(_left(self.agent.bounds, self.before), parent=self.above)
-        asked = Traced(self.inner, self.trace) if self.trace else self.inner
-        self.provider = Budgeted(asked, self.budget, self.prices)
-        self.room = window.room_of(self.agent, self.inner)
-        paid = any(self.budget.left(name) is not None for name in ("tokens", "cost"))
-        self.answer = self.agent.sampling.max_tokens or (window.TURN if paid else None)
-        tools = (*self.agent.tools, *own_tools(self.agent, self.session, self._help))
-        tools = tuple(tool if tool.effect == "read" else self._begun(tool) for tool in tools)
-        if self.trace:
-            tools = tuple(_seen(tool, self.trace) for tool in tools)
-        self.desk = Dispatcher(tools, self.approvals, self.ask, self.session.run)
-        self.way = WAYS[spoken(self.agent, self.inner, frozenset(tool.name for tool in tools))]
+        given = (self.approvals, self.ask, self.keep, self.trace)
+        self.desk = desk_of(self.agent, self.session, self._help, *given)
+        self.turns = Turns(
+            self.agent, self.session, self.inner, self.budget, self.prices, self.trace, self.desk.schemas
+        )
 
     async def events(self) -> AsyncGenerator[Event, None]:
         reason: Reason
@@ -158,9 +141,9 @@ class _Loop:
             if self._over():
                 return
             self.budget.step()
-            async with aclosing(self._answer()) as answers:
-                async for event in answers:
-                    yield event
+            async with aclosing(self.turns.next()) as turn:
+                async for event in turn:
+                    yield self._said(event) if isinstance(event, Reply) else event
             calls = self.session.open
 
     def _over(self) -> tuple[Reason, str] | None:
@@ -174,67 +157,14 @@ class _Loop:
         why = stalled(session.messages, self.agent.stall)
         return ("stalled", why) if why else None
 
-    async def _answer(self) -> AsyncGenerator[Event, None]:
-        """One turn of the model, tried again where the provider fails or finds it too long; each try is a call."""
-        for attempt in range(TRIES):
-            last = attempt == TRIES - 1
-            talk, made = await self._fitting()
-            if made:
-                yield made
-            try:
-                reply = await complete(self.provider, talk, self._sampling())
-            except (ProviderError, Unavailable) as e:
-                if last or not _passes(e):
-                    raise
-                wait = min(max(WAIT * 2**attempt, getattr(e, "retry_after", 0)), LONGEST_WAIT)
-                yield Retried(str(e), wait)
-                await self._sleep(wait)
-            except RequestError as e:
-                if last or e.code != "context_length_exceeded":
-                    raise
-                if self.answer != window.TURN:
-                    self.room = window.tokens(self.inner, talk) * 2 // 3
-                self.answer = self.agent.sampling.max_tokens or window.ANSWER  # a short one may have room
-            else:
-                yield self._said(reply)
-                return
-
-    async def _fitting(self) -> tuple[Conversation, Compacted | None]:
-        """What the model is sent, in the room that it has, and what had to be told in short for that."""
-        talk, room = self._talk(), self.room
-        if room is None or (before := window.tokens(self.inner, talk)) <= room:
-            return talk, None
-        with (
-            self.trace.span("compact", self.agent.name, tokens=before, room=room)
-            if self.trace
-            else nullcontext() as span
-        ):
-            short = await window.compact(self.session, self.provider, room)
-            text, by, messages = short or ("", "list", 0)
-            talk, cut = window.clipped(self._talk(), self.inner, room)
-            made = Compacted(messages, before, window.tokens(self.inner, talk), text, by, cut)
-            if span:
-                span.note(messages=messages, after=made.after, by=by, text=text, cut=cut)
-        return talk, made
-
     async def _help(self, helper: Agent, session: Session) -> Ended:
         """Run a helper on a session of its own, within this budget."""
         given = {"approvals": self.approvals, "ask": self.ask, "budget": self.budget, "prices": self.prices}
         keep = {"keep": lambda _: self.keep(self.session)}  # which the helper's is in
         return await run(helper, session, self.inner, trace=self.trace, **given, **keep)  # type: ignore[arg-type]
 
-    def _begun(self, tool: Tool) -> Tool:
-        """The tool, after it is written down that it begins: a call that waited waits no longer."""
-
-        async def work(arguments: Json) -> str:
-            self.session.waiting.discard(this_call().id)
-            self.keep(self.session)
-            return await tool.run(arguments)
-
-        return replace(tool, run=work)
-
     def _said(self, reply: Reply) -> Said:
-        message = self.way.read(reply.message, len(self.session.messages))
+        message = self.turns.way.read(reply.message, len(self.session.messages))
         kept = self.session.turn(message, reply.candidates[0].finish_reason)
         return Said(int(self.spent()["steps"]), kept, reply.usage)
 
@@ -255,16 +185,6 @@ class _Loop:
         except TimeoutError:
             raise BudgetExceeded("the time is over.", limit="seconds") from None
 
-    def _talk(self) -> Conversation:
-        return self.way.written(window.view(self.agent.instructions, self.session, self.desk.schemas))
-
-    def _sampling(self) -> Sampling:
-        return self.way.sampled(replace(self.agent.sampling, max_tokens=self.answer))
-
-    async def _sleep(self, seconds: float) -> None:
-        left = self.budget.left("seconds")
-        await asyncio.sleep(seconds if left is None else max(min(seconds, left), 0))
-
     def spent(self) -> dict[str, float]:
         now = self.budget.spent | {"seconds": time.monotonic() - self.began}
         return {name: self.before.get(name, 0) + spent for name, spent in now.items()}
@@ -283,21 +203,3 @@ def _left(limits: Limits, spent: Mapping[str, float]) -> Limits:
     """What is left of limits."""
     given = {f.name: getattr(limits, f.name) for f in fields(limits)}
     return Limits(**{name: None if most is None else max(most - spent.get(name, 0), 0) for name, most in given.items()})
-
-
-def _passes(error: ProviderError | Unavailable) -> bool:
-    """Whether another try may help: the endpoint was busy, broke or fell silent, and did not refuse."""
-    status = getattr(error, "status", None)
-    return status is None or status >= 500 or status in (408, 429)
-
-
-def _seen(tool: Tool, trace: Trace) -> Tool:
-    """The tool, with a span around its work; what happens inside of it is below that."""
-
-    async def work(arguments: Json) -> str:
-        with trace.span("tool", tool.name, arguments=canonical(arguments), effect=tool.effect) as span:
-            result = await tool.run(arguments)
-            span.note(result=result)
-            return result
-
-    return replace(tool, run=work)
