@@ -78,6 +78,8 @@ def test_several_names_are_one_check() -> None:
     ("spec", "error"),
     [
         ("numbr", "Did you mean number"),
+        ("mean", r"sql\.$"),  # and no hint: it is not human, nor is rouge a regex
+        ("rouge", r"sql\.$"),
         ({"number": {"digits": 3}}, "takes no arguments"),
         ({"number": 3}, "arguments have names"),
         ({"number": {}, "exact": {}}, "one name"),

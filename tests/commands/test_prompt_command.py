@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from myna.commands import app
+from myna.provider.budget import BudgetExceeded
 from myna.records import DataError, RequestError
 from myna.trace import Trace
 from myna.trace.read import runs
@@ -73,6 +74,20 @@ def test_cases_pass_or_are_named(here: Path, capsys: pytest.CaptureFixture[str])
         myna("prompt", "test", "p.md", "c.jsonl", "--model", "script:s.jsonl")
     assert e.value.code == 1
     assert "FAILED c.jsonl:1" in capsys.readouterr().out
+
+
+def test_a_budget_is_that_of_all_calls_together(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BudgetExceeded, match="1 calls more would be needed"):  # the first answer is none
+        myna("prompt", "run", "p.md", *GIVEN, "--model", "script:s.jsonl", "--calls", "1")
+    with pytest.raises(RequestError, match=r"--tokens is above 0"):
+        myna("prompt", "run", "p.md", *GIVEN, "--model", "script:none.jsonl", "--tokens", "0")
+    case = {"inputs": {"text": "再见", "most": 1}}
+    Path("c.jsonl").write_text((json.dumps(case) + "\n") * 3)
+    with pytest.raises(SystemExit):
+        myna("prompt", "test", "p.md", "c.jsonl", "--model", "script:s.jsonl", "--calls", "2")
+    out = capsys.readouterr().out
+    assert out.count("FAILED") == 2, "the first case took both calls"
+    assert "1 of 3 passed" in out
 
 
 @pytest.mark.parametrize(

@@ -134,5 +134,7 @@ def _fit(name: str, arguments: Mapping[str, Any], path: str) -> None:
 
 
 def _near(name: object, known: list[str]) -> str:
-    close = get_close_matches(str(name), known, n=1)
+    """The name that was probably meant: like it, and with the same first letter (`mean` is not human, `rouge` is no regex)."""
+    begun = [one for one in known if one[:1] == str(name)[:1].lower()]
+    close = get_close_matches(str(name), begun, n=1, cutoff=0.65)
     return f". Did you mean {close[0]}?" if close else "."

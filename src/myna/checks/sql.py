@@ -1,8 +1,9 @@
-"""An answer that is a query. What a query may be is known above this room, so the check is given a function that says so:
+"""An answer that is a query. What a query may be is known above this room, so the check is given a function
+that says so:
 
-from myna.apps.sql.guard import Allowed, check
-sql(lambda query: check(query, allowed))          # it may run
-sql(lambda query: database.run(query).rows)       # it runs
+    from myna.apps.sql.guard import Allowed, check
+    sql(lambda query: check(query, allowed))          # it may run
+    sql(lambda query: database.run(query).rows)       # it runs
 """
 
 import re

@@ -17,10 +17,12 @@ from myna.apps.prompt import Answer, Explained, Prompt, ask, explain
 from myna.apps.prompt.ask import Refused, explained_for
 from myna.checks.reviews import Ask, Reviews
 from myna.commands.options import printable, spoken
+from myna.commands.spend import Spend, SpendFlags
 from myna.commands.trace import TraceFile, opened
 from myna.commands.values import named_values
 from myna.modeldir import DEFAULT
 from myna.provider import Provider
+from myna.provider.budget import Budget, BudgetExceeded
 from myna.provider.connect import connected
 from myna.records import Candidate, Conversation, DataError, Message, RequestError
 from myna.records.jsonl import read_rows
@@ -41,7 +43,8 @@ def show(file: str, /, *, value: Values = (), model: str | None = None, trace: T
     value
         An input, NAME=VALUE or NAME=@FILE; may be given several times. JSON where the input is no string.
     model
-        Whose tokens are counted, and in whose context it must fit (a model, a URL; see docs/trace.md); bytes are counted without one.
+        Whose tokens are counted, and in whose context it must fit: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN; bytes
+        are counted without one.
     trace
         Where versions are looked up.
     """
@@ -57,7 +60,14 @@ def show(file: str, /, *, value: Values = (), model: str | None = None, trace: T
 
 @app.command
 def run(
-    file: str, /, *, value: Values = (), model: str | None = None, trace: TraceFile = None, json: bool = False
+    file: str,
+    /,
+    *,
+    value: Values = (),
+    model: str | None = None,
+    spend: SpendFlags = Spend(),
+    trace: TraceFile = None,
+    json: bool = False,
 ) -> None:
     """Ask a model what a prompt asks, and print the answer. The run is recorded.
 
@@ -68,7 +78,7 @@ def run(
     value
         An input, NAME=VALUE or NAME=@FILE; may be given several times. JSON where the input is no string.
     model
-        Who answers: a model, http://...#MODEL, ollama:MODEL, replay:TRACE#RUN; the file's own, else the default model.
+        Who answers: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN; the file's own, else the default model.
     trace
         The trace file; $MYNA_TRACE or this user's if left out.
     json
@@ -77,8 +87,10 @@ def run(
     prompt, kept = _prompt(file, trace), opened(trace, new=True)
     given = given_values(prompt, value)
     prompt.check(given)  # before a model is loaded
+    spend.budget()  # what is no amount is said before a model is loaded
     with connected(model or prompt.model or DEFAULT) as provider:
-        answer = asyncio.run(ask(prompt, given, provider, person=_person(prompt), trace=kept))
+        asked = ask(prompt, given, provider, person=_person(prompt), trace=kept, budget=spend.budget())
+        answer = asyncio.run(asked)
     if json:
         print(orjson.dumps(_as_json(prompt, answer)).decode())
         return
@@ -107,8 +119,17 @@ def diff(before: str, after: str, /, *, trace: TraceFile = None) -> None:
 
 
 @app.command(name="test")
-def run_cases(file: str, cases: Path, /, *, model: str | None = None, trace: TraceFile = None) -> None:
-    """Ask everything in a file of cases, and say which answers pass. Exit status 1 where one does not.
+def run_cases(
+    file: str,
+    cases: Path,
+    /,
+    *,
+    model: str | None = None,
+    spend: SpendFlags = Spend(),
+    trace: TraceFile = None,
+) -> None:
+    """Ask everything in a file of cases, and say which answers pass. Exit status 1 where one does not. The budget is that of all cases
+    together.
 
     Parameters
     ----------
@@ -118,14 +139,15 @@ def run_cases(file: str, cases: Path, /, *, model: str | None = None, trace: Tra
         JSON lines: {"inputs": {...}, "target": ..., "check": "exact"}. The check (exact, contains, number) compares the answer with
         the target; without one an answer passes that is what the prompt's output demands.
     model
-        Who answers; the file's own, else the default model.
+        Who answers: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN; the file's own, else the default model.
     trace
         The trace file; $MYNA_TRACE or this user's if left out.
     """
     prompt, kept = _prompt(file, trace), opened(trace, new=True)
     asked = [_case(prompt, row, f"{cases}:{line}") for line, row in read_rows(cases)]
+    spend.budget()  # what is no amount is said before a model is loaded
     with connected(model or prompt.model or DEFAULT) as provider:
-        passed = asyncio.run(_test(prompt, asked, provider, kept))
+        passed = asyncio.run(_test(prompt, asked, provider, kept, spend.budget()))
     print(f"{passed} of {len(asked)} passed ({prompt.name} {prompt.version[:12]}, {provider.name})")
     if passed < len(asked):
         sys.exit(1)
@@ -165,15 +187,16 @@ def _case(prompt: Prompt, row: object, place: str) -> Case:
     return case
 
 
-async def _test(prompt: Prompt, cases: list[Case], provider: Provider, trace: Trace) -> int:
+async def _test(prompt: Prompt, cases: list[Case], provider: Provider, trace: Trace, budget: Budget) -> int:
+    """How many pass. A case that a limit stops has failed; where nothing is left, those after it fail unasked."""
     from myna.checks import named, verdict
 
     passed = 0
     with trace.span("test", prompt.name, version=prompt.version) as span:
         for case in cases:
             try:
-                answer = await ask(prompt, case.inputs, provider, person=_person(prompt), trace=trace)
-            except Refused as e:
+                answer = await ask(prompt, case.inputs, provider, person=_person(prompt), trace=trace, budget=budget)
+            except (Refused, BudgetExceeded) as e:
                 print(f"FAILED {case.place}: {spoken(str(e))}")
                 continue
             said = Candidate((Message("assistant", answer.text),))

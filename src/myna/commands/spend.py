@@ -23,7 +23,7 @@ class Spend:
     tokens
         At most so many tokens, of prompts and answers together.
     cost
-        At most so much, in the money of the price file.
+        At most so much, in the money of ~/.config/myna/prices.yaml (docs/trace.md).
     seconds
         Give up after so many.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from myna.apps.sql import Limits, ask, query
-from myna.apps.sql.answer import CALLS, QUERY, extract, prompt, table_text
+from myna.apps.sql.answer import CALLS, QUERY, extract, prompt, repair, table_text
 from myna.apps.sql.card import card, ranked, words
 from myna.apps.sql.database import Column, ForeignKey, Rows, Table
 from myna.apps.sql.numbers import marked, trace
@@ -62,6 +62,12 @@ def test_a_query_that_fails_is_written_once_more_with_the_message_as_data(sqlite
     assert "no such column: nam" in second.messages[-1].text
     assert "Names like it: name" in second.messages[-1].text
     assert second.messages[-1].text.index("<untrusted ") < second.messages[-1].text.index("no such column")
+
+
+def test_only_names_of_the_query_have_names_like_them(sqlite_db: Sqlite) -> None:
+    tables = (Table("columns", (Column("such"), Column("tabel"))),)
+    assert "Names like it" not in repair(SqlError("no such column: x", kind="failed", sql="SELECT x"), tables)
+    assert "Names like it: tabel" in repair(SqlError("no such table: table", kind="failed", sql="FROM table"), tables)
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,13 @@ def test_only_known_tables_and_no_parameters(query: str, refused: bool) -> None:
         assert check(query, allowed)
 
 
+def test_a_table_that_is_not_there_is_named_without_its_alias() -> None:
+    with pytest.raises(SqlError, match=r"there is no table Country to be read"):
+        check("SELECT T2.a FROM Country AS T2", Allowed.of("sqlite", ()))
+    with pytest.raises(SqlError, match=r"the table x\.y\.z is not allowed"):
+        check("SELECT 1 FROM x.y.z AS q", Allowed.of("sqlite", ()))
+
+
 def test_a_limit_is_added_and_a_smaller_one_stays() -> None:
     allowed = Allowed.of("sqlite", TABLES)
     assert check("SELECT 1", allowed, 10) == "SELECT 1 LIMIT 11"

@@ -34,6 +34,7 @@ from typing import Any, Literal, Self
 import jsonschema_rs
 import yaml
 
+from myna.apps.prompt.template import check_slots
 from myna.checks import Named
 from myna.checks.guard import POLICIES, Guard, Otherwise
 from myna.provider.budget import Limits, names
@@ -170,9 +171,7 @@ class Prompt:
             raise DataError(
                 f"{key}: a prompt's head has no such key" + (f"; did you mean {close[0]}?" if close else "")
             )
-        from myna.apps.prompt.render import check_slots
-
-        check_slots(prompt)
+        check_slots(turns, inputs)
         for number, example in enumerate(prompt.examples):
             prompt.check(example.inputs, f"examples.{number}.inputs")
         return prompt

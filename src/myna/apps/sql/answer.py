@@ -151,10 +151,12 @@ def prompt(database: Database, question: str, found: Card) -> Conversation:
 
 
 def repair(error: SqlError, tables: Sequence[Table], where: Sequence[str] = ()) -> str:
-    """The database's message, as data; which tables have the columns that it does not know, and which names are near them."""
+    """The database's message, as data; which tables have the columns that it does not know, and which names are near those of the
+    query that the message speaks of: its other words, such as "column", are no names."""
     message = str(error)[:MESSAGE]
     names = {column.name for table in tables for column in table.columns} | {table.name for table in tables}
-    strange = {word for word in re.findall(r"\w+", message)[:100] if word not in names}
+    known, said = {one.lower() for one in names}, set(re.findall(r"\w+", error.sql))
+    strange = {word for word in re.findall(r"\w+", message)[:100] if word in said and word.lower() not in known}
     near = (
         {name for word in strange for name in get_close_matches(word, names, n=2, cutoff=0.75)}
         if len(names) < 2_000
@@ -163,8 +165,8 @@ def repair(error: SqlError, tables: Sequence[Table], where: Sequence[str] = ()) 
     hints = list(where[:HINTS])
     if near and error.kind in ("failed", "refused"):
         hints.append(f"Names like it: {', '.join(sorted(near))}")
-    said = "\n".join([message, *hints])
-    return f"That query did not do:\n{fenced(shown(said), 'message')}\n\nAnswer with one corrected SELECT query, and nothing else."
+    told = "\n".join([message, *hints])
+    return f"That query did not do:\n{fenced(shown(told), 'message')}\n\nAnswer with one corrected SELECT query, and nothing else."
 
 
 def extract(text: str) -> str:

@@ -137,13 +137,15 @@ def _look_at_table(table: Any, allowed_tables: Allowed, sql: str) -> None:
         return
     dialect = allowed_tables.dialect
     schema, name = (_folded(table.args.get(part), dialect) for part in ("db", "this"))
+    parts = [table.args.get(one) for one in ("catalog", "db", "this")]
+    called = ".".join(part if isinstance(part, str) else part.sql(dialect=dialect) for part in parts if part)[:120]
     if not isinstance(table.this, exp.Identifier) or table.args.get("catalog"):
-        raise _refused(f"the table {table.sql(dialect=dialect)[:120]} is not allowed", sql)
+        raise _refused(f"the table {called} is not allowed", sql)
     if not schema and _defined(table, name):
         return
     # PostgreSQL looks among its own tables first.
     if not allowed_tables.has(schema, name) or (dialect == "postgres" and not schema and name.startswith("pg_")):
-        raise _refused(f"there is no table {table.sql(dialect=dialect)[:120]} to be read", sql)
+        raise _refused(f"there is no table {called} to be read", sql)
 
 
 def _defined(table: Any, name: str) -> bool:
