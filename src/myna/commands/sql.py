@@ -98,6 +98,8 @@ def _ask(database: "Database", question: str, limits: "Limits", model: str, spen
 
 
 def _print(answer: "Answer") -> None:
+    from myna.apps.sql.shown import cell
+
     queried, console = answer.queried, Console(highlight=False)
     for attempt in queried.attempts[:-1]:
         console.print("first try: ", printable(attempt.sql), "\n  ", printable(attempt.error), sep="")
@@ -106,7 +108,7 @@ def _print(answer: "Answer") -> None:
     for name in queried.rows.columns:
         table.add_column(printable(name))
     for row in queried.rows.rows[:SHOWN]:
-        table.add_row(*(printable("NULL" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(printable(cell(one)) for one in row))
     console.print(table)
     if len(queried.rows.rows) > SHOWN:
         console.print(f"{len(queried.rows.rows) - SHOWN} more rows; --json prints all")
@@ -114,7 +116,7 @@ def _print(answer: "Answer") -> None:
         console.print(printable(answer.text), soft_wrap=True)
     if answer.untraced:
         console.print(
-            f"[?] {answer.untraced} numbers of the words come from no cell, sum, mean or count of the rows",
+            f"[?] {answer.untraced} of the words' numbers: no cell, sum, mean or count of the rows gives it",
             markup=False,
         )
     for note in queried.notes:

@@ -112,7 +112,7 @@ def test_a_locked_file_is_said_to_be_locked(sqlite_db: Sqlite, monkeypatch: pyte
     with closing(sqlite3.connect(sqlite_db.path, isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         assert kind_of(sqlite_db, "SELECT 1 FROM singer") == "unavailable"
-        with pytest.raises(SqlError, match="try again"):
+        with pytest.raises(SqlError, match=r"songs\.sqlite: .*try again"):
             sqlite_db.tables()
 
 

@@ -17,7 +17,7 @@ from myna.apps.sql.form import select_form
 from myna.apps.sql.guard import Allowed, check
 from myna.apps.sql.names import unknown
 from myna.apps.sql.numbers import Found, marked, trace
-from myna.apps.sql.shown import one_line, shown
+from myna.apps.sql.shown import cell, one_line, shown
 from myna.provider import Provider, complete
 from myna.provider.budget import BudgetExceeded
 from myna.records import Conversation, Form, Message, Sampling, SqlError
@@ -201,7 +201,7 @@ def table_text(rows: Rows, most: int = SHOWN) -> str:
     lines = [" | ".join(one_line(name, 100) for name in rows.columns)]
     size = len(lines[0])
     for row in rows.rows:
-        line = " | ".join("NULL" if cell is None else one_line(str(cell), 200) for cell in row)
+        line = " | ".join(one_line(cell(one), 200) for one in row)
         size += len(line) + 1
         if size > most:
             break

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from myna.apps.sql.database import Database, Dialect, Limits, Rows, Table, quoted
-from myna.apps.sql.shown import one_line
+from myna.apps.sql.shown import cell, one_line
 from myna.records import SqlError
 
 SIZE = 12_000  # characters, about 3,000 tokens
@@ -151,7 +151,7 @@ def examples(rows: Rows, dialect: Dialect) -> str:
         return ""
     lines = [" | ".join(named(one, dialect) for one in rows.columns)]
     for row in rows.rows[:ROWS]:
-        lines.append(" | ".join("NULL" if cell is None else one_line(str(cell), VALUE) for cell in row))
+        lines.append(" | ".join(one_line(cell(one), VALUE) for one in row))
     return "\n/*\n" + "\n".join(lines) + "\n*/"
 
 

@@ -8,6 +8,8 @@ from myna.apps.sql.postgres import Postgres
 from myna.apps.sql.sqlite import Sqlite
 from myna.records import SqlError
 
+ADDRESSES = "A database is a file of SQLite or DuckDB, or postgresql://USER@HOST/NAME."
+
 
 def connect(address: str) -> Database:
     """Nothing is opened yet but a file's first bytes, which tell what it is. Raises SqlError (unavailable)."""
@@ -22,10 +24,12 @@ def connect(address: str) -> Database:
         with path.open("rb") as file:
             head = file.read(16)
     except (OSError, ValueError) as e:
-        raise SqlError(f"{address}: {getattr(e, 'strerror', None) or e}", kind="unavailable") from None
+        said = getattr(e, "strerror", None) or str(e)
+        said += f". {ADDRESSES}" if "://" in address else ""
+        raise SqlError(f"{address}: {said}", kind="unavailable") from None
     if head.startswith(b"SQLite format 3\0"):
         return Sqlite(path)
     if head[8:12] == b"DUCK":
         return DuckDb(path)
     found = "is empty" if not head else "is neither an SQLite nor a DuckDB file"
-    raise SqlError(f"{address} {found}. A server's database is postgresql://USER@HOST/NAME.", kind="unavailable")
+    raise SqlError(f"{address} {found}. {ADDRESSES}", kind="unavailable")

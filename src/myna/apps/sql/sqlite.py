@@ -58,7 +58,7 @@ class Sqlite:
         return self.path.name
 
     def tables(self) -> tuple[Table, ...]:
-        with _errors("its schema"), closing(connect(self.path, "ro")) as connection:
+        with _errors(self.path, "its schema"), closing(connect(self.path, "ro")) as connection:
             limit(connection, Limits())
             columns: dict[str, list[Column]] = {}
             shadows = {f"{name}_{part}" for (name,) in connection.execute(_VIRTUAL).fetchall() for part in _SHADOWS}
@@ -76,7 +76,7 @@ class Sqlite:
 
     def run(self, sql: str, limits: Limits = Limits()) -> Rows:
         check_text(sql)
-        with _errors(sql, limits), closing(connect(self.path, "ro")) as connection:
+        with _errors(self.path, sql, limits), closing(connect(self.path, "ro")) as connection:
             for pragma in PRAGMAS:
                 connection.execute(pragma)
             limit(connection, limits)
@@ -86,7 +86,7 @@ class Sqlite:
 
     def change(self, sql: str, limits: Limits = Limits()) -> int:
         check_text(sql)
-        with _errors(sql, limits), closing(connect(self.path, "rw")) as connection:
+        with _errors(self.path, sql, limits), closing(connect(self.path, "rw")) as connection:
             limit(connection, limits)
             connection.execute("BEGIN IMMEDIATE")
             connection.set_authorizer(authorizer(CHANGES))
@@ -165,8 +165,8 @@ _KINDS: tuple[tuple[str, SqlFailure, str], ...] = (
 
 
 @contextmanager
-def _errors(sql: str, limits: Limits = Limits()) -> Iterator[None]:
-    """What sqlite3 raises, as an SqlError that says what kind it is."""
+def _errors(path: Path, sql: str, limits: Limits = Limits()) -> Iterator[None]:
+    """What sqlite3 raises, as an SqlError that says what kind it is, and which file it is where that is the trouble."""
     try:
         yield
     except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError, OverflowError, OSError) as e:
@@ -175,7 +175,8 @@ def _errors(sql: str, limits: Limits = Limits()) -> Iterator[None]:
             if words in message.lower():
                 if kind == "time":
                     raise too_slow(limits, sql) from None
-                raise SqlError(f"{hint}: {message}", kind=kind, sql=sql) from None
+                where = f"{path}: " if kind == "unavailable" else ""
+                raise SqlError(f"{where}{hint}: {message}", kind=kind, sql=sql) from None
         raise SqlError(message, kind="failed", sql=sql) from None
 
 
