@@ -83,7 +83,8 @@ def unopened(path: str | Path, problem: OSError) -> str:
         case FileNotFoundError() if not path.parent.is_dir():
             return f"there is no file {path}, and no folder {path.parent}."
         case FileNotFoundError():
-            names = [one.name for one in islice(path.parent.iterdir(), LISTED)]
+            listed = path.parent.iterdir() if os.access(path.parent, os.R_OK) else ()
+            names = [one.name for one in islice(listed, LISTED)]
             near = get_close_matches(path.name, names, n=1, cutoff=0.8)
             hint = f"did you mean {path.parent / near[0]}?" if near else f"`ls {path.parent}` shows what there is."
             return f"there is no file {path}; {hint}"
