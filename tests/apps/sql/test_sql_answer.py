@@ -41,6 +41,15 @@ def test_a_number_that_no_cell_gives_is_marked(sqlite_db: Sqlite) -> None:
     assert answer.untraced == 1
 
 
+@pytest.mark.parametrize(("question", "chinese"), [("How many singers?", False), ("有多少 singer?", True)])
+def test_a_chinese_question_is_put_into_words_in_chinese(question: str, chinese: bool, sqlite_db: Sqlite) -> None:
+    model = Scripted([COUNT, "."])
+    asyncio.run(ask(model, sqlite_db, question))
+    put = model.requests[1].what
+    assert isinstance(put, Conversation)
+    assert ("用中文回答" in put.messages[0].text) == chinese
+
+
 def test_a_number_of_the_guards_own_limit_is_marked(sqlite_db: Sqlite) -> None:
     model = Scripted([COUNT, "There are 1001 singers."])
     assert asyncio.run(ask(model, sqlite_db, "How many?")).text == "There are 1001[?] singers."

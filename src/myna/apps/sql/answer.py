@@ -184,9 +184,10 @@ async def put(provider: Provider, queried: Queried) -> Answer:
     raises."""
     if not queried.rows.rows:
         return Answer(queried, "没有符合的行。" if is_chinese(queried.question) else "No row answers that.")
+    tongue = "in Chinese, 用中文回答" if is_chinese(queried.question) else "in the language of the question"
     system = (
-        f"You say what a database query found. {RULE} Answer in one or two short sentences, in the language of "
-        "the question. Use only numbers that stand in the rows, as they stand there."
+        f"You say what a database query found. {RULE} Answer in one or two short sentences, {tongue}. "
+        "Use only numbers that stand in the rows, as they stand there."
     )
     found = f"{queried.sql}\n\n{table_text(queried.rows)}"
     said = f"{queried.question}\n\n{fenced(shown(found), 'rows')}"
