@@ -16,10 +16,10 @@ from myna.apps.index import vectors as matrix
 from myna.apps.index.arm import UNFITTED, Arm, Asked, Led
 from myna.apps.index.dates import Dated
 from myna.apps.index.embed import embed_all
-from myna.apps.index.fusion import Fitted, Pool, fit, fuse
+from myna.apps.index.fusion import Fitted, Pool, fit, fuse, how
 from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed, Told
 from myna.apps.index.parsed import Parsed
-from myna.apps.index.rank import asked, combine, query_words, rescored
+from myna.apps.index.rank import any_of, asked, combine, query_words, rescored
 from myna.apps.index.reading import Document
 from myna.apps.index.store import HEADING, IndexFileError, Store, fact, say
 from myna.provider import Embedder, Scorer
@@ -193,8 +193,8 @@ class FileIndex:
             scores = combine(each)
             order = sorted(scores, key=lambda one: (-scores[one], self._place(db, one)))[:k]
             hits = tuple(self._hit(db, one, scores[one], pools, ways) for one in order)
-            how = self._how(db)
-        return Found(hits, how, tuple(dict.fromkeys(notes)))
+            ranked = self._how(db)
+        return Found(hits, ranked, tuple(dict.fromkeys(notes)))
 
     def _led(
         self, db: "sqlite3.Connection", query: str, meant: "np.ndarray | None", pool: Pool
@@ -221,10 +221,7 @@ class FileIndex:
             return Pool(lexical, {}), note
         if len(meant) != known.rows.shape[1]:
             raise self._other_size(known.rows.shape[1], len(meant))
-        cosines = known.cosines(meant)
-        dense = {int(known.chunks[i]): float(cosines[i]) for i in matrix.nearest(cosines, depth)}
-        dense |= {one: float(cosines[known.place[one]]) for one in lexical if one in known.place}
-        return Pool(lexical, dense), note
+        return Pool(lexical, known.beside(meant, lexical, depth)), note
 
     def _pools(self, questions: Sequence[Question], meant: "np.ndarray | None") -> list[Pool]:
         pools = []
@@ -266,7 +263,7 @@ class FileIndex:
         ).fetchone()  # fmt: skip
         cosines = [pool.dense[chunk] for pool in pools if chunk in pool.dense]
         return Hit(
-            sha, start, end, text, tuple(name for name, _ in names), _path(db, sha, section), page[0] if page else None,
+            sha, start, end, text, tuple(name for name, _ in names), rows.path(db, sha, section), page[0] if page else None,
             (parent[0], parent[1]), score, max(pool.lexical.get(chunk, 0.0) for pool in pools), max(cosines, default=None),
             tuple(dict.fromkeys(line for via in ways for line in via.get(chunk, ()))),
             Dated.of(date, (modified for _, modified in names)),
@@ -278,14 +275,11 @@ class FileIndex:
         return sha, start
 
     def _how(self, db: "sqlite3.Connection") -> str:
-        fitted = _fitted(db)
-        how = "words alone"
-        if self.embedder:
-            how = str(fitted) if fitted else f"{how}: the weight of the vectors is not fitted; run `myna index tune`"
+        flat = how(self.embedder is not None, _fitted(db))
         if self.arm is None:
-            return how
+            return flat
         weighed = _fitted(db, self.arm.name) or f"weight {UNFITTED} of {self.arm.name}, which is not fitted"
-        return f"{how}; {weighed}"
+        return f"{flat}; {weighed}"
 
     def _check_model(self) -> None:
         with self.store.read() as db:
@@ -320,16 +314,6 @@ def _lexical(db: "sqlite3.Connection", asked_for: Sequence[str], depth: int) -> 
     found = db.execute(
         "SELECT words.rowid, round(-bm25(words, ?, 1.0), 6) AS score FROM words JOIN chunks ON chunks.id = words.rowid "
         "WHERE words MATCH ? ORDER BY score DESC, sha, start LIMIT ?",
-        (HEADING, " OR ".join(f'"{word}"' for word in asked_for), depth),
+        (HEADING, any_of(asked_for), depth),
     )
     return dict(found.fetchall())
-
-
-def _path(db: "sqlite3.Connection", sha: str, section: int | None) -> tuple[str, ...]:
-    titles: list[str] = []
-    while section is not None:
-        title, section = db.execute(
-            "SELECT title, parent FROM sections WHERE sha = ? AND number = ?", (sha, section)
-        ).fetchone()
-        titles.insert(0, title)
-    return tuple(titles)

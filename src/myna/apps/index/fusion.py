@@ -46,6 +46,13 @@ class Fitted:
         return f"weight of {second} {self.weight:.2f}, fitted on {figures}"
 
 
+def how(vectors: bool, fitted: Fitted | None) -> str:
+    """How a search ranks, with and without vectors, in a reader's words."""
+    if not vectors:
+        return "words alone"
+    return str(fitted) if fitted else "words alone: the weight of the vectors is not fitted; run `myna index tune`"
+
+
 def fuse(pool: Pool, weight: float) -> dict[int, float]:
     """chunk -> score, of every chunk that either arm found. With a weight of 0 chunks without a common word are left out."""
     lexical, dense = _scaled(pool.lexical), _scaled(pool.dense)

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from myna.apps.index import names
+from myna.apps.index import names, rows
 from myna.apps.index.arm import Asked, Led
 from myna.apps.index.building import TOGETHER, Estimate, Told, each, one_line
 from myna.apps.index.communities import communities
@@ -200,14 +200,8 @@ def _missing(db: sqlite3.Connection, made: str) -> list[Passage]:
 
 def _place(db: sqlite3.Connection, sha: str, section: int | None) -> str:
     """Title of the document and of the sections around: what a passage does not repeat."""
-    titles: list[str] = []
-    while section is not None:
-        title, section = db.execute(
-            "SELECT title, parent FROM sections WHERE sha = ? AND number = ?", (sha, section)
-        ).fetchone()
-        titles.insert(0, title)
     (title,) = db.execute("SELECT title FROM documents WHERE sha = ?", (sha,)).fetchone()
-    return one_line(" > ".join(one for one in (title, *titles) if one), 400)
+    return one_line(" > ".join(one for one in (title, *rows.path(db, sha, section)) if one), 400)
 
 
 def _begin(index: "FileIndex", model: str) -> list[Passage]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from myna.apps.index.file import FileIndex
 from myna.apps.index.fusion import DIGITS, Pool, fuse
+from myna.apps.index.rank import any_of
 from myna.records import RequestError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _towards(liked: Sequence[Weights], unliked: Sequence[Weights]) -> dict[str, 
 def _candidates(db: sqlite3.Connection, telling: Weights) -> set[str]:
     if not telling:
         return set()
-    query = " OR ".join(f'"{word}"' for word in telling)
+    query = any_of(telling)
     found = db.execute("SELECT DISTINCT sha FROM words JOIN chunks ON id = words.rowid WHERE words MATCH ?", (query,))
     return {sha for (sha,) in found}
 

@@ -22,7 +22,7 @@ from myna.apps.index import rows
 from myna.apps.index.dates import Dated
 from myna.apps.index.embed import embed_all
 from myna.apps.index.file import TOGETHER, Question
-from myna.apps.index.fusion import DIGITS, Fitted, Pool, fit, fuse
+from myna.apps.index.fusion import DIGITS, Fitted, Pool, fit, fuse, how
 from myna.apps.index.index import DEPTH, RERANKED, Added, Found, Hit, Listed, Told
 from myna.apps.index.parsed import Parsed
 from myna.apps.index.points import Called, hit, number, of, passages, sparse, word
@@ -256,7 +256,7 @@ class QdrantIndex:
 
     def _search(self, given: Sequence[str], meant: "np.ndarray | None", k: int) -> Found:
         if not self._client.collection_exists(self._documents):
-            return Found((), "words alone")
+            return Found((), how(False, None))
         fitted = self.fitted()
         weight = fitted.weight if fitted else 0.0
         pools, notes = [], []
@@ -277,14 +277,7 @@ class QdrantIndex:
                 hits.append(hit(known[one], one, called[sha], scores[one], pools))
             if len(hits) == k:
                 break
-        how = (
-            "words alone"
-            if not self.embedder
-            else str(fitted)
-            if fitted
-            else "words alone: the weight of the vectors is not fitted; run `myna index tune`"
-        )
-        return Found(tuple(hits), how, tuple(dict.fromkeys(notes)))
+        return Found(tuple(hits), how(self.embedder is not None, fitted), tuple(dict.fromkeys(notes)))
 
     def _pool(self, query: str, meant: "np.ndarray | None", depth: int) -> tuple[Pool, str]:
         from qdrant_client import models
@@ -306,9 +299,9 @@ class QdrantIndex:
     ) -> dict[int, float]:
         from qdrant_client import models
 
-        how = models.SearchParams(exact=self._exact) if "://" in self.where else None  # in process it is exact
+        params = models.SearchParams(exact=self._exact) if "://" in self.where else None  # in process it is exact
         answer = self._client.query_points(
-            collection, query, using=using, query_filter=only, limit=depth, search_params=how, with_payload=False
+            collection, query, using=using, query_filter=only, limit=depth, search_params=params, with_payload=False
         )
         return {int(point.id): round(point.score, DIGITS) for point in answer.points}
 

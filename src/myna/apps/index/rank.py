@@ -1,6 +1,6 @@
 """From what each query found to one list: several queries, a reranker. The same for every backend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from myna.apps.index.index import Found
@@ -31,6 +31,11 @@ def query_words(query: str) -> tuple[list[str], str]:
     if len(found) <= MOST_WORDS:
         return found, ""
     return found[:MOST_WORDS], f"a query has {len(found)} different words; its first {MOST_WORDS} were searched for"
+
+
+def any_of(words: Iterable[str]) -> str:
+    """FTS5's query for rows with any of these words of ours, none of which holds a quote."""
+    return " OR ".join(f'"{word}"' for word in words)
 
 
 def combine(each: Sequence[Mapping[int, float]]) -> dict[int, float]:

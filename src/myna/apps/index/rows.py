@@ -74,6 +74,17 @@ def get(db: sqlite3.Connection, sha: str) -> Parsed | None:
     )
 
 
+def path(db: sqlite3.Connection, sha: str, section: int | None) -> tuple[str, ...]:
+    """Titles of a section and of those around it, outermost first."""
+    titles: list[str] = []
+    while section is not None:
+        title, section = db.execute(
+            "SELECT title, parent FROM sections WHERE sha = ? AND number = ?", (sha, section)
+        ).fetchone()
+        titles.insert(0, title)
+    return tuple(titles)
+
+
 def digest(parsed: Parsed) -> str:
     """Of what was read: a better reader makes another document of the same bytes. Not of its date, which changes no passage."""
     sections = [(s.title, s.level, s.parent, s.start, s.end) for s in parsed.sections]

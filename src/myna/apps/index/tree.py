@@ -24,7 +24,7 @@ from myna.apps.index.building import TOGETHER, Estimate, Told, each, one_line
 from myna.apps.index.embed import embed_all
 from myna.apps.index.fusion import Pool, fuse
 from myna.apps.index.outline import SUMMARY, Node, outline
-from myna.apps.index.rank import query_words
+from myna.apps.index.rank import any_of, query_words
 from myna.apps.index.store import fact, say
 from myna.apps.index.words import words
 from myna.provider import Embedder, Provider, complete
@@ -164,8 +164,7 @@ class Tree:
             return Standing(levels, known, sum(node.key not in there for node in outline(db, known)))
 
     def _pool(self, db: sqlite3.Connection, asked: Asked) -> Pool:
-        asked_for, _ = query_words(asked.query)
-        query = " OR ".join(f'"{word}"' for word in asked_for)
+        query = any_of(query_words(asked.query)[0])
         sql = (
             "SELECT summary_words.rowid, round(-bm25(summary_words), 6) AS score FROM summary_words JOIN summaries ON id = summary_words.rowid "
             "WHERE summary_words MATCH ? ORDER BY score DESC, key LIMIT 100"
@@ -176,12 +175,7 @@ class Tree:
         if self._matrix is None or self._matrix.changes != asked.changes:
             self._matrix = matrix.load(db, asked.changes, VECTORS)
         known = self._matrix
-        if not len(known.chunks):
-            return Pool(lexical, {})
-        cosines = known.cosines(asked.meant)
-        dense = {int(known.chunks[i]): float(cosines[i]) for i in matrix.nearest(cosines, 100)}
-        dense |= {one: float(cosines[known.place[one]]) for one in lexical if one in known.place}
-        return Pool(lexical, dense)
+        return Pool(lexical, known.beside(asked.meant, lexical, 100) if len(known.chunks) else {})
 
 
 def asking(texts: Sequence[tuple[str, str]]) -> Conversation:

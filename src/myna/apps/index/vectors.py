@@ -4,7 +4,7 @@ They are kept as float16 in the file, where half the bits changed no R@1 on XQuA
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,12 @@ class Matrix:
         import numpy as np
 
         return np.round(self.rows @ query.astype(np.float32), DIGITS)
+
+    def beside(self, query: "np.ndarray", lexical: Iterable[int], depth: int) -> dict[int, float]:
+        """chunk -> cosine, of the `depth` nearest and of every chunk that words found: Pool.dense."""
+        cosines = self.cosines(query)
+        found = {int(self.chunks[i]): float(cosines[i]) for i in nearest(cosines, depth)}
+        return found | {one: float(cosines[self.place[one]]) for one in lexical if one in self.place}
 
 
 def pack(vector: "np.ndarray") -> bytes:
