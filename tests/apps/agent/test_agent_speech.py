@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps_agent import Speech, World
+from apps_agent import Speech, World, sent
 from hypothesis import given
 from hypothesis import strategies as st
 
 from myna.apps.agent import Agent, run
-from myna.apps.agent.bound import read
+from myna.apps.agent.bound import WRITTEN, read
 from myna.apps.agent.speech import spoken
 from myna.apps.tools import tool
 from myna.provider import Scripted
@@ -76,6 +76,14 @@ def test_every_turn_is_asked_for_one_call_and_the_answer_is_among_them(world: Wo
         assert [one["function"]["name"] for one in seen.what.tools] == ["population", "mail", "note", "wipe", "answer"]
         assert seen.sampling.tool_choice == ToolChoice("required", parallel=False)
     assert ended.messages[-1] == Message("assistant", "一千二百五十万")
+
+
+def test_after_a_write_and_no_read_the_model_is_told_that_it_is_done(world: World) -> None:
+    made = [_call("population", {"city": "Lyon"}), _call("note", {"text": "n"}), _call("wipe", {"what": "n"})]
+    script = Held([*made, _call("answer", {"text": "done"})])
+    ended = asyncio.run(run(Agent("clerk", "", world.tools), "?", script))  # nobody is there to allow the last
+    assert [sent(script, at).endswith(WRITTEN) for at in range(4)] == [False, False, True, False]
+    assert not any(WRITTEN in message.text for message in ended.messages)
 
 
 def test_calls_beside_an_answer_are_run_and_the_answer_is_what_is_said_beside_them(world: World) -> None:

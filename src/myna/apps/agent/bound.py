@@ -25,14 +25,19 @@ TOOL: Json = {
         },
     },
 }
+WRITTEN = "That is done. If nothing else was asked, call answer."
 BEGUN = re.compile(
     r'\s*\{\s*"text"\s*:\s*"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)'
 )  # what of an answer that was cut is whole
 
 
 def written(talk: Conversation) -> Conversation:
-    """The conversation with the tool that answers beside the others."""
-    return replace(talk, tools=(*talk.tools, TOOL))
+    """The conversation with the tool that answers beside the others. After a write the model is told that it is done: held to calls, a
+    small one makes it again, in other words, until the run is stalled."""
+    last = talk.messages[-1]
+    wrote = last.role == "tool" and last.meta.get("status") == "ok" and last.meta.get("effect") != "read"
+    said = (Message("user", WRITTEN),) if wrote else ()
+    return replace(talk, messages=(*talk.messages, *said), tools=(*talk.tools, TOOL))
 
 
 def sampled(sampling: Sampling) -> Sampling:

@@ -95,7 +95,8 @@ class Session:
         self.waiting.discard(outcome.call.id)
         self.tainted |= outcome.untrusted
         text = fenced(outcome.result, outcome.call.name) if outcome.untrusted else outcome.result
-        self._answer(replace(outcome.message, content=text, meta={"status": outcome.status}))
+        effect = outcome.tool.effect if outcome.tool else "read"
+        self._answer(replace(outcome.message, content=text, meta={"status": outcome.status, "effect": effect}))
 
     def settle(self) -> None:
         """Every open call that waits for nobody was interrupted, and its result says so."""
