@@ -54,7 +54,8 @@ def ask(browser: Browser, text: str) -> str:
 
 
 def test_an_answer_streams_in_and_no_policy_is_broken(chat: Chat) -> None:
-    provider = Scripted(["**Hello**, `世界`!\n\n```py\nprint(1)\n```"])
+    # With a delay: pieces that the browser reads at once have no seconds between them, and so no tokens/s.
+    provider = Scripted(["**Hello**, `世界`!\n\n```py\nprint(1)\n```"], delay=0.05)
     browser = chat(provider)
     assert "print(1)" in ask(browser, "Hi")
     assert (
