@@ -65,6 +65,9 @@ def test_a_file_becomes_messages() -> None:
         ("limits:", "limit:", "did you mean limits"), ("calls: 2", "hours: 2", "limits.hours"), ("temperature: 0", "temp: 0", "temp"),
         ("temperature: 0", "temperature: -1", "temperature"), ("type: object", "type: thing", "output"), ("priority: 1", "priority: x", "priority"),
         ("system:\n", "hello\nsystem:\n", "before the first turn"), ("type: array", "type: list", "inputs.notes"), ("inputs:", "inputs: [", "YAML"),
+        ("temperature: 0", "temperatur: 0", "did you mean temperature"), ("temperature: 0", "temperature: hot", "sampling.temperature: expected"),
+        ("temperature: 0", "n: 2", "sampling.n: is decided elsewhere"), ("temperature: 0", "stop: [3]", "sampling.stop"), ("calls: 2", "calls: -2", "limits.calls"),
+        ("temperature: 0", "logit_bias: [3]", "sampling.logit_bias"), ("type: object", "type: thing", "\"thing\" is not allowed there"), ("inputs:", "inputs: a: b", "line 2, column 10"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_named(old: str, new: str, error: str, tmp_path: Path) -> None:
@@ -73,6 +76,16 @@ def test_what_is_wrong_with_a_file_is_named(old: str, new: str, error: str, tmp_
     place.write_text(FILE.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(DataError, match=rf"p\.md: .*{re.escape(error)}"):
         Prompt.read(place)
+
+
+@pytest.mark.parametrize(
+    ("file", "error"),
+    [("", "no text"), ("---\n- 3\n---\nhi", "the head is a list"), ("---\ninputs: {}\n---\n", "no text")],
+)
+def test_a_file_that_is_no_prompt_is_said_to_be_none(file: str, error: str) -> None:
+    with pytest.raises(DataError, match=error) as e:
+        Prompt.parse(file)
+    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(

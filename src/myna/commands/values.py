@@ -19,8 +19,8 @@ def named_values(values: Iterable[str], is_text: Callable[[str], bool]) -> dict[
         if text.startswith("@"):
             try:
                 text = Path(text[1:]).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as e:
-                raise DataError(f"{text[1:]}: cannot be read: {e}") from None
+            except (OSError, ValueError) as e:
+                raise DataError(f"{text[1:]}: cannot be read: {getattr(e, 'strerror', None) or e}") from None
         given[name] = text
         if not is_text(name):
             try:

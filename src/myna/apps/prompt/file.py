@@ -24,12 +24,13 @@ The version of a prompt is the hash of its file and its examples; no upgrade of 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import NoneType
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 import jsonschema_rs
 import yaml
@@ -39,7 +40,7 @@ from myna.checks import Named
 from myna.checks.guard import POLICIES, Guard, Otherwise
 from myna.provider.budget import Limits, names
 from myna.records import DataError, Json, RequestError, Sampling
-from myna.records.fields import Fields
+from myna.records.fields import Fields, kind_of
 from myna.records.jsonl import read_rows
 from myna.trace.request import read_sampling
 from myna.trace.store import canonical, digest
@@ -69,7 +70,7 @@ class Input:
         try:
             jsonschema_rs.validator_for(schema, offline=True)
         except (jsonschema_rs.ValidationError, ValueError) as e:
-            raise DataError(f"{path}: is no JSON Schema: {e}") from None
+            raise DataError(f"{path}: is no JSON Schema: {_fault(e)}") from None
         return cls(schema, untrusted, optional, priority)
 
 
@@ -167,10 +168,7 @@ class Prompt:
         )  # fmt: skip
         if unknown := f.rest():
             key = next(iter(unknown))
-            close = get_close_matches(key, KEYS, n=1)
-            raise DataError(
-                f"{key}: a prompt's head has no such key" + (f"; did you mean {close[0]}?" if close else "")
-            )
+            raise DataError(f"{key}: a prompt's head has no such key{_near(key, KEYS)}")
         check_slots(turns, inputs)
         for number, example in enumerate(prompt.examples):
             prompt.check(example.inputs, f"examples.{number}.inputs")
@@ -204,6 +202,7 @@ class Prompt:
                 raise RequestError(f"{path}.{name}: {error.message[:300]}", param=f"{path}.{name}")
 
 
+DECIDED = ("form", "n", "tool_choice")  # of how to sample, elsewhere
 KEYS = ("inputs", "output", "sampling", "examples", "shots", "checks", "limits", "model")
 
 
@@ -212,8 +211,12 @@ def _head(source: str) -> tuple[Json, tuple[tuple[str, str], ...]]:
     try:
         head = (yaml.safe_load(found[1]) if found else None) or {}
     except yaml.YAMLError as e:
-        raise DataError(f"the head is not YAML: {e}") from None
+        raise DataError(f"the head is not YAML: {_place(e)}") from None
+    if not isinstance(head, dict):
+        raise DataError(f"the head is {kind_of(head)}; it has keys: {', '.join(KEYS)}")
     body = source[found.end() :] if found else source
+    if not body.strip():
+        raise DataError("there is no text to send")
     parts = TURN.split(body)
     if len(parts) == 1:
         return head, (("user", body.strip()),)
@@ -227,23 +230,60 @@ def _head(source: str) -> tuple[Json, tuple[tuple[str, str], ...]]:
     return head, turns
 
 
+def _place(error: yaml.YAMLError) -> str:
+    """What is wrong and where, on one line; the head begins on the file's second."""
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
+        return f"line {mark.line + 2}, column {mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
+
+
+def _fault(error: Exception) -> str:
+    """The first line: what follows it repeats the schema of schemas."""
+    return (
+        str(error)
+        .split("\n")[0]
+        .replace("is not valid under any of the schemas listed in the 'anyOf' keyword", "is not allowed there")
+    )
+
+
 def _schema(schema: Json | None) -> Json | None:
     if schema is not None:
         try:
             jsonschema_rs.validator_for(schema, offline=True)
         except (jsonschema_rs.ValidationError, ValueError) as e:
-            raise DataError(f"output: is no JSON Schema: {e}") from None
+            raise DataError(f"output: is no JSON Schema: {_fault(e)}") from None
     return schema
 
 
 def _sampling(f: Fields) -> Sampling:
-    row = f.take("sampling", dict, default={})
-    if bad := {"form", "n"} & row.keys():
-        raise DataError(f"sampling.{min(bad)}: is decided elsewhere; `output` says what an answer must be")
+    g = Fields(f.take("sampling", dict, default={}), "sampling")
+    hints = {name: get_args(hint) for name, hint in get_type_hints(Sampling).items() if name not in DECIDED}
+    row = {name: g.take(name, *_types(kinds), default=None) for name, kinds in hints.items()}
+    if unknown := g.rest():
+        name = next(iter(unknown))
+        if name in DECIDED:
+            raise DataError(f"{g.at(name)}: is decided elsewhere; `output` says what an answer must be")
+        raise DataError(f"{g.at(name)}: there is no such setting{_near(name, hints)}")
+    if not all(isinstance(one, str) for one in row["stop"] or ()):
+        raise DataError("sampling.stop: a list of texts is needed")
     try:
-        return read_sampling(row).check()
-    except (TypeError, RequestError) as e:
-        raise DataError(f"sampling: {str(e).replace('Sampling.__init__() ', '')}") from None
+        return read_sampling({name: value for name, value in row.items() if value is not None}).check()
+    except RequestError as e:
+        raise DataError(f"sampling.{e}") from None
+    except (TypeError, ValueError):
+        raise DataError("sampling.logit_bias: a list of [token id, number] is needed") from None
+
+
+def _types(kinds: Sequence[type]) -> tuple[type, ...]:
+    """As YAML has them."""
+    if float in kinds:
+        return int, float
+    return tuple({one if one in (int, bool) else list for one in kinds if one is not NoneType})
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(known)}"
 
 
 def _examples(f: Fields, folder: Path, known: Sequence[object] | None) -> tuple[Example, ...]:
@@ -273,7 +313,10 @@ def _shots(f: Fields, inputs: Mapping[str, Input]) -> Shots:
 
 def _limits(f: Fields) -> Limits:
     g = Fields(f.take("limits", dict, default={}), "limits")
-    limits = Limits(**{name: g.take(name, int, float, default=None) for name in names()})
+    try:
+        limits = Limits(**{name: g.take(name, int, float, default=None) for name in names()})
+    except RequestError as e:
+        raise DataError(f"limits.{e}") from None
     if unknown := g.rest():
         raise DataError(f"{g.at(next(iter(unknown)))}: limits are {', '.join(names())}")
     return limits
