@@ -159,6 +159,8 @@ def test_the_second_try_is_held_to_the_databases_names_where_that_is_enforced(sq
         model = Scripted(["SELECT nam FROM singer", "SELECT name FROM singer"])
         asyncio.run(query(model, sqlite_db, "?", forms=forms))
         assert [one.sampling.form and one.sampling.form.kind for one in model.requests] == kinds
+        first, second = (one.what for one in model.requests)
+        assert (first == second) == ("grammar" in forms), "told its mistake only where it could make it again"
 
 
 def test_the_card_shows_tables_keys_and_values(sqlite_db: Sqlite) -> None:
@@ -170,6 +172,32 @@ def test_the_card_shows_tables_keys_and_values(sqlite_db: Sqlite) -> None:
     )
     assert "    FOREIGN KEY (singer_id) REFERENCES singer (id)\n);" in text
     assert text.endswith("\n-- Values that the question may mean:\n-- singer.country: 'China'")
+    assert "Joins" not in text, "the tables say them"
+
+
+def test_the_card_of_a_database_without_keys_says_what_probably_joins_its_tables(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "x.sqlite")) as db:
+        db.executescript("CREATE TABLE a (aid, name); CREATE TABLE b (b_id, AID, name); CREATE TABLE c (id, a_id)")
+    text = card(Sqlite(tmp_path / "x.sqlite"), "?").text
+    assert text.endswith("\n-- Joins:\n-- a.aid = b.AID"), "name joins nothing, and a has no id"
+    assert "Joins" not in card(Sqlite(tmp_path / "x.sqlite"), "?", size=len(text) - 1).text
+
+
+def test_a_value_is_meant_by_words_that_not_every_question_has(tmp_path: Path) -> None:
+    values = [
+        "OR",
+        "New York",
+        "A Study on the Effects of Snow",
+        "Journal of Machine Learning and of all that is near it",
+    ]
+    with closing(sqlite3.connect(tmp_path / "x.sqlite")) as db:
+        db.execute("CREATE TABLE t (x TEXT)")
+        db.executemany("INSERT INTO t VALUES (?)", [(one,) for one in values])
+        db.commit()
+    said = card(Sqlite(tmp_path / "x.sqlite"), "Is the study of new machine learning in it, or not?").text.split("*/")[
+        1
+    ]
+    assert said == "\n-- Values that the question may mean:\n-- t.x: 'New York'", "half of its words; no cut literal"
 
 
 def test_questions_to_one_database_begin_alike(sqlite_db: Sqlite) -> None:

@@ -92,11 +92,12 @@ async def ask(
 async def query(
     provider: Provider, database: Database, question: str, limits: Limits = Limits(), forms: Collection[Kind] = ()
 ) -> Queried:
-    """The rows that answer a question. A query that fails is written once more, with the message as data.
+    """The rows that answer a question. A query that fails is written once more.
 
     `forms` are the kinds of Form that the endpoint enforces (powers.of(provider).forms). Where they are enough, the first answer is one
-    query (QUERY), and the second one of this database's tables and columns (form.py). Raises SqlError where the second query fails too
-    or cannot be paid for, the question is none, or the database cannot be read at all.
+    query (QUERY), and the second is asked for as the first was and can only be one of this database's tables and columns (form.py);
+    elsewhere the second is told what was wrong with the first, as data. Raises SqlError where the second query fails too or cannot be
+    paid for, the question is none, or the database cannot be read at all.
     """
     check_question(question)
     tables = await asyncio.to_thread(database.tables)
@@ -118,10 +119,11 @@ async def query(
             attempts.append(Attempt(written, str(e)))
             if e.kind == "unavailable" or len(attempts) == TRIES:
                 raise _ended(attempts[-1], e.kind) from None
+            if held := select_form(found.tables, database.dialect) if "grammar" in forms else None:
+                form = held  # and asked anew: beside its own mistake a small model does not find back (docs/log.md)
+                continue
             where = await asyncio.to_thread(unknown, written, tables, database.dialect)
             asked = asked + Message("assistant", written) + Message("user", repair(e, tables, where))
-            if "grammar" in forms:
-                form = select_form(found.tables, database.dialect) or form
             continue
         return Queried(question, sql, rows, (*attempts, Attempt(written)), (*found.notes, *rows.notes))
 

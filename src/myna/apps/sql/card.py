@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from myna.apps.sql.database import Database, Dialect, Limits, Rows, Table, quoted
+from myna.apps.sql.joins import joins_of
 from myna.apps.sql.shown import cell, one_line
 from myna.records import SqlError
 
 SIZE = 12_000  # characters, about 3,000 tokens
 ROWS, VALUES, VALUE = 3, 3, 40  # rows of a table, values of a column that are shown; characters of one
 HINTS = 10  # columns with values that the question may mean
+JOINS, JOINABLE = "-- Joins:", 40  # of so many tables
 MEANT = "-- Values that the question may mean:"
 SAMPLE = Limits(seconds=1.0, rows=50, bytes=200_000, cell=80)  # of a table, to take values from
 TOLD = 5  # names of tables that are left out
@@ -24,6 +26,10 @@ COMMENT = 200  # characters
 NAME = 200  # characters of a name; a table or column with a longer one, or with control characters, is left out
 COLUMNS = 100  # that are shown of a table
 MORE = re.compile(r"\d+ more columns\Z")
+MEANS = 0.5  # of a value's words
+EVERYWHERE = frozenset(
+    "a all an and are as at be by do for from has have how i in is it me no not of on or the to was what which who with".split()
+)
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 NEAR = 0.5  # of a table's score goes to tables that it has a key to, or that have one to it
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
@@ -68,6 +74,10 @@ def card(database: Database, question: str, *, size: int = SIZE, tables: Sequenc
         hints += _hints(table, dialect, rows, asked)
     shown = [one for one in (usable if len(texts) == len(usable) else best) if id(one) in texts]
     said = [texts[id(one)] for one in shown]
+    if not any(one.keys for one in found):
+        joins = _joins(shown, dialect, left)
+        left -= sum(len(line) + 1 for line in joins)
+        said += joins
     if hints and sum(map(len, (MEANT, *hints[:HINTS]))) + HINTS + 1 < left:
         said += [MEANT, *hints[:HINTS]]
     notes = [*_left_out(found, usable, [one for one in best if id(one) not in texts], size)]
@@ -76,6 +86,19 @@ def card(database: Database, question: str, *, size: int = SIZE, tables: Sequenc
     notes += [f"no example rows of {bare} tables: there is no room for them"] if bare else []
     notes += [f"no example rows of {unread} tables: they could not be read"] if unread else []
     return Card("\n".join(said), tuple(one for one in best if id(one) in texts), tuple(notes))
+
+
+def _joins(shown: Sequence[Table], dialect: Dialect, size: int) -> list[str]:
+    """Of a database without keys, what its tables are probably joined by, as far as there is room. Where there are keys, the tables
+    have them, and lines of them beside make a small model join tables that it does not need (docs/log.md)."""
+    lines, few = [JOINS], shown[:JOINABLE]
+    for (i, j), conditions in sorted(joins_of(few).items()):
+        one, other = (named(few[at].name, dialect) for at in (i, j))
+        for (a, b), *_ in conditions:
+            lines.append(f"-- {one}.{named(a, dialect)} = {other}.{named(b, dialect)}")
+    while lines and sum(len(line) + 1 for line in lines) > size:
+        lines.pop()
+    return lines if len(lines) > 1 else []
 
 
 def _plain(best: Sequence[Table], dialect: Dialect, size: int) -> dict[int, str]:
@@ -198,16 +221,23 @@ def _sample(database: Database, table: Table) -> Rows:
 
 
 def _hints(table: Table, dialect: Dialect, rows: Rows, asked: Counter[str]) -> list[str]:
-    """A line for each column that has texts with words of the question, the best of them, as literals."""
+    """A line for each column that has short texts of which half the words or more are the question's, the best of them, as literals.
+    Words that every sentence has do not count: the state OR is in no question that says "or"."""
     found = []
     for i, name in enumerate(rows.columns):
-        texts = dict.fromkeys(row[i] for row in rows.rows if isinstance(row[i], str) and row[i])
-        scores = {text: sum((words(str(text)) & asked).values()) for text in texts}
-        best = sorted((text for text in texts if scores[text]), key=lambda text: -scores[text])[:VALUES]
+        texts = dict.fromkeys(one for row in rows.rows if isinstance(one := row[i], str) and 0 < len(one) <= VALUE)
+        scores = {text: _meant(text, asked) for text in texts}
+        best = sorted((text for text in texts if scores[text] >= MEANS), key=lambda text: -scores[text])[:VALUES]
         if best:
-            said = ", ".join("'" + one_line(str(text), VALUE).replace("'", "''") + "'" for text in best)
+            said = ", ".join("'" + one_line(text, 2 * VALUE).replace("'", "''") + "'" for text in best)
             found.append(f"-- {named(table.name, dialect)}.{named(name, dialect)}: {said}")
     return found
+
+
+def _meant(text: str, asked: Counter[str]) -> float:
+    """The share of a text's words that the question has."""
+    own = [word for word in words(text) if word not in EVERYWHERE]
+    return sum(word in asked for word in own) / len(own) if own else 0.0
 
 
 _NO_SAMPLE = re.compile(r"blob|bytea|binary|json|xml|vector", re.IGNORECASE)
