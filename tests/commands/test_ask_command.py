@@ -15,7 +15,7 @@ from myna.commands.ask import Desk, shown_as_it_comes
 from myna.provider.budget import BudgetExceeded
 from myna.records import DataError, RequestError
 from myna.trace import Trace
-from myna.trace.read import runs
+from myna.trace.read import runs, tree
 
 
 @pytest.fixture
@@ -155,3 +155,23 @@ def test_a_budget_ends_an_answer_and_says_what_was_spent(here: Path) -> None:
         myna("ask", "明前茶每斤要多少芽头？", "--rewrites", 2, "--calls", 1, "--model", "script:s.jsonl")
     with pytest.raises(BudgetExceeded, match="tokens more would be needed at most, and 30 is left; spent: nothing"):
         myna("ask", "明前茶每斤要多少芽头？", "--tokens", 30, "--model", "script:s.jsonl")
+
+
+def test_rounds_are_told_and_counted_into_what_may_be_asked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("docs/商号.md").write_text("永泰行在杭州卖龙井茶。\n", encoding="utf-8")
+    Path("docs/住址.md").write_text("永泰行设在清河坊。\n", encoding="utf-8")
+    myna("index", "add", "docs")
+    said = ["卖茶的商号", "SEARCH: 永泰行设在哪里？", "SEARCH: 永泰行设在哪里？", "永泰行设在清河坊。[2]"]
+    Path("r.jsonl").write_text("\n".join(json.dumps(one) for one in said), encoding="utf-8")
+    capsys.readouterr()
+    ask = ("ask", "在杭州卖龙井茶的商号设在哪里？", "-k", 1, "--rewrites", 1, "--rounds", 2)
+    myna(*ask, "--model", "script:r.jsonl")
+    out = capsys.readouterr().out
+    assert "round 1: searched for '永泰行设在哪里？': " in out
+    assert "round 2: searched for '永泰行设在哪里？': 0 new passages; that was searched for already" in out
+    (run, *_) = runs(Trace(here / "t.sqlite").store)
+    assert [one.kind for one in tree(Trace(here / "t.sqlite").store, run.id).spans].count("round") == 2
+    myna(*ask, "--explain")
+    assert "before that at most 3 calls" in capsys.readouterr().out
+    with pytest.raises(BudgetExceeded):
+        myna(*ask, "--calls", 1, "--model", "script:r.jsonl")

@@ -29,6 +29,7 @@ from myna.modeldir import DEFAULT as DEFAULT_MODEL
 from myna.provider import Provider
 from myna.provider.connect import connected
 from myna.records import MynaError, RequestError
+from myna.records.language import counted
 from myna.trace import Trace
 
 NAMED = 80  # characters of the question that name the run
@@ -45,6 +46,8 @@ class How:
         How many passages, at most 9.
     rewrites
         Other ways to ask that are searched for, too (one call more).
+    rounds
+        How often the model may look whether the passages are enough and search for what is missing (one call more each), at most 4.
     enough
         Share of the question's words that the passages must have; fewer, and nothing is answered.
     room
@@ -55,6 +58,7 @@ class How:
 
     k: Annotated[int, Parameter(name=("--k", "-k"))] = 5
     rewrites: int = 0
+    rounds: int = 0
     enough: float | None = None
     room: int = ROOM
     style: str = ""
@@ -128,7 +132,7 @@ class Desk:
 
     def ask(self, question: str, before: Sequence[Turn] = ()) -> Answer:
         with self.trace.span("ask", question[:NAMED], index=str(self.file.store.path)) as span:
-            asked = self.spend.within(self.provider, self.trace, CALLS)
+            asked = self.spend.within(self.provider, self.trace, CALLS + self.how.rounds)
             with shown_as_it_comes() as tell:
                 found = asyncio.run(answer(asked, self.file, question, before=before, tell=tell, **vars(self.how)))
             unsupported = [one.unsupported for one in found.sentences if one.unsupported]
@@ -181,7 +185,7 @@ def _talk(desk: Desk) -> None:
 
 
 async def _explain(file: FileIndex, question: str, how: How) -> None:
-    check(question, how.k, how.rewrites, how.room, how.enough)
+    check(question, how.k, how.rewrites, how.room, how.enough, how.rounds)
     screen = Console(highlight=False, soft_wrap=True)
     before = gate.before(question)
     if before.way == "none":
@@ -197,7 +201,11 @@ async def _explain(file: FileIndex, question: str, how: How) -> None:
         screen.print(f"{left} passages left out: there is room for {how.room:,} tokens")
     enough = gate.after(question, [one.hit.text for one in passages], how.enough)
     screen.print(printable(f"{enough.reason}; {found.how}"))
-    if enough.way == "abstain":
+    if earlier := bool(how.rewrites) + how.rounds:
+        screen.print(
+            f"before that at most {counted(earlier, 'call')}, for other words and what is missing, which may bring other passages"
+        )
+    elif enough.way == "abstain":
         screen.print("nothing would be asked: the answer is that the documents do not say")
         return
     for message in prompt(question, passages, how.style).messages:
@@ -223,5 +231,8 @@ def _print(found: Answer) -> None:
             screen.print(printable(f"[—] {count} sentences: {reason}"), style="yellow")
     if found.removed:
         screen.print(printable(f"citations of nothing, taken out: {', '.join(found.removed[:20])}"), style="yellow")
+    for number, made in enumerate(found.rounds, 1):
+        brought = f"searched for {made.query!r}: {counted(made.fresh, 'new passage')}" if made.query else ""
+        screen.print(printable(f"round {number}: {'; '.join(filter(None, (brought, made.ended)))}"), style="dim")
     for note in (*found.notes, *([found.decision.reason] if found.decision.way != "retrieve" else [])):
         screen.print(printable(note), style="dim")

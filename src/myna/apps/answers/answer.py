@@ -1,26 +1,27 @@
-"""A question, answered out of an index: gate -> query -> search -> passages -> sentences with citations -> what they rest on."""
+"""A question, answered out of an index: gate -> query -> search, once or in rounds -> passages -> sentences with citations -> what they
+rest on."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
 
 from myna.apps.answers import citations, gate
 from myna.apps.answers.citations import Sentence, Source
 from myna.apps.answers.gate import Decision
 from myna.apps.answers.newer import newer
 from myna.apps.answers.passages import MOST as MOST_PASSAGES
-from myna.apps.answers.passages import ROOM, Passage, chosen, form, prompt
+from myna.apps.answers.passages import ROOM, Passage, form, prompt
 from myna.apps.answers.queries import MOST, Turn, alone, ways
+from myna.apps.answers.rounds import MOST as MOST_ROUNDS
+from myna.apps.answers.rounds import Round, gather, step
 from myna.apps.index.index import Index
 from myna.apps.index.parsed import Parsed
 from myna.provider import Provider, Scorer, powers
 from myna.records import Conversation, Delta, RequestError, Sampling, fold
 from myna.records.language import counted, is_chinese
-from myna.trace import here
 
-CALLS = 3  # at most: the follow-up on its own feet, other ways to ask, the answer
+CALLS = 3  # at most, and one a round: the follow-up on its own feet, other ways to ask, the answer
 K = 5  # passages
 LONGEST = 8_000  # characters of a question
 MOST_ROOM = 1_000_000  # tokens
@@ -36,6 +37,7 @@ class Answer:
     sources     what citations rest on, in the documents' own words
     passages    what the model was shown
     removed     marks that it made up
+    rounds      that looked further, each with what it searched for
     calls       of the model
     """
 
@@ -48,6 +50,7 @@ class Answer:
     queries: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    rounds: tuple[Round, ...] = ()
     calls: int = 0
 
 
@@ -59,6 +62,7 @@ async def answer(
     before: Sequence[Turn] = (),
     k: int = K,
     rewrites: int = 0,
+    rounds: int = 0,
     enough: float | None = None,
     room: int = ROOM,
     rerank: Scorer | None = None,
@@ -66,40 +70,49 @@ async def answer(
     sampling: Sampling = Sampling(),
     tell: Tell | None = None,
 ) -> Answer:
-    """At most CALLS calls of the model.
+    """At most CALLS + `rounds` calls of the model.
 
     before     the conversation so far
     k          passages, from 1 to 9; as many as have `room` tokens are shown
     rewrites   other ways to ask that are searched for, too, up to 4
+    rounds     that look whether the passages are enough and search for what is missing, up to 4 (rounds.py)
     enough     of the question's words, the share that the passages must have, else it is not asked; gate.py's own if left out
     style      how to answer, in words of yours
     tell       gets the model's words as they come, before anything is looked at
 
     Raises RequestError where the question is empty or too long or a number is out of range, and what index and provider raise.
     """
-    check(question, k, rewrites, room, enough)
+    check(question, k, rewrites, room, enough, rounds)
     how = sampling.resolve(DRAW)
     if (decision := gate.before(question)).way == "none":
-        talk = Conversation.of(("system", TALK), ("user", question))
-        said, notes = await _said(provider, talk, how, tell)
-        text, removed = citations.without_marks(said)
-        return Answer(question, decision, text, removed=removed, notes=notes, calls=1)
-    with _step("rewrite", question):
+        return await _talked(provider, question, decision, how, tell)
+    with step("rewrite", question):
         asked = await alone(provider, question, before)
         queries = await ways(provider, asked, rewrites)
-    calls = bool(before) + bool(rewrites)
-    with _step("search", asked):
+    with step("search", asked):
         found = await index.search(queries, k, rerank=rerank)
-    passages, left = chosen(found.hits, room)
-    notes = (*found.notes, *([f"{counted(left, 'passage')} did not fit into {room} tokens"] if left else []))
+        more = await gather(provider, index, asked, found.hits, rounds, asked=queries[1:], room=room, rerank=rerank)
+    passages, calls = more.passages, bool(before) + bool(rewrites) + more.calls
+    left = [f"{counted(more.left, 'passage')} did not fit into {room} tokens"] if more.left else []
     decision = gate.after(asked, [one.hit.text for one in passages], enough)
+    made = Answer(
+        asked, decision, unknown(question), passages=passages, queries=(*queries, *more.queries),
+        notes=(*found.notes, *more.notes, *left), rounds=more.rounds, calls=calls,
+    )  # fmt: skip
     if decision.way == "abstain":
-        return Answer(asked, decision, unknown(question), passages=passages, queries=queries, notes=notes, calls=calls)
+        return made
     kept = form(passages) if "regex" in powers.of(provider).forms else None
-    with _step("answer", asked):
+    with step("answer", asked):
         said, cut = await _said(provider, prompt(asked, passages, style), replace(how, form=kept), tell)
-    made = Answer(asked, decision, "", (), (), passages, queries, notes=(*notes, *cut), calls=calls + 1)
+    made = replace(made, text="", notes=(*made.notes, *cut), calls=calls + 1)
     return await _looked_at(made, said, question, index)
+
+
+async def _talked(provider: Provider, question: str, decision: Decision, how: Sampling, tell: Tell | None) -> Answer:
+    """Small talk: one call, nothing searched for, nothing to cite."""
+    said, notes = await _said(provider, Conversation.of(("system", TALK), ("user", question)), how, tell)
+    text, removed = citations.without_marks(said)
+    return Answer(question, decision, text, removed=removed, notes=notes, calls=1)
 
 
 async def _looked_at(made: Answer, said: str, question: str, index: Index) -> Answer:
@@ -154,7 +167,7 @@ async def _said(
     return reply.candidates[0].text, ("the answer was cut: it has as many tokens as it may have",) if cut else ()
 
 
-def check(question: str, k: int, rewrites: int, room: int, enough: float | None) -> None:
+def check(question: str, k: int, rewrites: int, room: int, enough: float | None, rounds: int = 0) -> None:
     """Raises RequestError where the question is empty or too long, or a number is out of range."""
     if not question.strip():
         raise RequestError("the question is empty.", param="question")
@@ -163,7 +176,7 @@ def check(question: str, k: int, rewrites: int, room: int, enough: float | None)
             f"a question has from 1 to {LONGEST} characters; this one has {len(question)}.", param="question"
         )
     for name, value, least, most in (
-        ("k", k, 1, MOST_PASSAGES), ("rewrites", rewrites, 0, MOST), ("room", room, 1, MOST_ROOM),
+        ("k", k, 1, MOST_PASSAGES), ("rewrites", rewrites, 0, MOST), ("rounds", rounds, 0, MOST_ROUNDS), ("room", room, 1, MOST_ROOM),
     ):  # fmt: skip
         if not least <= value <= most:
             raise RequestError(f"{name} is from {least} to {most:,}, not {value}.", param=name)
@@ -174,8 +187,3 @@ def check(question: str, k: int, rewrites: int, room: int, enough: float | None)
 def unknown(question: str) -> str:
     """That the documents do not say, in the question's language."""
     return "文档里没有答案。" if is_chinese(question) else "The documents do not say."
-
-
-def _step(kind: str, name: str) -> Any:
-    above = here()
-    return above.trace.span(kind, name[:80]) if above else nullcontext()

@@ -45,7 +45,7 @@ def chosen(hits: Sequence[Hit], room: int = ROOM, count: Count = bytes_by_three)
     for hit in hits:
         if (bare := " ".join(hit.text.split())) in seen:
             continue
-        size = count(_shown(Passage(len(kept) + 1, hit)))
+        size = count(shown(Passage(len(kept) + 1, hit)))
         if size > room or len(kept) == MOST:
             left += 1
             continue
@@ -64,8 +64,8 @@ def prompt(question: str, passages: Sequence[Passage], style: str = "") -> Conve
     )
     if len({one.hit.dated.day for one in passages if one.hit.dated}) > 1:
         system = f"{system} {NEWEST}"
-    shown = "\n\n".join(_shown(one) for one in passages)
-    return Conversation.of(("system", f"{system} {style}".rstrip()), ("user", f"{shown}\n\nQuestion: {question}"))
+    texts = "\n\n".join(shown(one) for one in passages)
+    return Conversation.of(("system", f"{system} {style}".rstrip()), ("user", f"{texts}\n\nQuestion: {question}"))
 
 
 def form(passages: Sequence[Passage]) -> Form:
@@ -75,6 +75,7 @@ def form(passages: Sequence[Passage]) -> Form:
     return Form("regex", rf"{NONE}|{cited}([ \n]?{cited}){{0,4}}", param="citations")
 
 
-def _shown(passage: Passage) -> str:
+def shown(passage: Passage) -> str:
+    """A passage in its fence, under its number."""
     place = json.dumps(passage.place, ensure_ascii=False)
     return fenced(f"{place}\n{passage.hit.text}", f"[{passage.number}]")
