@@ -76,9 +76,9 @@ def run(
                 continue
             whole &= found.value is not None
             if json:
-                print(orjson.dumps({"name": str(document.path), **asdict(found)}).decode())
+                print(orjson.dumps({"name": document.name, **asdict(found)}).decode())
             else:
-                _print(str(document.path), found)
+                _print(document.name, found)
     if not whole:
         sys.exit(1)
 
@@ -106,7 +106,7 @@ def _extracted(
     from myna.apps.answers.extract import CALLS, extract
 
     kept = opened(trace, new=True)
-    with kept.span("extract", document.path.name, sha256=document.sha256) as span:
+    with kept.span("extract", Path(document.name).name, sha256=document.sha256) as span:
         asked = spend.within(provider, kept, windows * CALLS)
         found = asyncio.run(extract(asked, document, schema, windows=windows))
         doubts = [f"{one.path}: {one.doubt}" for one in found.fields if one.doubt]

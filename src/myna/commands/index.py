@@ -18,7 +18,7 @@ from myna.apps.index.graph import Graph
 from myna.apps.index.index import Added
 from myna.apps.index.qdrant import QdrantIndex
 from myna.apps.index.readers import BY_SUFFIX
-from myna.apps.index.reading import Document, Reader
+from myna.apps.index.reading import Document, Reader, shown
 from myna.apps.index.tree import Tree
 from myna.commands.options import printable, spoken
 from myna.commands.trace import TraceFile
@@ -122,6 +122,11 @@ def add(*paths: Path, index: IndexFile = DEFAULT, embedder: str | None = None) -
         sys.exit(1)
 
 
+def named(name: str) -> str:
+    """A document as an index knows it: from how `myna index list` shows it, or from the name of its file."""
+    return name if "\ufffd" in name else shown(name)
+
+
 def _say(one: Added) -> None:
     print(printable(f"{one.outcome:8} {one.name}: {counted(one.chunks, 'chunk')}"))
 
@@ -129,7 +134,7 @@ def _say(one: Added) -> None:
 def _add_folder(file: FileIndex | QdrantIndex, path: Path) -> None:
     """Raises DocumentError where it holds nothing that is read."""
     report = Report()
-    asyncio.run(file.add(_folder(path, report), _say))
+    asyncio.run(file.add(_folder(file, path, report), _say))
     print(printable("\n".join(report.lines()), {"\n": "\n"}))
     if not report.read:
         kinds = " ".join(sorted(BY_SUFFIX))
@@ -167,8 +172,10 @@ def remove(*names: str, index: IndexFile = DEFAULT) -> None:
     index
         The file of the index.
     """
+    if not names:
+        raise MynaError("name documents to remove; `myna index list` shows them.")
     with either(index) as file:
-        count = asyncio.run(file.remove(names))
+        count = asyncio.run(file.remove(map(named, names)))
     print(f"{count} of {len(names)} documents removed")
     if count < len(names):
         raise DataError(
@@ -186,16 +193,19 @@ def report(*, index: IndexFile = DEFAULT) -> None:
         The file of the index.
     """
     figures = Report()
+    names: dict[str, str] = {}  # sha256 -> the first of its names
     with opened(index) as file:
         listed = asyncio.run(file.documents())
         for one in listed:
-            parsed = file.parsed(one.sha256)
-            if parsed:
+            if (first := names.setdefault(one.sha256, one.name)) != one.name:
+                figures.duplicates[one.name] = first
+            elif parsed := file.parsed(one.sha256):
                 figures.add_parsed(one.name, one.size, parsed)
         fitted = file.fitted()
         structures = [*_tree_lines(file), *_graph_lines(file)]
     print(printable("\n".join(figures.lines()), {"\n": "\n"}))
-    print(f"{counted(sum(one.chunks for one in listed), 'chunk')}, {sum(one.vectors for one in listed)} with vectors; "
+    each = {one.sha256: one for one in listed}.values()
+    print(f"{counted(sum(one.chunks for one in each), 'chunk')}, {sum(one.vectors for one in each)} with vectors; "
           f"{fitted or 'words alone: nothing was fitted'}")  # fmt: skip
     print(printable("\n".join(structures), {"\n": "\n"}))
 
@@ -271,7 +281,7 @@ def compare(one: str, other: str, /, *, index: IndexFile = DEFAULT) -> None:
         The file of the index.
     """
     with opened(index) as file:
-        found = like.compare(file, one, other)
+        found = like.compare(file, named(one), named(other))
     vectors = "" if found.vectors is None else f", vectors {found.vectors:.3f}"
     print(printable(f"words {found.words:.3f}{vectors}; shared: {' '.join(found.shared) or 'nothing'}"))
 
@@ -288,7 +298,7 @@ def entity(name: str, /, *, index: IndexFile = DEFAULT) -> None:
         The file of the index.
     """
     with opened(index) as file:
-        edges = Graph().edges(file, name)
+        edges = Graph().edges(file, named(name))
     if not edges:
         raise DataError(f"the graph of {index} has no relation of {name!r}; `myna index report` shows what it has.")
     print(printable("\n".join(map(str, edges)), {"\n": "\n"}))
@@ -362,8 +372,9 @@ def _read_questions(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _folder(path: Path, report: Report) -> Iterator[Document]:
+def _folder(file: FileIndex | QdrantIndex, path: Path, report: Report) -> Iterator[Document]:
+    """What is read, and under its own name what has the bytes of a file before it, which the index has by then."""
     for outcome in read_folder(path):
         report.add(outcome)
-        if outcome.parsed:
-            yield Document(path / outcome.path, outcome.sha256, outcome.size, outcome.parsed, outcome.modified)
+        if parsed := file.parsed(outcome.sha256) if outcome.same_as else outcome.parsed:
+            yield Document(path / outcome.path, outcome.sha256, outcome.size, parsed, outcome.modified)

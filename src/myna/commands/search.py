@@ -11,7 +11,7 @@ from rich.console import Console
 
 from myna.apps.index.index import Hit
 from myna.apps.index.like import similar
-from myna.commands.index import DEFAULT, By, IndexFile, either, opened
+from myna.commands.index import DEFAULT, By, IndexFile, either, named, opened
 from myna.commands.options import printable
 from myna.provider import Scorer
 from myna.records import MynaError
@@ -80,13 +80,15 @@ def _print_similar(
     if queries:
         raise MynaError("give queries or --like, not both.")
     with opened(index) as file:
-        found = similar(file, like, unlike, k)
+        found = similar(file, [*map(named, like)], [*map(named, unlike)], k)
     if json:
         print(orjson.dumps([asdict(one) for one in found]).decode())
         return
     for number, one in enumerate(found, 1):
         vectors = "" if one.vectors is None else f", vectors {one.vectors:.3f}"
         print(printable(f"{number}. {', '.join(one.names)}  {one.score:.3f} (words {one.words:.3f}{vectors})"))
+    if not found:
+        print("nothing was found")
 
 
 def _where(hit: Hit) -> str:

@@ -102,7 +102,35 @@ def test_names_that_attack_are_shown_harmless(tmp_path: Path) -> None:
     assert len(made) == 2
     assert all(isinstance(outcome, Outcome) and outcome.parsed for outcome in made)
     for outcome in made:
-        assert outcome.path.encode().decode().isprintable()
+        assert outcome.name.encode().decode().isprintable()
+
+
+def test_different_names_stay_different_however_they_are_shown(tmp_path: Path) -> None:
+    names = (
+        "a\nb.md",
+        "a\tb.md",
+        "a\ufffdb.md",
+        "a\ufffd0ab.md",
+        "a\x80b.md",
+        os.fsdecode(b"a\x80b.md"),
+        "a\u202eb.md",
+    )
+    for name in names:
+        (tmp_path / name).write_text(f"# {name!r}")
+    made = list(read_folder(tmp_path))
+    assert len({outcome.name for outcome in made}) == len({outcome.path for outcome in made}) == len(names)
+    assert {outcome.path for outcome in made} == set(names)
+    assert reading.shown("docs/桥 é.md") == "docs/桥 é.md"
+
+
+def test_a_copy_of_what_could_not_be_read_is_read_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"\x00\x01" * 99)
+    (tmp_path / "b: c.txt").write_bytes(b"\x00\x01" * 99)
+    (tmp_path / "d: e.pdf").write_bytes(b"")
+    a, b, d = read_folder(tmp_path)
+    assert a.skipped == "no reader for binary files named .bin"
+    assert (b.same_as, b.skipped, b.parsed is None) == ("", "", False)
+    assert d.skipped == "it is empty"
 
 
 def test_scans_go_to_tesseract_where_it_is_and_are_noted_where_not(

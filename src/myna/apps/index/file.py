@@ -118,7 +118,7 @@ class FileIndex:
     # What runs in a thread, within transactions.
 
     def _add(self, document: Document) -> Added:
-        name, sha = str(document.path), document.sha256
+        name, sha = document.name, document.sha256
         with self.store.write() as db:
             before = db.execute("SELECT sha FROM names WHERE name = ?", (name,)).fetchone()
             known = db.execute("SELECT digest FROM documents WHERE sha = ?", (sha,)).fetchone()

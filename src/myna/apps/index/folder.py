@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from myna.apps.index.parsed import Parsed
-from myna.apps.index.reading import Limits, Reader, load
+from myna.apps.index.reading import Limits, Reader, load, shown
 from myna.records import DocumentError
 from myna.records.language import counted
 
@@ -20,13 +19,18 @@ LISTED = 200  # lines of one kind in a printed report
 class Outcome:
     """What became of one file: read (`parsed`), the same bytes as a file before it (`same_as`), or left out (`skipped`: why)."""
 
-    path: str  # within the folder, with "/"
+    path: str  # within the folder, with "/", as it is there
     sha256: str = ""
     size: int = 0
     parsed: Parsed | None = None
     same_as: str = ""
     skipped: str = ""
     modified: str = ""  # the day on which the file was last changed
+
+    @property
+    def name(self) -> str:
+        """The path as it can be printed."""
+        return shown(self.path)
 
 
 def read_folder(folder: Path, limits: Limits | None = None) -> Iterator[Outcome]:
@@ -40,28 +44,28 @@ def read_folder(folder: Path, limits: Limits | None = None) -> Iterator[Outcome]
     with Reader(limits or Limits()) as reader:
         for path, why in _files(root, root):
             name = path.relative_to(root).as_posix()
-            yield Outcome(_shown(name), skipped=why) if why else _outcome(reader, path, name, first)
+            yield Outcome(name, skipped=why) if why else _outcome(reader, path, name, first)
 
 
 def _outcome(reader: Reader, path: Path, name: str, first: dict[str, str]) -> Outcome:
-    shown = _shown(name)
     try:
         data, modified = load(path, reader.limits.size)
+        digest = hashlib.sha256(data).hexdigest()
+        if same := first.get(digest):
+            return Outcome(name, digest, len(data), same_as=same, modified=modified)
+        parsed = reader.parse(data, name)
     except DocumentError as problem:
-        return Outcome(shown, skipped=_reason(problem))
-    digest = hashlib.sha256(data).hexdigest()
-    if digest in first:
-        return Outcome(shown, digest, len(data), same_as=first[digest])
-    first[digest] = shown
-    try:
-        return Outcome(shown, digest, len(data), reader.parse(data, name), modified=modified)
-    except DocumentError as problem:
-        return Outcome(shown, digest, len(data), skipped=_reason(problem))
+        return Outcome(name, skipped=_reason(problem, str(path), name))
+    first[digest] = shown(name)
+    return Outcome(name, digest, len(data), parsed, modified=modified)
 
 
-def _reason(problem: DocumentError) -> str:
+def _reason(problem: DocumentError, *names: str) -> str:
     """The reason without the file's name, which stands beside it."""
-    return re.sub(r"\A.*?: ", "", str(problem), count=1, flags=re.DOTALL)
+    said = str(problem)
+    for name in names:
+        said = said.removeprefix(f"{name}: ")
+    return said
 
 
 def _files(folder: Path, root: Path) -> Iterator[tuple[Path, str]]:
@@ -94,11 +98,6 @@ def _link(path: Path, root: Path) -> str:
     return "" if target.is_file() else "a link to a folder"
 
 
-def _shown(name: str) -> str:
-    """A name that can be printed and stored: bytes that are no text, and controls, are shown as U+FFFD."""
-    return re.sub("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\ufffd", name.encode("utf-8", "replace").decode())
-
-
 @dataclass(slots=True)
 class Report:
     """What a folder held, in figures. Made of outcomes as they come; `lines()` prints it."""
@@ -120,11 +119,11 @@ class Report:
 
     def add(self, outcome: Outcome) -> None:
         if outcome.skipped:
-            self.skipped[outcome.path] = outcome.skipped
+            self.skipped[outcome.name] = outcome.skipped
         elif outcome.same_as:
-            self.duplicates[outcome.path] = outcome.same_as
+            self.duplicates[outcome.name] = outcome.same_as
         elif outcome.parsed:
-            self.add_parsed(outcome.path, outcome.size, outcome.parsed)
+            self.add_parsed(outcome.name, outcome.size, outcome.parsed)
 
     def add_parsed(self, path: str, size: int, parsed: Parsed) -> None:
         self.read += 1

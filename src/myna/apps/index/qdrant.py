@@ -123,8 +123,11 @@ class QdrantIndex:
         try:
             yield
         except (ApiException, ValueError, RuntimeError, OSError) as problem:
-            reason = getattr(problem, "source", None) or problem
-            raise QdrantError(f"{self.where}: Qdrant says: {' '.join(str(reason).split())[:500]}") from None
+            unreached = getattr(problem, "source", None)  # what the network said, where it is that
+            said = " ".join(str(unreached or problem).split())[:500]
+            if unreached:
+                said = f"there is no answer: {said}. Start Qdrant there, or keep the index in a file: --index FILE."
+            raise QdrantError(f"{self.where}: {said if unreached else f'Qdrant says: {said}'}") from None
 
     def _begin(self) -> None:
         """The collections, where there are none."""
@@ -149,7 +152,7 @@ class QdrantIndex:
             self._client.create_payload_index(collection, field, schema)
 
     def _add(self, document: Document) -> Added:
-        name, sha = str(document.path), document.sha256
+        name, sha = document.name, document.sha256
         before = self._record("name", name)
         known = self._record("document", sha)
         same = known is not None and known["digest"] == rows.digest(document.parsed)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -20,6 +21,7 @@ from myna.apps.index.worker import from_json
 from myna.records import DocumentError
 from myna.records.jsonl import unopened
 
+ODD = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffd]")
 START = 60.0  # seconds for a child to come up, which counts for no document
 REPLY = 512 << 20  # bytes of an answer: more than the longest text takes
 
@@ -43,6 +45,17 @@ class Document:
     size: int
     parsed: Parsed
     modified: str = ""
+
+    @property
+    def name(self) -> str:
+        """What an index knows it by."""
+        return shown(str(self.path))
+
+
+def shown(name: str) -> str:
+    """A file's name as it can be printed and stored: bytes that are no text, controls and U+FFFD become U+FFFD and their number.
+    Different names stay different."""
+    return ODD.sub(lambda odd: f"\ufffd{ord(odd[0]):02x}", name)
 
 
 def read_file(path: Path, limits: Limits | None = None) -> Document:
