@@ -1,8 +1,9 @@
 """myna sql: a question to a database."""
 
 import asyncio
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -72,7 +73,7 @@ def run(
     answer = _ask(database, question, Limits(seconds=timeout, rows=rows), model, spend, trace)
     _print_json(answer) if json else _print(answer)
     if chart is not None:
-        _draw(answer.queried.rows, chart)
+        _draw(answer.queried.rows, chart, sys.stderr if json else sys.stdout)
 
 
 def _show(database: "Database", question: str) -> None:
@@ -140,13 +141,19 @@ def _print_json(answer: "Answer") -> None:
     print(orjson.dumps(said, default=str).decode())
 
 
-def _draw(rows: "Rows", out: Path) -> None:
-    from myna.apps.sql.chart import choose, render, specification
+def _draw(rows: "Rows", out: Path, screen: TextIO) -> None:
+    from myna.apps.sql.chart import choose, render, specification, unread
 
     chosen = choose(rows)
     if chosen is None:
         raise SqlError(
             "No chart suits these rows: one needs two rows or more, and a column of numbers.", kind="refused"
         )
-    render(specification(chosen, rows), out)
-    print(f"{chosen.kind} of {spoken(chosen.y or chosen.x)}: {out}")
+    drawn = specification(chosen, rows)
+    render(drawn, out)
+    print(f"{chosen.kind} of {spoken(chosen.y or chosen.x)}: {out}", file=screen)
+    if out.suffix == ".png" and (boxes := unread(drawn)):
+        advice = "install one (for Chinese fonts-noto-cjk or the like), or draw an .svg, which its reader's fonts show"
+        print(
+            f"note: no font of this machine has {boxes[:10]}, and {out.name} shows boxes instead; {advice}", file=screen
+        )

@@ -53,6 +53,7 @@ def test_a_chinese_question_is_put_into_words_in_chinese(question: str, chinese:
 def test_a_number_of_the_guards_own_limit_is_marked(sqlite_db: Sqlite) -> None:
     model = Scripted([COUNT, "There are 1001 singers."])
     assert asyncio.run(ask(model, sqlite_db, "How many?")).text == "There are 1001[?] singers."
+    assert "1001" not in str(model.requests[-1].what), "the words' model is not shown it"
 
 
 def test_no_rows_are_said_without_a_model(sqlite_db: Sqlite) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from myna.apps.sql.chart import Chart, choose, read, render, specification
+from myna.apps.sql.chart import Chart, choose, read, render, specification, unread
 from myna.apps.sql.database import Rows
 from myna.records import SqlError
 
@@ -84,6 +84,12 @@ def test_charts_are_drawn_without_a_browser(chart: Chart, tmp_path: Path) -> Non
     assert "mark-line" in svg if chart.kind == "line" else "mark-rect" in svg
     render(specification(chart, TIMES), tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_characters_that_no_font_has_are_found() -> None:
+    pytest.importorskip("vl_convert")
+    assert unread({"title": "Zoé → A \U000f0001", "n": 1}) == "\U000f0001"  # of a private plane
+    assert unread(specification(Chart("line", "day", "n"), TIMES)) == ""
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:

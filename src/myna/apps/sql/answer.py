@@ -191,11 +191,12 @@ async def put(provider: Provider, queried: Queried) -> Answer:
         f"You say what a database query found. {RULE} Answer in one or two short sentences, {tongue}. "
         "Use only numbers that stand in the rows, as they stand there."
     )
-    found = f"{queried.sql}\n\n{table_text(queried.rows)}"
+    own = queried.attempts[-1].sql  # without the guard's LIMIT, which would be said as if it were a finding
+    found = f"{own}\n\n{table_text(queried.rows)}"
     said = f"{queried.question}\n\n{fenced(shown(found), 'rows')}"
     reply = await complete(provider, Conversation.of(("system", system), ("user", said)), replace(DRAW, max_tokens=200))
     text = reply.text.strip()
-    numbers = trace(text, queried.rows, (queried.question, queried.attempts[-1].sql))  # not the guard's LIMIT
+    numbers = trace(text, queried.rows, (queried.question, own))
     return Answer(queried, marked(text, numbers), tuple(numbers))
 
 

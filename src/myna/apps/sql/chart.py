@@ -20,6 +20,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 BARS = 40  # categories; more are unreadable
 POINTS = 5_000
 LABEL = 60  # characters of a title or category
+NOBODYS = "\U000f0000"  # a character that no font has
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # a name: nothing is fetched
 DATE = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?)?\Z")
 PERIOD = re.compile(r"year|month|date|day|week|quarter|年|月|日|季", re.IGNORECASE)
@@ -120,6 +121,23 @@ def render(spec: Json, out: Path) -> None:
         _write(spec, out)
     except OSError as e:
         raise SqlError(f"{out} cannot be written: {e.strerror}", kind="unavailable") from None
+
+
+def unread(spec: Json) -> str:
+    """The characters of a chart that a .png shows as empty boxes, since no font of this machine has them. They are found by drawing each:
+    one that looks as a character does that is none (of a private plane) is a box."""
+    import json
+
+    import vl_convert
+
+    def drawn(character: str) -> bytes:
+        at = '<text x="5" y="30" font-size="24" font-family="sans-serif">'
+        svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40">{at}{character}</text></svg>'
+        return bytes(vl_convert.svg_to_png(svg))
+
+    strange = [one for one in dict.fromkeys(json.dumps(spec, ensure_ascii=False)) if one > "~"]
+    box = drawn(NOBODYS) if strange else b""
+    return "".join(one for one in strange if drawn(one) == box)
 
 
 def _write(spec: Json, out: Path) -> None:
