@@ -49,6 +49,38 @@ ROWS: list[tuple[str, dict[str, object], list[tuple[str, str]], list[tuple[float
         [(USER, "Hi")],
         [(0.0, "Go")],
     ),
+    (
+        "chatgpt",
+        {
+            "title": "Tea",
+            "mapping": {
+                "r": {"parent": None, "message": None},
+                "h": {
+                    "parent": "r",
+                    "message": {
+                        "author": {"role": "system"},
+                        "content": {"parts": ["Hidden."]},
+                        "metadata": {"is_visually_hidden_from_conversation": True},
+                    },
+                },
+                "u": {"parent": "h", "message": {"author": {"role": "user"}, "content": {"parts": ["茶？"]}}},
+                "a": {"parent": "u", "message": {"author": {"role": "assistant"}, "content": {"parts": ["龙井"]}}},
+            },
+            "current_node": "a",
+        },
+        [(USER, "茶？"), (ASSISTANT, "龙井")],
+        [],
+    ),
+    (
+        "claude",
+        {
+            "uuid": "1",
+            "name": "Tea",
+            "chat_messages": [{"sender": "human", "text": "Tea?"}, {"sender": "assistant", "text": "Longjing."}],
+        },
+        [(USER, "Tea?"), (ASSISTANT, "Longjing.")],
+        [],
+    ),
     ("labelled", {"text": "Fine film.", "label": 0}, [(USER, "Fine film.")], []),
     ("targeted", {"text": "好电影", "target": "good"}, [(USER, "好电影")], []),
     (
@@ -252,6 +284,11 @@ def test_an_unknown_row_is_told_what_it_lacks(row: object, error: str) -> None:
         ({"conversations": [{"from": "observation", "value": "3"}]}, "conversations.0.from: .*no call before it"),
         ({"conversations": [{"from": "function_call", "value": "f(3)"}]}, "conversations.0.value: not JSON"),
         ({"conversations": [], "tools": '{"name": "f"}'}, "tools: expected a list of objects"),
+        ({"mapping": {}}, "mapping: nothing was said"),
+        (
+            {"chat_messages": [{"sender": "human", "text": "a"}, {"sender": "tool", "text": "3"}]},
+            "chat_messages: has .* what a tool said",
+        ),
         ({"instruction": "a", "output": ["b", 3]}, "output.1: expected a string, found an integer"),
         ({"instruction": "a", "output": "b", "history": [["q"]]}, "history.0: expected a question and its answer"),
         ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: d"}, "share no question"),

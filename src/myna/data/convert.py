@@ -76,6 +76,8 @@ FORMATS: dict[str, Format] = {
             _has_none_of("choices", "options", "context"),
         ),
         Format("oasst", {"prompt": (dict,), "message_tree_id": (str,)}, formats.oasst),
+        Format("chatgpt", {"mapping": (dict,)}, formats.exported),
+        Format("claude", {"chat_messages": (list,)}, formats.exported),
         Format("matched", {"positive": (str,)}, formats.matched, _has_one_of("query", "anchor")),
         Format("labelled", {"text": (str,), "label": (str, int, bool)}, formats.labelled),
         Format("targeted", {"text": (str,), "target": (str, int, bool)}, formats.labelled),

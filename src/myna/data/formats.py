@@ -10,16 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from myna.records import Candidate, Conversation, DataError, Document, Json, Message, Role, ToolCall
+from myna.records.exported import SPEAKERS, talk
 from myna.records.fields import Fields, kind_of
 
 Record = Conversation | Document
 
-# Who speaks, in the words of ShareGPT's many writers.
-SPEAKERS: dict[str, Role] = {
-    **dict.fromkeys(("human", "user", "prompter"), "user"),
-    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard", "model"), "assistant"),
-    "system": "system",
-}
 CALLS = ("function_call", "tool_call")
 RESULTS = ("observation", "tool", "function_response", "tool_response")
 # The prompt that Stanford Alpaca was trained with, and that many sets were published in.
@@ -194,6 +189,20 @@ def oasst(row: object, path: str = "") -> list[Record]:
                 Conversation(here, id=g.take("message_id", str, default=""), candidates=candidates, meta=meta)
             )
     return records
+
+
+def exported(row: object, path: str = "") -> list[Record]:
+    """A conversation of ChatGPT's or Claude's export; of ChatGPT's tree the branch that was shown last, of neither what was not shown.
+    What a tool said has no call here that it could answer, so such a conversation is refused."""
+    f = Fields(row, path)
+    where = "mapping" if _has(f, row, "mapping") else "chat_messages"
+    f.take(where, dict, list)
+    if (found := talk(row)) is None:
+        raise DataError(f"{f.at(where)}: nothing was said")
+    if found.unread or any(turn.role == "tool" for turn in found.turns):
+        raise DataError(f"{f.at(where)}: has pictures, files or what a tool said, which is no text of anybody's")
+    turns = tuple(Message(turn.role, turn.text) for turn in found.turns if not turn.hidden)
+    return [Conversation(turns, id=_id(f), meta=f.rest())]
 
 
 def _deleted(node: object) -> bool:

@@ -19,6 +19,7 @@ BY_SUFFIX = {
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
     **dict.fromkeys((".md", ".markdown", ".mdx"), "markdown"),
     **dict.fromkeys((".csv", ".tsv", ".tab"), "table"),
+    **dict.fromkeys((".json", ".jsonl"), "talk"),
     **dict.fromkeys((".eml", ".mht", ".mhtml"), "mail"),
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"), "picture"),
 }
