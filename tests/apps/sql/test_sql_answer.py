@@ -89,6 +89,7 @@ def test_two_queries_that_do_not_do_are_the_end(said: str, sqlite_db: Sqlite) ->
     with pytest.raises(SqlError) as failed:
         asyncio.run(query(model, sqlite_db, "?"))
     assert failed.value.kind in ("refused", "failed")
+    assert "myna sql --show" in str(failed.value)
     assert len(model.requests) == 2
     assert sqlite_db.path.read_bytes() == before
 
@@ -188,6 +189,7 @@ def test_a_value_is_meant_by_words_that_not_every_question_has(tmp_path: Path) -
     values = [
         "OR",
         "New York",
+        "JetBlue",
         "A Study on the Effects of Snow",
         "Journal of Machine Learning and of all that is near it",
     ]
@@ -195,10 +197,12 @@ def test_a_value_is_meant_by_words_that_not_every_question_has(tmp_path: Path) -
         db.execute("CREATE TABLE t (x TEXT)")
         db.executemany("INSERT INTO t VALUES (?)", [(one,) for one in values])
         db.commit()
-    said = card(Sqlite(tmp_path / "x.sqlite"), "Is the study of new machine learning in it, or not?").text.split("*/")[
-        1
-    ]
-    assert said == "\n-- Values that the question may mean:\n-- t.x: 'New York'", "half of its words; no cut literal"
+    said = card(Sqlite(tmp_path / "x.sqlite"), "Is the study of new machine learning in it, or of Jetblue?").text.split(
+        "*/"
+    )[1]
+    assert said == "\n-- Values that the question may mean:\n-- t.x: 'JetBlue', 'New York'", (
+        "half of its words; no cut literal"
+    )
 
 
 def test_questions_to_one_database_begin_alike(sqlite_db: Sqlite) -> None:

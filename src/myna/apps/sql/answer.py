@@ -140,6 +140,10 @@ def check_question(question: str) -> None:
 
 def _ended(last: Attempt, kind: SqlFailure, why: str = "") -> SqlError:
     said = [last.error, *([why] if why else []), f"The query was: {one_line(last.sql, 2_000)}"]
+    if kind in ("failed", "refused") and not why:
+        said.append(
+            "Ask in the schema's own words (`myna sql --show` prints what the model is told), or ask a larger model."
+        )
     return SqlError("\n".join(said), kind=kind, sql=last.sql)
 
 

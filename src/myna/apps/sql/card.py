@@ -71,7 +71,7 @@ def card(database: Database, question: str, *, size: int = SIZE, tables: Sequenc
             left -= len(example)
         else:
             bare += 1
-        hints += _hints(table, dialect, rows, asked)
+        hints += _hints(table, dialect, rows, question)
     shown = [one for one in (usable if len(texts) == len(usable) else best) if id(one) in texts]
     said = [texts[id(one)] for one in shown]
     if not any(one.keys for one in found):
@@ -220,13 +220,13 @@ def _sample(database: Database, table: Table) -> Rows:
     return database.run(f"SELECT {columns} FROM {schema}{quoted(table.name)} LIMIT {SAMPLE.rows}", SAMPLE)
 
 
-def _hints(table: Table, dialect: Dialect, rows: Rows, asked: Counter[str]) -> list[str]:
-    """A line for each column that has short texts of which half the words or more are the question's, the best of them, as literals.
-    Words that every sentence has do not count: the state OR is in no question that says "or"."""
-    found = []
+def _hints(table: Table, dialect: Dialect, rows: Rows, question: str) -> list[str]:
+    """A line for each column that has short texts which stand in the question, or of which half the words or more do, the best of them,
+    as literals. Words that every sentence has do not count: the state OR is in no question that says "or"."""
+    found, asked, flat = [], words(question), " ".join(question.casefold().split())
     for i, name in enumerate(rows.columns):
         texts = dict.fromkeys(one for row in rows.rows if isinstance(one := row[i], str) and 0 < len(one) <= VALUE)
-        scores = {text: _meant(text, asked) for text in texts}
+        scores = {text: _meant(text, asked, flat) for text in texts}
         best = sorted((text for text in texts if scores[text] >= MEANS), key=lambda text: -scores[text])[:VALUES]
         if best:
             said = ", ".join("'" + one_line(text, 2 * VALUE).replace("'", "''") + "'" for text in best)
@@ -234,9 +234,12 @@ def _hints(table: Table, dialect: Dialect, rows: Rows, asked: Counter[str]) -> l
     return found
 
 
-def _meant(text: str, asked: Counter[str]) -> float:
-    """The share of a text's words that the question has."""
+def _meant(text: str, asked: Counter[str], question: str) -> float:
+    """The share of a text's words that the question has; all of them where it stands there as it is, whatever its capitals: JetBlue is
+    two words, and Jetblue is one."""
     own = [word for word in words(text) if word not in EVERYWHERE]
+    if own and re.search(rf"(?<![a-z0-9]){re.escape(text.strip().casefold())}(?![a-z0-9])", question):
+        return 1.0
     return sum(word in asked for word in own) / len(own) if own else 0.0
 
 
