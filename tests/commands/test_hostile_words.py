@@ -1,6 +1,7 @@
 """What a stranger wrote into a model directory reaches the terminal as text, whatever it is."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from myna.commands import list as list_command
 from myna.commands import show
 from myna.commands.options import printable, spoken
-from myna.modeldir import pull
+from myna.modeldir import cache_dir
 
 
 def test_brackets_and_control_characters_are_shown() -> None:
@@ -22,8 +23,10 @@ def test_an_answer_moves_no_cursor_and_keeps_its_lines() -> None:
 def test_a_models_own_words_are_no_markup(
     smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "kernels").symlink_to(cache_dir() / "kernels")  # which take half a minute to compile
     monkeypatch.setenv("MYNA_HOME", str(tmp_path))
-    place = pull(str(smollm2), "odd")
+    place = tmp_path / "models" / "odd"
+    shutil.copytree(smollm2, place)
     lineage = json.loads((place / "lineage.json").read_text())
     words = "[/nothing] \x1b[2J"
     (place / "lineage.json").write_text(json.dumps({**lineage, "source": words, "licence": words, "provenance": words}))
