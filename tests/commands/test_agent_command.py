@@ -18,7 +18,7 @@ from myna.apps.agent.file import AgentFile
 from myna.apps.tools import tool
 from myna.commands import app
 from myna.provider import Scripted
-from myna.records import DataError, MynaError, RequestError
+from myna.records import Conversation, DataError, MynaError, RequestError
 from myna.trace import Trace
 from myna.trace.read import runs
 
@@ -97,6 +97,25 @@ def test_each_step_is_seen_and_the_answer_is_printed(here: Path, capsys: pytest.
     assert "done" in err
     (run,) = runs(Trace(here / "t.sqlite").store)
     assert (run.kind, run.facts["reason"]) == ("agent", "done")
+
+
+def test_a_run_becomes_rows_that_teach_to_call_tools(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With consent alone: each call of the model is a row with the tools, the calls and the results that were there."""
+    myna("agent", "run", "clerk.md", "答案是什么？", "--model", script(call("look", what="答案"), "It is 42."))
+    (run,) = runs(Trace(here / "t.sqlite").store)
+    myna("trace", "export", "--out", "none.jsonl")
+    assert Path("none.jsonl").read_text() == ""
+    myna("trace", "feedback", run.id, "thumb", "up", "--consent")
+    myna("trace", "export", "--out", "rows.jsonl")
+    first, last = (Conversation.from_json(json.loads(row)) for row in Path("rows.jsonl").read_text().splitlines())
+    assert [one.name for one in first.messages[-1].tool_calls] == ["look"]
+    assert [one.role for one in last.messages] == ["system", "user", "assistant", "tool", "assistant"]
+    assert last.messages[-2].text == "答案: 42"
+    for row in (first, last):
+        assert "look" in [tool["function"]["name"] for tool in row.tools]
+    capsys.readouterr()
+    myna("data", "check", "rows.jsonl")
+    assert "every row can be learned from" in capsys.readouterr().out
 
 
 def test_machines_get_a_line_an_event(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

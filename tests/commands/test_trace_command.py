@@ -179,6 +179,23 @@ def test_runs_that_measure_are_not_learned_from_nor_is_what_asks_the_same(file: 
     assert before <= {row.meta["run"] for row in export()[1]}
 
 
+def test_all_of_a_run_is_learned_from_or_measured_on(file: Path) -> None:
+    trace, folder = Trace(file), file.parent
+    for k in range(30):
+        with trace.span("flow", f"run {k}") as span:
+            for question in (f"Who wrote letter {k} of the archive?", f"第{k}号档案是哪一年写的？"):
+                provider = Traced(Scripted([f"answer {k}"]), trace)
+                asyncio.run(complete(provider, Conversation.of(("user", question)), Sampling()))
+        trace.feedback(span.id, "thumb", 1, consent=True)
+    myna("trace", "export", "--out", folder / "t.jsonl", "--held-out", folder / "e.jsonl", "--share", 0.4)
+    train, held = (
+        {row.meta["run"] for row in jsonl.read(folder / name, Conversation)} for name in ("t.jsonl", "e.jsonl")
+    )
+    assert train
+    assert held
+    assert not train & held
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -11,7 +11,7 @@ import pytest
 from myna.apps.flow import Flow, Journal, flow, gather, run, step
 from myna.apps.flow.cases import judge, read_cases
 from myna.apps.flow.graph import Edge, as_mermaid, as_text, graph
-from myna.apps.flow.report import Rate, report
+from myna.apps.flow.report import Rate, Report, StepRate, report
 from myna.checks import Verdict
 from myna.provider import Provider, Scripted, complete
 from myna.records import Candidate, Conversation, DataError
@@ -69,6 +69,15 @@ def test_ten_steps_of_ninety_percent_come_to_a_third_and_trying_again_mends_it(f
     assert again.first.value < 0.55 < 0.95 < again.runs.value
     assert abs(again.product("last") - 0.99) < 0.03
     assert again.steps[0].attempts > again.steps[0].first.of
+
+
+def test_steps_multiply_each_as_often_as_it_is_called() -> None:
+    steps = (
+        StepRate("ask", Rate(9, 10), Rate(10, 10), 11, 2.0), StepRate("answer", Rate(1, 2), Rate(4, 5), 14, 1.0),
+    )  # fmt: skip
+    found = Report(steps, Rate(0, 5), Rate(4, 5), 0, 0)
+    assert found.product("first") == pytest.approx(0.9**2 * 0.5)
+    assert found.product("last") == pytest.approx(0.8)
 
 
 def test_an_attempt_that_was_retried_is_counted_with_its_calls(journal: Journal) -> None:

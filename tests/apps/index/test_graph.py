@@ -28,6 +28,7 @@ FACTS_OF = {  # a passage's first words -> what the model reads in it
     "查尔斯": (["查尔斯·巴贝奇", "分析机"], [("查尔斯·巴贝奇", "设计了", "分析机")]),
     "分析机": (["分析机", "科学博物馆"], [("分析机", "收藏于", "科学博物馆")]),
     "Bananas": (["Ecuador"], []),
+    "Letters": (["Ada Lovelace", "Mary Somerville"], [("Ada Lovelace", "wrote to", "Mary Somerville")]),
 }
 TEXTS = {
     "ada.txt": "Ada Lovelace wrote the first program. She was taught by Mary Somerville.",
@@ -227,6 +228,13 @@ def test_what_is_removed_leaves_no_row_and_no_byte_and_the_rest_as_it_was(tmp_pa
     for trace in ("科学博物馆", "Jed Water", "lies on", "jed water"):
         assert trace.encode() not in left
     assert b"Mary Somerville" in left
+
+
+def test_what_a_document_said_of_names_goes_with_it_though_the_names_stay(tmp_path: Path) -> None:
+    index = made(tmp_path / "i", {**TEXTS, "letters.txt": "Letters of Ada Lovelace to Mary Somerville."})
+    assert any("wrote to" in map(str, row) for row in rows(index)["relations"])
+    asyncio.run(index.remove(["letters.txt"]))
+    assert rows(index) == rows(made(tmp_path / "j"))
 
 
 def test_a_changed_document_costs_its_own_passages_and_no_others(tmp_path: Path) -> None:
