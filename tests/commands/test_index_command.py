@@ -101,6 +101,14 @@ def test_a_document_is_named_as_its_file_is_or_as_it_is_shown(here: Path, capsys
         myna("index", "remove")
 
 
+def test_a_tree_over_documents_too_short_to_sum_up_is_built(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    myna("index", "add", "docs")
+    assert "there is no tree" in said(capsys, "search", "bridge", "--by", "tree")
+    assert "0 summaries made" in said(capsys, "index", "build", "tree", "--by", "script:s.jsonl")
+    found = said(capsys, "search", "bridge", "--by", "tree")
+    assert "the tree does not reach 5 passages: too short for a summary" in found
+
+
 def test_a_document_that_cannot_be_read_does_not_keep_others_out(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

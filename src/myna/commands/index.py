@@ -246,9 +246,7 @@ def build(
             arm = _arm(structure)
             estimate = arm.estimate(file, provider)
             print(printable(estimate.line(provider.name, costs)))
-            if not estimate.calls and not estimate.dropped:
-                return
-            if not yes and not _agreed():
+            if (estimate.calls or estimate.dropped) and not (yes or _agreed()):
                 raise MynaError("nothing was built; --yes builds without asking.")
             asked = Traced(provider, Trace(trace, costs)) if trace else provider
             built = asyncio.run(arm.build(file, Budgeted(asked, Budget(estimate.limits), costs), told=_told))
@@ -345,7 +343,7 @@ def _graph_lines(file: FileIndex) -> Iterator[str]:
     yield (
         f"graph by {graph.model}: {counted(graph.entities, 'entity', 'entities')}, {counted(graph.relations, 'relation')} from "
         f"{counted(graph.passages, 'passage')}; "
-        f"{graph.missing} missing, {graph.failed} failed, {graph.left_out} names and relations that their passages do not have left out"
+        f"{graph.missing} missing, {graph.failed} failed, {counted(graph.left_out, 'name or relation', 'names and relations')} not in their passages left out"
     )
     yield from (f"  {len(group)} together: {', '.join(group[:8])}" for group in graph.groups[:8] if len(group) > 2)
 

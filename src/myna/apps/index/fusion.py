@@ -9,6 +9,8 @@ not offered: where one arm is weak it pulls the other down (docs/log.md has figu
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from myna.records.language import counted
+
 STEPS = 20  # weights tried: 0, 1/20, ..., 1
 FEWEST = 20  # questions; from fewer no weight is fitted
 DIGITS = 6
@@ -40,7 +42,7 @@ class Fitted:
         first, second = self.arms
         figures = f"{self.questions} {self.asked} questions: {first} {self.lexical:.3f}, {second} {self.dense:.3f}, together {self.fused:.3f}"
         if self.questions < FEWEST:
-            return f"{first} alone: {self.questions} questions are too few to fit on, {FEWEST} are needed"
+            return f"{first} alone: {counted(self.questions, 'question is', 'questions are')} too few to fit on, {FEWEST} are needed"
         if not self.weight:
             return f"{first} alone: {second} did not help on {figures}"
         return f"weight of {second} {self.weight:.2f}, fitted on {figures}"

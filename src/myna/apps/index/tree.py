@@ -277,10 +277,13 @@ def _keys(db: sqlite3.Connection) -> set[str]:
 
 
 def _uncovered(db: sqlite3.Connection) -> tuple[str, ...]:
-    """What is to be said where documents have changed since the tree was built."""
+    """What is to be said where documents have changed since the tree was built, or are so short that they have no summary."""
     (count,) = db.execute("SELECT count(*) FROM chunks WHERE id NOT IN (SELECT chunk FROM summary_chunks)").fetchone()
     return (
-        (f"the tree does not reach {counted(count, 'passage')}; build it again: myna index build tree",)
+        (
+            f"the tree does not reach {counted(count, 'passage')}: too short for a summary, or later than the tree; "
+            "myna index build tree makes what is missing",
+        )
         if count
         else ()
     )
