@@ -47,6 +47,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
     (["chat", "smollm2-135m"], "myna pull smollm2-135m"),
     (["pull", "/no/such/file.gguf"], "no file"),
     (["generate", ""], "prompt is empty"),
+    (["index", "list", "--index", "x" * 300], "x: File name too long"),
 ])  # fmt: skip
 def test_an_error_is_one_line_that_says_what_to_do_and_exits_2(args: list[str], words: str, tmp_path: Path) -> None:
     done = myna(*args, home=tmp_path)

@@ -115,23 +115,26 @@ def test_a_document_that_cannot_be_read_does_not_keep_others_out(
     Path("坏.pdf").write_bytes(b"%PDF-1.7\nnothing")
     Path("empty").mkdir()
     with pytest.raises(SystemExit) as left:
-        myna("index", "add", "docs/bridge.md", "坏.pdf", "nothing.md", "empty", "docs/桥.md")
+        myna("index", "add", "docs/bridge.md", "坏.pdf", "nothing.md", "empty", "x" * 300, "docs/桥.md")
     assert left.value.code == 1
     said = capsys.readouterr()
     for line in ("new      docs/bridge.md: 2 chunks", "new      docs/桥.md: 1 chunk"):
         assert line in said.out.splitlines()
-    first, second, third, last = said.err.splitlines()
+    first, second, third, fourth, last = said.err.splitlines()
     assert first.startswith("myna: 坏.pdf: ")
     assert second == "myna: there is no file nothing.md; `ls .` shows what there is."
     assert third.startswith(
         "myna: empty: there is no document in it that could be read. These are: .bmp .csv .docm .docx "
     )
-    assert last == "myna: 3 of 5 could not be added"
+    assert fourth.endswith("xx: File name too long")
+    assert last == "myna: 4 of 6 could not be added"
 
 
 def test_no_index_is_made_of_what_is_not_there(here: Path) -> None:
     with pytest.raises(DataError, match=r"there is no file docs/bridge\.mdx; did you mean docs/bridge\.md\?"):
         myna("index", "add", "docs/bridge.mdx")
+    with pytest.raises(DataError, match="xx cannot be opened: File name too long"):
+        myna("index", "add", "x" * 300)
     assert not Path("index.sqlite").exists()
 
 

@@ -90,6 +90,9 @@ def main() -> None:
         _drop_output()
         sys.exit(0)
     except OSError as e:
+        if e.filename and e.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG):
+            print(f"myna: {e.filename}: {e.strerror}", file=sys.stderr)
+            sys.exit(2)
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _drop_output()

@@ -1,6 +1,7 @@
 """myna index add, list, remove, report, tune, build, entity: documents to search in, in one file."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,13 +99,16 @@ def add(*paths: Path, index: IndexFile = DEFAULT, embedder: str | None = None) -
     """
     if not paths:
         raise MynaError("name files or folders to add.")
-    if not any(path.exists() for path in paths):  # then no index is made
-        raise DataError(unopened(paths[0], FileNotFoundError()))
+    if not any(map(os.path.exists, paths)):  # then no index is made
+        try:
+            paths[0].stat()
+        except OSError as problem:
+            raise DataError(unopened(paths[0], problem)) from None
     failed = 0
     with either(index, embedder, new=True) as file, Reader() as reader:
         for path in paths:
             try:
-                if path.is_dir():
+                if os.path.isdir(path):  # not Path.is_dir, which raises where it may not look
                     _add_folder(file, path)
                 else:
                     asyncio.run(file.add([reader.read(path)], _say))
