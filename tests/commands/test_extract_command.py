@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from myna.commands import app
-from myna.records import RequestError
+from myna.records import DataError, RequestError
 
 SCHEMA = {
     "type": "object",
@@ -108,3 +108,30 @@ def test_an_extraction_is_recorded_and_given_again(folder: Path, capsys: pytest.
     replayed = f"replay:{folder / 'trace.sqlite'}#1"
     app(["extract", *files, "--model", replayed, "--json", "--trace", str(folder / "other.sqlite")], result_action="return_value")  # fmt: skip
     assert capsys.readouterr().out == first
+
+
+def test_a_long_text_without_blanks_is_printed_whole(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "".join(chr(0x4E00 + i) for i in range(150))  # wider than a terminal
+    (folder / "long.md").write_text(f"编号 {name}", encoding="utf-8")
+    model = script(folder, {"编号": leaf(name, name)})
+    app(
+        ["extract", str(folder / "schema.json"), str(folder / "long.md"), "--model", model],
+        result_action="return_value",
+    )
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert set(name) <= set(out)
+
+
+def test_a_folder_a_schema_of_nothing_and_what_is_no_schema_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ("--model", script(folder))
+    with pytest.raises(SystemExit):
+        app(["extract", str(folder / "schema.json"), str(folder), *model], result_action="return_value")
+    assert f"{folder}: it is a folder; name the documents in it" in capsys.readouterr().err
+    (folder / "none.json").write_text('{"type": "object", "properties": {}}')
+    with pytest.raises(RequestError, match="one at least"):
+        app(["extract", str(folder / "none.json"), str(folder / "发票.md"), *model], result_action="return_value")
+    with pytest.raises(DataError, match="is no JSON"):
+        app(["extract", str(folder / "发票.md"), str(folder / "发票.md"), *model], result_action="return_value")

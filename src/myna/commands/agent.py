@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import orjson
 from cyclopts import App, Parameter
 from rich.console import Console
-from rich.table import Table
 
 from myna.apps.agent import Agent, Ended, Memory, Session, steps
 from myna.apps.agent import run as run_agent
@@ -22,7 +21,7 @@ from myna.apps.tools.approvals import YES, shown
 from myna.commands.agent_memory import app as memory_app
 from myna.commands.agent_memory import data_folder, memory_file
 from myna.commands.agent_view import Show, as_json, live, print_answer
-from myna.commands.options import printable, spoken
+from myna.commands.options import folded, printable, spoken
 from myna.commands.prompt import Values, given_values
 from myna.commands.stoppable import run_stoppable
 from myna.commands.tools import tools_of
@@ -116,7 +115,7 @@ def list_runs(*, limit: int = 20) -> None:
         How many.
     """
     with closing(_runs()) as runs, closing(_approvals()) as approvals:
-        table = Table("run", "agent", "state", "steps", "task", box=None, header_style="bold")
+        table = folded("run", "agent", "state", "steps", "task")
         for kept in runs.all(limit):
             table.add_row(
                 kept.run[:12],

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from cyclopts import App
 from rich.console import Console
-from rich.table import Table
 
 from myna.apps.agent import Memory
-from myna.commands.options import printable
+from myna.commands.options import folded, printable
 from myna.records import DataError
 
 app = App(name="memory", help="What agents remember: list, edit, forget.")
@@ -61,7 +60,7 @@ def list_memories(agent: str, /, *, history: bool = False) -> None:
         Also what was replaced.
     """
     with closing(_memory_of(agent)) as memory:
-        table = Table("id", "text", "about", "from", "when", "", box=None, header_style="bold")
+        table = folded("id", "text", "about", "from", "when", "")
         for one in memory.all(history=history):
             note = " ".join(
                 filter(

@@ -13,7 +13,7 @@ import orjson
 from cyclopts import Parameter
 from rich.console import Console
 from rich.live import Live
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from myna.apps.answers import CALLS, Answer, Turn, answer, gate
@@ -21,7 +21,7 @@ from myna.apps.answers.answer import check
 from myna.apps.answers.passages import ROOM, bytes_by_three, chosen, prompt
 from myna.apps.index.file import FileIndex
 from myna.commands.index import DEFAULT, By, IndexFile, opened
-from myna.commands.options import printable, spoken
+from myna.commands.options import folded, printable, spoken
 from myna.commands.spend import Spend, SpendFlags
 from myna.commands.trace import TraceFile
 from myna.commands.trace import opened as traced
@@ -193,7 +193,7 @@ async def _explain(file: FileIndex, question: str, how: How) -> None:
         return
     found = await file.search(question, how.k)
     passages, left = chosen(found.hits, how.room)
-    table = Table(Column("passage"), Column("tokens, about", justify="right"), box=None, header_style="bold")
+    table = folded(Column("passage"), Column("tokens, about", justify="right"))
     for one in passages:
         table.add_row(printable(f"[{one.number}] {one.place}"), f"{bytes_by_three(one.hit.text):,}")
     screen.print(table)

@@ -4,11 +4,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from myna.chat import Chat, Segment
-from myna.commands.options import printable
+from myna.commands.options import folded, printable
 from myna.modeldir import DEFAULT, find
 from myna.records import Conversation
 
@@ -37,7 +36,7 @@ def run(
     chat = Chat.load(find(model))
     turns = Conversation.of(("system", system), ("user", message)) if system else Conversation.ask(message)
     rendered = chat.render(turns)
-    table = Table("part", "tokens", "text", *(["ids"] if ids else []), box=None, header_style="bold", pad_edge=False)
+    table = folded("part", "tokens", "text", *(["ids"] if ids else []), pad_edge=False)
     for segment in rendered.segments:
         numbers = [" ".join(map(str, rendered.ids[segment.start : segment.end]))] if ids else []
         table.add_row(segment.kind, str(segment.end - segment.start), _visible(segment), *numbers)

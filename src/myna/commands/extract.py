@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.console import Console
-from rich.table import Column, Table
 
-from myna.commands.options import printable, spoken
+from myna.commands.options import folded, printable, spoken
 from myna.commands.spend import Spend, SpendFlags
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
@@ -88,7 +87,9 @@ def _schema(path: Path) -> dict[str, Any]:
         found = orjson.loads(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError) as e:
         raise DataError(unopened(path, e)) from None
-    except (OSError, orjson.JSONDecodeError) as e:
+    except orjson.JSONDecodeError as e:
+        raise DataError(f"{path} is no JSON, which a schema is written in: {e}") from None
+    except OSError as e:
         raise DataError(f"{path}: {e}") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: a JSON Schema of an object is needed")
@@ -119,7 +120,7 @@ def _extracted(
 def _print(name: str, found: "Extracted") -> None:
     screen = Console(highlight=False, soft_wrap=True)
     screen.print(printable(name), style="bold")
-    table = Table(Column("field"), Column("value"), Column("where"), Column("words"), box=None, header_style="bold")
+    table = folded("field", "value", "where", "words")
     for one in found.fields:
         where = "" if one.start is None else f"{f'page {one.page}, ' if one.page else ''}{one.start}-{one.end}"
         words = f"[?] {one.doubt}" if one.doubt else " ".join(one.text.split())

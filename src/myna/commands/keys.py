@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.table import Table
 
-from myna.commands.options import printable
+from myna.commands.options import folded, printable
 from myna.records import MynaError
 from myna.serve.key_file import LIMITS, add_key, read_key_rows, revoke_key
 
@@ -53,7 +52,7 @@ def run(
 
 
 def _show(file: Path) -> None:
-    table = Table("name", *(limit.replace("_", " ") for limit in LIMITS), "sha256", box=None, header_style="bold")
+    table = folded("name", *(limit.replace("_", " ") for limit in LIMITS), "sha256")
     for row in read_key_rows(file):
         limits = (getattr(row, limit) for limit in LIMITS)
         shown = (f"{limit:g}" if limit is not None else "no limit" for limit in limits)

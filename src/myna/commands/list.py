@@ -2,9 +2,8 @@
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
-from myna.commands.options import printable
+from myna.commands.options import folded, printable
 from myna.modeldir import CATALOGUE, DEFAULT, list_models
 
 
@@ -13,7 +12,7 @@ def run() -> None:
     here = list_models()
     screen = Console(highlight=False, soft_wrap=not Console().is_terminal)
     if here:
-        table = Table("model", "size", "kind", "source", box=None, header_style="bold")
+        table = folded("model", "size", "kind", "source")
         for model in here:
             table.add_row(model.name, decimal(model.nbytes), model.kind, printable(model.source))
         screen.print(table)

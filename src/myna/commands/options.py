@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.table import Column, Table
 from rich.text import Text
 
 from myna.provider.local import Loading
@@ -25,3 +26,11 @@ def spoken(text: str) -> str:
 def printable(text: str, instead: Mapping[str, str] = {}) -> Text:
     """A stranger's text for the terminal: its brackets are no markup, and its control characters move no cursor."""
     return Text("".join(c if c.isprintable() else instead.get(c, f"\\x{ord(c):02x}") for c in text))
+
+
+def folded(*columns: str | Column, pad_edge: bool = True) -> Table:
+    """A table without lines, whose cells go on in further lines. Left to itself rich cuts a text without blanks, and so Chinese, at the width."""
+    made = Table(*columns, box=None, header_style="bold", pad_edge=pad_edge)
+    for column in made.columns:
+        column.overflow = "fold"
+    return made

@@ -5,10 +5,9 @@ from dataclasses import asdict
 
 import orjson
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from myna.commands.options import printable
+from myna.commands.options import folded, printable
 
 
 def run(model: str, /, *, json: bool = False) -> None:
@@ -33,7 +32,7 @@ def run(model: str, /, *, json: bool = False) -> None:
     if json:
         print(orjson.dumps(asdict(found)).decode())
         return
-    table = Table("tried", "held", "", box=None, header_style="bold")
+    table = folded("tried", "held", "")
     for kind in FORMS:
         table.add_row(f"form: {kind}", *_row(kind in found.forms, found.refused.get(kind, "")))
     table.add_row("a tool called when it must be", *_row(found.tools, found.refused.get("tools", "")))

@@ -146,6 +146,15 @@ def test_no_answer_is_said_as_none(said: str, index: FileIndex) -> None:
     assert (found.decision.way, found.text, found.sources) == ("abstain", "The documents do not say.", ())
 
 
+def test_a_model_that_counts_the_passages_has_said_nothing_and_numbers_that_it_means_stay(index: FileIndex) -> None:
+    for said in ("1; 2; [—]", "1; —; —; [—]", "— [—]", "1, 2. [—]"):
+        found, _ = ask(index, [said], k=2, enough=0.0)
+        assert (found.decision.way, found.sentences) == ("abstain", ()), said
+    for said in ("1912 [—]", "2 [1]", "1; 2; [1]", "第1、2座 [—]"):
+        found, _ = ask(index, [said], k=2, enough=0.0)
+        assert (found.decision.way, len(found.sentences)) == ("retrieve", 1), said
+
+
 def test_what_the_documents_do_not_have_is_not_asked_about(index: FileIndex) -> None:
     for question, said in (
         ("Which planet has rings?", "The documents do not say."),

@@ -2,7 +2,7 @@
 there are the very words of the document, and where they stand."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from myna.apps.answers.passages import NONE, UNSUPPORTED, Passage
@@ -61,7 +61,8 @@ class Sentence:
 
 
 def read(said: str, passages: Sequence[Passage]) -> tuple[tuple[Sentence, ...], tuple[str, ...]]:
-    """(sentences, marks that were taken out because they name nothing that was given). Nothing said, or NONE, is no sentence."""
+    """(sentences, marks that were taken out because they name nothing that was given). Nothing said, NONE, or numbers of
+    passages that the model itself says are in none, is no sentence."""
     if said.strip(BARE).upper() in ("", NONE):
         return (), ()
     given = {one.number for one in passages}
@@ -86,7 +87,7 @@ def read(said: str, passages: Sequence[Passage]) -> tuple[tuple[Sentence, ...], 
             denied = not known and any(name in DASHES for name in names)
             found[i] = replace(found[i], cited=tuple(dict.fromkeys(known)), denied=denied)
     found += _sentences(said[start:])
-    return tuple(found), tuple(removed)
+    return tuple(one for one in found if not _is_counting(one, given)), tuple(removed)
 
 
 def without_marks(said: str) -> tuple[str, tuple[str, ...]]:
@@ -95,6 +96,12 @@ def without_marks(said: str) -> tuple[str, tuple[str, ...]]:
     for mark in reversed(marks):
         said = said[: mark.start()].rstrip(" ") + said[mark.end() :]
     return said.strip(), tuple(mark[1].strip() for mark in marks)
+
+
+def _is_counting(one: Sentence, given: Collection[int]) -> bool:
+    """ "1; 2; 3; [—]": a small model that may not begin with a bracket counts the passages where it should have written NONE."""
+    numbers = {int(number) for number in re.findall(r"[0-9]{1,6}", one.text)}
+    return one.denied and numbers <= set(given) and not any(letter.isalpha() for letter in one.text)
 
 
 def _names(inside: str) -> list[str] | None:

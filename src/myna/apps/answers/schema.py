@@ -33,8 +33,8 @@ class Leaf:
 def evident(schema: Json) -> Json:
     """The schema with evidence beside every leaf. Raises RequestError where its top is no object with properties, it is too deep, or a
     field has one of our names."""
-    if schema.get("type") != "object" or not isinstance(schema.get("properties"), dict):
-        raise RequestError("what is extracted is an object with properties.", param="schema")
+    if schema.get("type") != "object" or not isinstance(schema.get("properties"), dict) or not schema["properties"]:
+        raise RequestError("what is extracted is an object with properties, one at least.", param="schema")
     made: Json = _evident(schema, 0)
     return made
 

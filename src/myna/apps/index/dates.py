@@ -15,6 +15,8 @@ LONGEST = 64  # characters of a date, with its time
 OLDEST = 1000  # year
 # The first day of Windows, Excel, Mac, Unix and ZIP: no date at all.
 ZEROS = frozenset("1601-01-01 1899-12-30 1899-12-31 1900-01-01 1904-01-01 1970-01-01 1980-01-01".split())
+# The moments that python-docx and python-pptx write into whatever they make, out of their templates.
+TEMPLATES = frozenset("2013-12-23T23:15:00Z 2013-01-27T09:14:16Z 2013-01-27T09:15:58Z".split())
 _MONTHS = {name: i for i, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 _MONTH = f"(?P<m>{'|'.join(_MONTHS)})[a-z]{{0,6}}\\.?"
 _FORMS = [
@@ -53,7 +55,7 @@ def day(text: str, today: date | None = None) -> str:
     """A date, with or without a time after it, in ISO 8601 and as exactly as it is given; "" where it is none or not taken. No zone
     is reckoned with: it is the day where it was written."""
     bare = unicodedata.normalize("NFKC", text[:LONGEST]).strip()
-    for form in _FORMS:
+    for form in () if bare in TEMPLATES else _FORMS:
         if found := form.fullmatch(bare):
             return _checked(found["y"], found["m"], found["d"], today or date.today())
     return ""

@@ -114,6 +114,8 @@ def load(path: Path, most: int) -> Loaded:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             about = os.fstat(file.fileno())
+            if stat.S_ISDIR(about.st_mode):
+                raise IsADirectoryError
             if not stat.S_ISREG(about.st_mode):
                 raise DocumentError(f"{path}: it is no regular file")
             data = file.read(most + 1) if about.st_size <= most else b""
@@ -122,6 +124,8 @@ def load(path: Path, most: int) -> Loaded:
             return Loaded(data, day_of(about.st_mtime))
     except FileNotFoundError as problem:
         raise DocumentError(unopened(path, problem)) from None
+    except IsADirectoryError:
+        raise DocumentError(f"{path}: it is a folder; name the documents in it, such as {path}/*.pdf") from None
     except OSError as problem:
         raise DocumentError(f"{path}: {problem.strerror or problem}") from None
 
