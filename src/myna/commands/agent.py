@@ -53,7 +53,7 @@ def run(
     value
         Another input of the file, NAME=VALUE or NAME=@FILE; may be given several times.
     model
-        Who thinks: a model, http://...#MODEL, ollama:MODEL; the file's own, else the default model.
+        Who thinks: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN; the file's own, else the default model.
     python
         Offer a tool that runs Python in a sandbox; every piece of code asks.
     trace

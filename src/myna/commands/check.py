@@ -51,7 +51,7 @@ def rows(
     checks
         A check, with its arguments as in a prompt file: --with pii --with "length: {most: 200}" (docs/checks.md).
     model
-        Who judges, where a check asks a model: a model, http://HOST/v1#MODEL, ollama:MODEL.
+        Who judges, where a check asks a model: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN.
     json
         Print every verdict as a JSON line.
     seconds

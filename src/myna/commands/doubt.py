@@ -49,7 +49,7 @@ def ask(
     threshold
         A file that `myna doubt fit` made.
     model
-        Who answers: a pulled model, http://HOST/v1#MODEL, ollama:MODEL.
+        Who answers: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN.
     trace
         The trace file; $MYNA_TRACE or this user's if left out.
     """

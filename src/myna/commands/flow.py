@@ -51,7 +51,7 @@ def run(
         JSON lines, a run for each: {"inputs": {...}, "expect": {"STEP": {"check": "contains", "target": ...}}}. Exit status 1 where one
         does not end as it should. See `myna flow report`.
     model
-        Who answers: a model, http://...#MODEL, ollama:MODEL, replay:TRACE#RUN; the default model if left out.
+        Who answers: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN; the default model if left out.
     journal
         The journal; $MYNA_JOURNAL or this user's if left out.
     trace

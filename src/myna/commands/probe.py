@@ -17,7 +17,7 @@ def run(model: str, /, *, json: bool = False) -> None:
     Parameters
     ----------
     model
-        A model, http://HOST/v1#MODEL, ollama:MODEL, openai:MODEL.
+        A pulled model, http://HOST/v1#MODEL, ollama:MODEL, openai:MODEL.
     json
         Print one JSON object.
     """

@@ -93,7 +93,7 @@ def replay(run: int, /, *, model: str | None = None, trace: TraceFile = None) ->
     run
         The run.
     model
-        Who is asked: a model, a URL, replay:FILE#RUN (see docs/trace.md); the model of the run if left out.
+        Who is asked: a pulled model, http://HOST/v1#MODEL, ollama:MODEL, replay:TRACE#RUN; the model of the run if left out.
     trace
         The trace file; $MYNA_TRACE or this user's if left out.
     """
