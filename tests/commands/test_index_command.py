@@ -130,6 +130,22 @@ def test_a_document_that_cannot_be_read_does_not_keep_others_out(
     assert last == "myna: 4 of 6 could not be added"
 
 
+def test_what_a_document_may_take_is_the_readers_to_say(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("docs/big.txt").write_text("mill " * 400_000)
+    assert "big.txt: it has more than 1 MiB; `myna index add --size` (Limits.size) raises that" in said(
+        capsys, "index", "add", "docs", "--size", 1
+    )
+    with pytest.raises(SystemExit):
+        myna("index", "add", "docs/big.txt", "--seconds", 0.001)
+    assert (
+        "longer than 0.001 seconds; `myna index add --seconds` (Limits.seconds) raises that" in capsys.readouterr().err
+    )
+    assert "new      docs/big.txt" in said(capsys, "index", "add", "docs/big.txt", "--size", 2)
+    for words in (("--size", 0), ("--seconds", -1)):
+        with pytest.raises(MynaError, match="are more than 0, not"):
+            myna("index", "add", "docs", *words)
+
+
 def test_no_index_is_made_of_what_is_not_there(here: Path) -> None:
     with pytest.raises(DataError, match=r"there is no file docs/bridge\.mdx; did you mean docs/bridge\.md\?"):
         myna("index", "add", "docs/bridge.mdx")

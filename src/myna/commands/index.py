@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +20,7 @@ from myna.apps.index.graph import Graph
 from myna.apps.index.index import Added
 from myna.apps.index.qdrant import QdrantIndex
 from myna.apps.index.readers import BY_SUFFIX
-from myna.apps.index.reading import Document, Reader, shown
+from myna.apps.index.reading import Document, Limits, Reader, shown
 from myna.apps.index.tree import Tree
 from myna.commands.options import printable, spoken
 from myna.commands.trace import TraceFile
@@ -36,6 +37,7 @@ app = App(name="index", help="Documents to search in: add, list, remove, report,
 By = Literal["tree", "graph"]
 IndexFile = Annotated[str, Parameter(name="--index")]  # a file, or URL#COLLECTION
 DEFAULT = "index.sqlite"
+LIMITS = Limits()
 
 
 @contextmanager
@@ -83,7 +85,9 @@ def _arm(by: By) -> Tree | Graph:
 
 
 @app.command
-def add(*paths: Path, index: IndexFile = DEFAULT, embedder: str | None = None) -> None:
+def add(
+    *paths: Path, index: IndexFile = DEFAULT, embedder: str | None = None, seconds: float = LIMITS.seconds, size: int = LIMITS.size >> 20
+) -> None:  # fmt: skip
     """Read files and folders, and put what they say into an index. What is there already stays; changed files are replaced. What
     cannot be read is said, and the rest is read; exit status 1 then.
 
@@ -96,7 +100,14 @@ def add(*paths: Path, index: IndexFile = DEFAULT, embedder: str | None = None) -
     embedder
         A model that makes vectors, such as all-minilm-l6-v2; words alone if left out. Every passage of the index gets one, and how
         much they count is fitted.
+    seconds
+        That reading one document may take.
+    size
+        MiB that one file may have.
     """
+    if seconds <= 0 or size <= 0:
+        raise MynaError(f"--seconds and --size are more than 0, not {min(seconds, size):g}.")
+    limits = replace(LIMITS, seconds=seconds, size=size << 20)
     if not paths:
         raise MynaError("name files or folders to add.")
     if not any(map(os.path.exists, paths)):  # then no index is made
@@ -105,11 +116,11 @@ def add(*paths: Path, index: IndexFile = DEFAULT, embedder: str | None = None) -
         except OSError as problem:
             raise DataError(unopened(paths[0], problem)) from None
     failed = 0
-    with either(index, embedder, new=True) as file, Reader() as reader:
+    with either(index, embedder, new=True) as file, Reader(limits) as reader:
         for path in paths:
             try:
                 if os.path.isdir(path):  # not Path.is_dir, which raises where it may not look
-                    _add_folder(file, path)
+                    _add_folder(file, path, limits)
                 else:
                     asyncio.run(file.add([reader.read(path)], _say))
             except DocumentError as e:
@@ -135,10 +146,10 @@ def _say(one: Added) -> None:
     print(printable(f"{one.outcome:8} {one.name}: {counted(one.chunks, 'chunk')}"))
 
 
-def _add_folder(file: FileIndex | QdrantIndex, path: Path) -> None:
+def _add_folder(file: FileIndex | QdrantIndex, path: Path, limits: Limits) -> None:
     """Raises DocumentError where it holds nothing that is read."""
     report = Report()
-    asyncio.run(file.add(_folder(file, path, report), _say))
+    asyncio.run(file.add(_folder(file, path, report, limits), _say))
     print(printable("\n".join(report.lines()), {"\n": "\n"}))
     if not report.read:
         kinds = " ".join(sorted(BY_SUFFIX))
@@ -374,9 +385,9 @@ def _read_questions(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _folder(file: FileIndex | QdrantIndex, path: Path, report: Report) -> Iterator[Document]:
+def _folder(file: FileIndex | QdrantIndex, path: Path, report: Report, limits: Limits) -> Iterator[Document]:
     """What is read, and under its own name what has the bytes of a file before it, which the index has by then."""
-    for outcome in read_folder(path):
+    for outcome in read_folder(path, limits):
         report.add(outcome)
         if parsed := file.parsed(outcome.sha256) if outcome.same_as else outcome.parsed:
             yield Document(path / outcome.path, outcome.sha256, outcome.size, parsed, outcome.modified)

@@ -120,7 +120,9 @@ def load(path: Path, most: int) -> Loaded:
                 raise DocumentError(f"{path}: it is no regular file")
             data = file.read(most + 1) if about.st_size <= most else b""
             if about.st_size > most or len(data) > most:
-                raise DocumentError(f"{path}: it has more than {most >> 20} MiB; raise Limits.size to read it")
+                raise DocumentError(
+                    f"{path}: it has more than {most >> 20} MiB; `myna index add --size` (Limits.size) raises that"
+                )
             return Loaded(data, day_of(about.st_mtime))
     except FileNotFoundError as problem:
         raise DocumentError(unopened(path, problem)) from None
@@ -151,7 +153,9 @@ class _Child:
             reply: dict[str, Any] = orjson.loads(line)
             return reply
         if late:
-            return {"failed": f"reading it takes longer than {seconds:g} seconds; raise Limits.seconds to wait longer"}
+            return {
+                "failed": f"reading it takes longer than {seconds:g} seconds; `myna index add --seconds` (Limits.seconds) raises that"
+            }
         if len(line) >= REPLY:
             return {"failed": f"what it holds is longer than {REPLY >> 20} MiB"}
         code = self._process.wait()
