@@ -131,6 +131,7 @@ def test_a_grammar_is_asked_for_only_where_it_is_enforced() -> None:
 def test_the_grammar_has_the_evidences_words_and_no_others(said: str, allowed: bool) -> None:
     form = grammar(BOTH)
     assert form is not None
+    assert form.kind == "grammar"
     assert follows(form.source, said) is allowed
 
 
