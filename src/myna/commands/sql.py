@@ -103,7 +103,8 @@ def _print(answer: "Answer") -> None:
 
     queried, console = answer.queried, Console(highlight=False)
     for attempt in queried.attempts[:-1]:
-        console.print("first try: ", printable(attempt.sql), "\n  ", printable(attempt.error), sep="")
+        first, error = (printable(one, {"\n": "\n  "}) for one in (attempt.sql, attempt.error))
+        console.print("first try:\n  ", first, "\n  ", error, sep="", soft_wrap=True)
     console.print(printable(queried.sql), style="cyan", soft_wrap=True)
     table = Table()
     for name in queried.rows.columns:
