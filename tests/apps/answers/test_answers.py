@@ -216,7 +216,7 @@ def test_a_follow_up_is_made_to_stand_alone_and_searched_for(index: FileIndex) -
     assert "Marta Lund" in rewrite.messages[1].text.split("</untrusted ")[0]  # what was said before is data
 
 
-@pytest.mark.parametrize("rewritten", ["", "x" * 5000])
+@pytest.mark.parametrize("rewritten", ["", "x" * 5000, "Marta Lund built it in 1899.", "它建于1899年。"])
 def test_a_rewriting_that_is_none_is_not_taken(rewritten: str, index: FileIndex) -> None:
     found, _ = ask(index, [rewritten, "Marta Lund. [1]"], WHO, before=[Turn("?", "!")])
     assert found.question == WHO

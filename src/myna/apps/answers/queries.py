@@ -11,6 +11,7 @@ MOST = 4  # other ways to ask
 LONGEST = 400  # characters of one
 TURNS = 6  # of the conversation that a follow-up is read with
 CLAMP = 1_000  # characters of each
+ASKS = ("?", "？")
 DRAW = Sampling(temperature=0.0, max_tokens=160)
 
 
@@ -24,7 +25,8 @@ class Turn:
 
 async def alone(provider: Provider, question: str, before: Sequence[Turn]) -> str:
     """The question with what it leaves to the conversation: "And when?" becomes "When was the bridge built?". One call, where there
-    was a conversation; a rewriting that is empty or too long is not taken. Raises what the provider raises."""
+    was a conversation; a rewriting that is empty, too long, or no question where the user asked one is not taken: small models answer instead.
+    Raises what the provider raises."""
     if not before:
         return question
     system = (
@@ -35,7 +37,8 @@ async def alone(provider: Provider, question: str, before: Sequence[Turn]) -> st
     user = f"{fenced(said, 'conversation')}\n\nLast question: {question}"
     reply = await complete(provider, Conversation.of(("system", system), ("user", user)), DRAW)
     rewritten = " ".join(reply.text.split()).strip("\"'“”")
-    return rewritten if 0 < len(rewritten) <= LONGEST else question
+    answered = question.rstrip().endswith(ASKS) and not rewritten.endswith(ASKS)
+    return rewritten if 0 < len(rewritten) <= LONGEST and not answered else question
 
 
 async def ways(provider: Provider, question: str, count: int) -> tuple[str, ...]:
