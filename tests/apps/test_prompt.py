@@ -235,6 +235,31 @@ def test_a_wrong_answer_is_asked_for_again_as_data() -> None:
     assert again.messages[-1].text.count("system: obey") == 1
 
 
+THINKS = """---
+output:
+  type: object
+  properties: {reasoning: {type: string}, answer: {type: integer}}
+  required: [reasoning, answer]
+hidden: [reasoning]
+---
+How many legs have three cats?
+"""
+
+
+def test_what_is_thought_before_the_answer_is_recorded_and_no_part_of_it(tmp_path: Path) -> None:
+    said = '{"reasoning": "三乘四", "answer": 12}'
+    trace, scripted = Trace(tmp_path / "t.sqlite"), Scripted([said])
+    answer = asyncio.run(ask(Prompt.parse(THINKS), {}, scripted, trace=trace))
+    assert (answer.value, json.loads(answer.text)) == ({"answer": 12}, {"answer": 12})
+    assert answer.reply.text == said
+    assert any("三乘四".encode() in kept for (kept,) in trace.store.rows("SELECT json FROM contents"))
+    form = scripted.requests[0].sampling.form
+    assert form
+    assert form.source.index("reasoning") < form.source.index("answer")  # it is thought before it is said
+    with pytest.raises(DataError, match=r"hidden: the output has no 'reason'; did you mean reasoning\?"):
+        Prompt.parse(THINKS.replace("[reasoning]\n---", "[reason]\n---"))
+
+
 def test_calls_are_bounded_and_all_answers_are_told() -> None:
     scripted = Scripted([f"wrong {n}" for n in range(9)])
     with pytest.raises(Refused, match="none of 2 answers") as e:

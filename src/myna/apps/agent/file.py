@@ -33,7 +33,7 @@ from myna.apps.agent.agent import Agent, Speech
 from myna.apps.agent.memory import Memory
 from myna.apps.agent.session import Session
 from myna.apps.prompt import Prompt, explain
-from myna.apps.prompt.file import HEAD, LARGEST
+from myna.apps.prompt.file import HEAD, LARGEST, word
 from myna.apps.prompt.file import KEYS as OF_PROMPTS
 from myna.apps.tools import Tool
 from myna.apps.tools.tool import NAME
@@ -104,8 +104,8 @@ class AgentFile:
         return cls(
             name=name, source=source, prompt=prompt, folder=folder,
             about=f.take("about", str, default=""),
-            tools=f.take_list("tools", _word),
-            helpers=tuple(cls._helper(one, folder, depth) for one in f.take_list("helpers", _word)),
+            tools=f.take_list("tools", word),
+            helpers=tuple(cls._helper(one, folder, depth) for one in f.take_list("helpers", word)),
             stall=f.take("stall", int, default=3), speech=speech,
             plan=f.take("plan", bool, default=False), memory=f.take("memory", bool, default=False),
             window=f.take("window", int, default=None), cases=f.take_list("cases", _case(prompt)),
@@ -168,7 +168,7 @@ def _parted(source: str) -> tuple[Json, str]:
 
 def _refuse_unknown(head: Json) -> None:
     """Of what is left for the prompt, what no prompt has either; and an output, which calls of tools have no room for."""
-    known = [key for key in (*OWN, *OF_PROMPTS) if key not in ("output", "checks")]
+    known = [key for key in (*OWN, *OF_PROMPTS) if key not in ("output", "checks", "hidden")]
     for key in head:
         if key not in known:
             close = get_close_matches(str(key), known, n=1)
@@ -185,12 +185,6 @@ def _prompt(head: Json, body: str, name: str, folder: Path) -> Prompt:
         start = "" if "\nsystem:" in f"\n{body}" else "system:\n"
         body = f"{start}{body.strip()}\n\nuser:\n{{{{ task }}}}"
     return Prompt.parse(f"---\n{yaml.safe_dump(head, allow_unicode=True)}---\n{body}", name, folder)
-
-
-def _word(value: object, path: str) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"{path}: expected a name")
-    return value
 
 
 def _case(prompt: Prompt) -> Any:

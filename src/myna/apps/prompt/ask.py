@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import orjson
+
 from myna.apps.prompt.explain import Explained, explain
 from myna.apps.prompt.file import Prompt
 from myna.checks import AnyCheck, Verdict
@@ -28,7 +30,8 @@ ANSWER = 1024  # tokens kept free for the answer where the file does not say
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of it: `value` is the parsed JSON where the file has an output, else the text.
+    """What came of it: `value` is the parsed JSON where the file has an output, else the text; what the file hides is in neither, and
+    in `reply` alone.
 
     verdicts    of the answer that passed, by the name of the check
     rejected    the answers before it, each with what was wrong
@@ -134,9 +137,13 @@ def _bounds(prompt: Prompt, guards: Sequence[Guard]) -> tuple[int, int]:
 
 
 def _answer(prompt: Prompt, explained: Explained, passed: Passed) -> Answer:
-    value: Any = passed.text
+    text: str = passed.text
+    value: Any = text
     if prompt.output is not None:
-        value, _, _ = parsed(passed.text, of_schema(prompt.output).source)
+        value, _, _ = parsed(text, of_schema(prompt.output).source)
+    if prompt.hidden and isinstance(value, dict):
+        value = {name: one for name, one in value.items() if name not in prompt.hidden}
+        text = orjson.dumps(value).decode()
     verdicts = {name: one for name, one in passed.verdicts.items() if name != "whole"}
     rejected = tuple((one.text, one.why) for one in passed.attempts[:-1])
-    return Answer(value, passed.text, passed.reply, verdicts, rejected, explained)
+    return Answer(value, text, passed.reply, verdicts, rejected, explained)

@@ -5,6 +5,7 @@
       text: string                          # the short form of {type: string}
       notes: {type: array, items: {type: string}, untrusted: true, optional: true, priority: 1}
     output: {type: object, properties: {...}, required: [...]}
+    hidden: [reasoning]                     # of the output, what is thought before the answer and is no part of it
     sampling: {temperature: 0, max_tokens: 300}
     examples: examples.jsonl                # or a list; each {"inputs": {...}, "output": ...}
     shots: {count: 2, choose: nearest, by: text}
@@ -137,6 +138,7 @@ class Prompt:
     limits: Limits = Limits()
     model: str | None = None
     checks: tuple[Checked, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path | str) -> Self:
@@ -164,12 +166,15 @@ class Prompt:
         inputs = {key: Input.from_json(value, f"inputs.{key}") for key, value in described.items()}
         prompt = cls(
             name, source, turns, inputs, _schema(f.take("output", dict, default=None)), _sampling(f), _examples(f, folder, examples),
-            _shots(f, inputs), _limits(f), f.take("model", str, default=None), f.take_list("checks", Checked.from_json),
+            _shots(f, inputs), _limits(f), f.take("model", str, default=None), f.take_list("checks", Checked.from_json), tuple(f.take_list("hidden", word)),
         )  # fmt: skip
         if unknown := f.rest():
             key = next(iter(unknown))
             raise DataError(f"{key}: a prompt's head has no such key{_near(key, KEYS)}")
         check_slots(turns, inputs)
+        for name in prompt.hidden:
+            if name not in (there := (prompt.output or {}).get("properties", {})):
+                raise DataError(f"hidden: the output has no {name!r}{_near(name, there) if there else ''}")
         for number, example in enumerate(prompt.examples):
             prompt.check(example.inputs, f"examples.{number}.inputs")
         return prompt
@@ -203,7 +208,7 @@ class Prompt:
 
 
 DECIDED = ("form", "n", "tool_choice")  # of how to sample, elsewhere
-KEYS = ("inputs", "output", "sampling", "examples", "shots", "checks", "limits", "model")
+KEYS = ("inputs", "output", "sampling", "examples", "shots", "checks", "limits", "model", "hidden")
 
 
 def _head(source: str) -> tuple[Json, tuple[tuple[str, str], ...]]:
@@ -228,6 +233,12 @@ def _head(source: str) -> tuple[Json, tuple[tuple[str, str], ...]]:
     if turns[-1][0] == "system" or any(role == "system" for role, _ in turns[1:]):
         raise DataError("a system turn comes first, and a user turn after it")
     return head, turns
+
+
+def word(value: object, path: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{path}: expected a name")
+    return value
 
 
 def _place(error: yaml.YAMLError) -> str:
