@@ -408,6 +408,22 @@ def test_a_mark_is_understood_as_it_is_written(
     assert (sentences[0].text, sentences[0].cited, taken) == ("Marta Lund built it in 1912.", cited, removed)
 
 
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("伦德 (2); [2][—]", [("伦德;", (2,))]),
+        ("伦德（1）", [("伦德", (1,))]),
+        ("Marta Lund (1). In 1912 (2).", [("Marta Lund.", (1,)), ("In 1912.", (2,))]),
+        ("Lund (3); [1]", [("Lund (3);", (1,))]),  # there is no third passage
+        ("The figure (2) shows it. [1]", [("The figure (2) shows it.", (1,))]),
+    ],
+)
+def test_round_brackets_where_a_mark_would_stand_are_one(said: str, found: Any, index: FileIndex) -> None:
+    whole, _ = ask(index, ["NONE"], "bridge harbour", k=2, enough=0.0)
+    sentences, _ = read(said, whole.passages)
+    assert [(one.text, one.cited) for one in sentences] == found
+
+
 def test_a_title_with_a_dot_ends_no_sentence(index: FileIndex) -> None:
     found, _ = ask(index, ["Dr. Marta Lund of St. Ose built it, e.g. in 1912. [1] It is 240 metres long. [1]"])
     assert [one.text for one in found.sentences] == [

@@ -20,6 +20,7 @@ SHORT = 3  # different words of an answer that may well stand in several passage
 MARK = re.compile(r"[\[【［〔]\s{0,3}([^\[\]【】［］〔〕\n]{0,60})\s{0,3}[\]】］〕]")
 BETWEEN = re.compile(r"(?i:passages?|sources?|documents?|docs?|and)\b|段落|来源|文档|资料|[\s,，、;；和与^#:：]+")
 NUMBER = re.compile(r"([0-9０-９]{1,6})(?:[-–~～至到]([0-9０-９]{1,6}))?")
+ROUND = re.compile(r"[(（]([1-9])[)）](?=\s*(?:[;；,，.。]|\[|\Z))")  # (2), where a mark would stand
 RANGE = 20  # numbers of [1-20], at most
 # What ends a sentence or a clause of it, and stands after the mark: "… by Lund [1]. It …"
 REST = re.compile(r"[ \t]*(?:[.,](?!\d)|[。，、；：！？…;:!?])+[\"'”’」』)）]*")
@@ -66,6 +67,8 @@ def read(said: str, passages: Sequence[Passage]) -> tuple[tuple[Sentence, ...], 
     if said.strip(BARE).upper() in ("", NONE):
         return (), ()
     given = {one.number for one in passages}
+    # Held to words before a bracket, a small model writes (2) for [2].
+    said = ROUND.sub(lambda mark: f"[{mark[1]}]" if int(mark[1]) in given else mark[0], said)
     found: list[Sentence] = []
     removed: list[str] = []
     since = start = 0  # the first sentence after the last mark; where the text goes on
