@@ -21,7 +21,7 @@ from myna.apps.tools.approvals import YES, shown
 from myna.commands.agent_memory import app as memory_app
 from myna.commands.agent_memory import data_folder, memory_file
 from myna.commands.agent_view import Show, as_json, live, print_answer
-from myna.commands.options import folded, printable, spoken
+from myna.commands.options import folded, hint, printable, spoken
 from myna.commands.prompt import Values, given_values
 from myna.commands.stoppable import run_stoppable
 from myna.commands.tools import tools_of
@@ -191,6 +191,7 @@ def _go(agent: Agent, session: Session, runs: Runs, model: str, trace: Path | No
     kept, ask = opened(trace, new=True), sys.stdin.isatty() and not json
     show = as_json if json else live(kept.prices.currency)
     with connected(model) as provider, closing(_approvals()) as approvals:
+        hint(provider, model)
         try:
             while True:
                 ended = run_stoppable(_watched(agent, session, provider, approvals, runs, kept, show))

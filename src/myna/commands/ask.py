@@ -21,7 +21,7 @@ from myna.apps.answers.answer import check
 from myna.apps.answers.passages import ROOM, bytes_by_three, chosen, prompt
 from myna.apps.index.file import FileIndex
 from myna.commands.index import DEFAULT, By, IndexFile, opened
-from myna.commands.options import folded, printable, spoken
+from myna.commands.options import folded, hint, printable, spoken
 from myna.commands.spend import Spend, SpendFlags
 from myna.commands.trace import TraceFile
 from myna.commands.trace import opened as traced
@@ -112,6 +112,7 @@ def run(
         if explain and question is not None:
             return asyncio.run(_explain(file, question, how))
         with connected(model) as provider:
+            hint(provider, model)
             desk = Desk(provider, file, how, spend, traced(trace, new=True))
             if question is not None:
                 found = desk.ask(question)

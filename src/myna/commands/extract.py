@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from rich.console import Console
 
-from myna.commands.options import folded, printable, spoken
+from myna.commands.options import folded, hint, printable, spoken
 from myna.commands.spend import Spend, SpendFlags
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
@@ -64,6 +64,7 @@ def run(
         raise DataError("--windows is 1 or more.")
     whole = True
     with connected(model) as provider, Reader() as reader:
+        hint(provider, model)
         for path in files:
             try:
                 document = reader.read(path)

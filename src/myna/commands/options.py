@@ -1,5 +1,6 @@
 """What several verbs share: flags, which are the fields of the dataclasses they fill, and printing hostile text."""
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -7,6 +8,7 @@ from cyclopts import Parameter
 from rich.table import Column, Table
 from rich.text import Text
 
+from myna.provider import Provider
 from myna.provider.local import Loading
 from myna.records import Sampling
 
@@ -16,6 +18,12 @@ LoadingFlags = Annotated[Loading, Parameter(name="*", group="Loading")]
 
 # ESC and its kin move the cursor, set titles and worse; a model's words do none of that. Line ends and tabs stay.
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
+
+
+def hint(provider: Provider, where: str) -> None:
+    """Say, of an endpoint that nobody probed, what would make its answers better."""
+    if getattr(provider, "powers", ()) is None:
+        print(f"myna: nobody tried what {where} can be held to; `myna probe {where}` does, once", file=sys.stderr)
 
 
 def spoken(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from myna.commands.options import printable, spoken
+from myna.commands.options import hint, printable, spoken
 from myna.commands.spend import Spend, SpendFlags
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
@@ -94,6 +94,7 @@ def _ask(database: "Database", question: str, limits: "Limits", model: str, spen
 
     kept = opened(trace, new=True)
     with connected(model) as provider, kept.span("sql", question[:NAMED], database=database.name):
+        hint(provider, model)
         forms = powers.of(provider).forms
         return asyncio.run(ask(spend.within(provider, kept, CALLS), database, question, limits, forms))
 
