@@ -10,8 +10,9 @@ from test_engine import FEATURES, guessing
 from tiny_decoder import VOCAB, random_decoder, spec_of
 from toy_form import ToyForm, toy
 
-from myna.engine.constrain import Constrainer, Constraint, Matcher
+from myna.engine.constraint import Constraint, Matcher
 from myna.engine.engine import Engine, Update, engine_for
+from myna.engine.masks import Constrainer
 from myna.engine.request import Plan, Request, Sequence, Slice
 from myna.engine.sample import Choice, allow, derive_seed, draw
 from myna.model import Causal, Decoder

@@ -15,7 +15,7 @@ from tiny_decoder import VOCAB, naive, random_decoder, spec_of
 from toy_form import toy
 
 from myna.engine.blocks import extend_digests
-from myna.engine.constrain import Constraint
+from myna.engine.constraint import Constraint
 from myna.engine.draft import CATCH_UP, DraftModel
 from myna.engine.engine import Engine, Update, engine_for
 from myna.engine.request import Plan, Request, Sequence

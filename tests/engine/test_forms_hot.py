@@ -11,7 +11,7 @@ from test_constrain import Form, said
 from test_engine import guessing
 from tiny_decoder import random_decoder, spec_of
 
-from myna.engine.constrain import Constraint
+from myna.engine.constraint import Constraint
 from myna.engine.engine import Engine, Update, engine_for
 from myna.forms.answer import answer
 from myna.forms.compiler import LIMITS

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from myna.engine.blocks import BLOCK, blocks_for
-from myna.engine.constrain import Mask
+from myna.engine.constraint import Mask
 from myna.engine.costs import Costs
 from myna.engine.request import Plan, Request, Sequence, Slice
 from myna.engine.runner import Runner

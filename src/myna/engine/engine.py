@@ -2,7 +2,7 @@
 
     plan = scheduler.plan()          which tokens
     logits = runner.run(plan)        the forward pass
-    choices = runner.choose(logits)  the next tokens, among those that a form allows (constrain.py)
+    choices = runner.choose(logits)  the next tokens, among those that a form allows (masks.py)
     scheduler.settle(plan, choices)  who is finished
 
 One thread steps it. `Loop` (loop.py) gives it a thread; `generate` runs it to the end here, for tests and benchmarks.
@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from myna.engine.adapters import PackedAdapter
 from myna.engine.ahead import Heads
 from myna.engine.blocks import BLOCK, Blocks, blocks_for
-from myna.engine.constrain import Constrainer, Matcher, faults
+from myna.engine.constraint import Matcher
 from myna.engine.draft import DraftModel
 from myna.engine.lookup import Lookup
+from myna.engine.masks import Constrainer, faults
 from myna.engine.request import Plan, Request, Sequence, resolve_max_tokens
 from myna.engine.runner import PagedRunner, Runner
 from myna.engine.sample import BrokenLogits, Choice

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from myna.engine.constrain import Mask
+from myna.engine.constraint import Mask
 from myna.engine.request import Plan, Request, Slice
 from myna.engine.request import Sequence as Candidate
 from myna.engine.sample import NO_MASKS, BrokenLogits, Choice

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from myna.engine.constrain import Constraint, Matcher
+from myna.engine.constraint import Constraint, Matcher
 from myna.records import RequestError, Sampling
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from myna.engine.adapters import ByRow, PackedAdapter
-from myna.engine.constrain import Mask
+from myna.engine.constraint import Mask
 from myna.engine.native import NativeStep, why_not
 from myna.engine.pages import Pages, StepMemory, order
 from myna.engine.request import Plan, Sequence, Slice

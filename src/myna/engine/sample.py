@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from myna.engine.constrain import Mask
+from myna.engine.constraint import Mask
 from myna.engine.request import Request, Sequence, Slice
 from myna.kernels import library
 from myna.kernels.draw import Draw, choose_rows

@@ -10,7 +10,7 @@ from bisect import insort
 from operator import attrgetter
 
 from myna.engine.blocks import BLOCK, Blocks, blocks_for, extend_digests
-from myna.engine.constrain import Constraint
+from myna.engine.constraint import Constraint
 from myna.engine.request import Event, Plan, Request, Sequence, Slice
 from myna.engine.speculate import Speculator
 

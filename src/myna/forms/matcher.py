@@ -1,4 +1,4 @@
-"""One answer's place in a grammar. engine/constrain.py says what is asked of it."""
+"""One answer's place in a grammar. engine/constraint.py says what is asked of it."""
 
 import numpy as np
 from llguidance import LLMatcher

@@ -1,23 +1,15 @@
-"""Answers that must have a form: which tokens may come next, computed while the forward pass runs. No torch.
+"""An answer that must have a form: which tokens may come next. No torch.
 
 The engine knows no grammar. It is handed something that makes a Matcher for each candidate, asks it for the allowed tokens
 of every row it samples from, and tells it what was sampled. A matcher that fails ends its own candidate and nothing else.
 """
 
 import logging
-import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from myna.engine.request import Plan, Slice
-    from myna.engine.request import Sequence as Candidate
 
 log = logging.getLogger(__name__)
 
@@ -118,50 +110,6 @@ class Constraint:
     def _fail(self, error: Exception) -> None:
         log.warning("a form failed: %s", error)
         self.fault = f"the answer's form could not be followed: {error}"
-
-
-class Masks(NamedTuple):
-    """The masks of a step that are being computed."""
-
-    pending: "dict[Candidate, Future[Mask | None]]"
-
-    def wait(self) -> "dict[Candidate, Mask]":
-        """The masks of the candidates that have a form, but for those whose form failed."""
-        found = {sequence: future.result() for sequence, future in self.pending.items()}
-        return {sequence: mask for sequence, mask in found.items() if mask is not None}
-
-
-class Constrainer:
-    """Computes masks on threads of its own, which need the interpreter for moments only: the matchers free it."""
-
-    def __init__(self, vocab: int):
-        self.seconds = 0.0  # spent on masks, by all threads together
-        self._words = -(-vocab // 32)
-        self._counting = threading.Lock()
-        self._threads: ThreadPoolExecutor | None = None
-
-    def start(self, plan: "Plan") -> Masks:
-        """Begin with the masks of a step's candidates."""
-        return Masks({p.sequence: self._submit(p) for p in plan.slices if p.sequence.form and p.answers})
-
-    def _submit(self, piece: "Slice") -> "Future[Mask | None]":
-        if self._threads is None:  # most engines never meet a form
-            count = min(8, max(1, (os.cpu_count() or 1) // 2))
-            self._threads = ThreadPoolExecutor(count, thread_name_prefix="masks")
-        assert piece.sequence.form is not None
-        return self._threads.submit(self._masks, piece.sequence.form, piece.draft)
-
-    def _masks(self, form: Constraint, draft: Sequence[int]) -> Mask | None:
-        started = time.perf_counter()
-        masks = form.masks(draft, self._words)
-        with self._counting:
-            self.seconds += time.perf_counter() - started
-        return masks
-
-
-def faults(sequences: "Iterable[Candidate]") -> "dict[Candidate, str]":
-    """Those whose form failed, and why."""
-    return {s: s.form.fault for s in sequences if s.form and s.form.fault}
 
 
 def _allows(mask: Mask, token: int) -> bool:
