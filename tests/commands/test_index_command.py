@@ -1,13 +1,17 @@
 """myna index and myna search: what is printed, what is refused, and that a build costs nothing before somebody agrees."""
 
+import asyncio
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from encoder_cases import encoder_oracle, write_encoder, write_tokenizer
+from myna.apps.agent import Memory
 from myna.commands import app
+from myna.commands.index import either
 from myna.records import DataError, MynaError, RequestError
 
 FOLDER = {
@@ -22,6 +26,7 @@ READ = '{"names": ["Mary Somerville", "Ada Lovelace"], "facts": [{"from": "Mary 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("MYNA_AGENTS", str(tmp_path / "agents"))
     monkeypatch.chdir(tmp_path)
     for name, text in FOLDER.items():
         (tmp_path / "docs").mkdir(exist_ok=True)
@@ -72,6 +77,28 @@ def test_a_folder_is_added_listed_searched_and_removed(here: Path, capsys: pytes
     assert "nothing was found" in said(capsys, "search", "老桥")
     with pytest.raises(DataError, match="1 name is not in"):
         myna("index", "remove", "docs/桥.md", "docs/bridge.md")
+
+
+def test_what_agents_remember_from_a_document_goes_with_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("docs/copy.md").write_text(FOLDER["bridge.md"], encoding="utf-8")
+    myna("index", "add", "docs")
+    with either("index.sqlite") as index:
+        sha = next(one.sha256 for one in asyncio.run(index.documents()) if "bridge" in one.name)
+    for name in ("clerk-1", "reader-2"):
+        with closing(Memory(here / "agents" / f"{name}.memory.sqlite")) as memory:
+            asyncio.run(memory.remember("The bridge is old.", source="run 1", tainted=True, documents={sha}))
+            asyncio.run(memory.remember("The user is young.", source="run 1"))
+    assert "forgotten" not in said(capsys, "index", "remove", "docs/bridge.md")  # it has another name
+    broken = here / "agents" / "a-0.memory.sqlite"
+    broken.write_bytes(b"no database at all" * 100)
+    with pytest.raises(MynaError, match=r"a-0\.memory\.sqlite"):
+        myna("index", "remove", "docs/copy.md")
+    assert "docs/copy.md" in said(capsys, "index", "list")
+    broken.unlink()
+    out = said(capsys, "index", "remove", "docs/copy.md")
+    assert "1 of 1 documents removed\n2 memories that agents wrote after reading them: forgotten" in out
+    with closing(Memory(here / "agents" / "reader-2.memory.sqlite")) as memory:
+        assert [one.text for one in memory.all(history=True)] == ["The user is young."]
 
 
 def test_equal_files_of_a_folder_are_each_there_by_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

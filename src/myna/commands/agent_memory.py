@@ -5,6 +5,7 @@ import glob
 import hashlib
 import os
 import time
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from myna.apps.agent import Memory
 from myna.commands.options import folded, printable
 from myna.records import DataError
+from myna.records.language import counted
 
 app = App(name="memory", help="What agents remember: list, edit, forget.")
 
@@ -29,6 +31,15 @@ def memory_file(agent: Path) -> Path:
     """Of the agent in this file; another file's agent is another one, whatever its name."""
     where = hashlib.sha256(str(agent.resolve()).encode(errors="surrogateescape")).hexdigest()
     return data_folder() / f"{agent.stem}-{where[:12]}.memory.sqlite"
+
+
+def forget_drawn(documents: Collection[str]) -> int:
+    """What agents remember from these documents of an index, by their sha256, is forgotten; how many memories that were."""
+    gone = 0
+    for file in sorted(data_folder().glob("*.memory.sqlite")):
+        with closing(Memory(file)) as memory:
+            gone += memory.forget_documents(documents)
+    return gone
 
 
 def _memory_of(agent: str) -> Memory:
@@ -65,7 +76,11 @@ def list_memories(agent: str, /, *, history: bool = False) -> None:
             note = " ".join(
                 filter(
                     None,
-                    ("tainted" if one.tainted else "", f"replaced by {one.replaced_by}" if one.replaced_by else ""),
+                    (
+                        "tainted" if one.tainted else "",
+                        f"after {counted(len(one.documents), 'document')}" if one.documents else "",
+                        f"replaced by {one.replaced_by}" if one.replaced_by else "",
+                    ),
                 )
             )
             table.add_row(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from myna.apps.index.qdrant import QdrantIndex
 from myna.apps.index.readers import BY_SUFFIX
 from myna.apps.index.reading import Document, Limits, Reader, shown
 from myna.apps.index.tree import Tree
+from myna.commands.agent_memory import forget_drawn
 from myna.commands.options import printable, spoken
 from myna.commands.trace import TraceFile
 from myna.modeldir import DEFAULT as DEFAULT_MODEL
@@ -176,9 +177,15 @@ def list_documents(*, index: IndexFile = DEFAULT) -> None:
     Console(highlight=False, markup=False, soft_wrap=True, width=1000).print(table)
 
 
+async def _nameless(file: FileIndex | QdrantIndex, names: Collection[str]) -> set[str]:
+    """The sha256 of documents that have no name but these."""
+    listed = await file.documents()
+    return {one.sha256 for one in listed if one.name in names} - {one.sha256 for one in listed if one.name not in names}
+
+
 @app.command
 def remove(*names: str, index: IndexFile = DEFAULT) -> None:
-    """Take documents out, with all that was derived from them.
+    """Take documents out, with all that was derived from them; what agents on this machine remember from them goes, too.
 
     Parameters
     ----------
@@ -190,8 +197,13 @@ def remove(*names: str, index: IndexFile = DEFAULT) -> None:
     if not names:
         raise MynaError("name documents to remove; `myna index list` shows them.")
     with either(index) as file:
-        count = asyncio.run(file.remove(map(named, names)))
+        wanted = [*map(named, names)]
+        # First, so that a memory that cannot be written leaves the document where it can be named again.
+        forgotten = forget_drawn(asyncio.run(_nameless(file, wanted)))
+        count = asyncio.run(file.remove(wanted))
     print(f"{count} of {len(names)} documents removed")
+    if forgotten:
+        print(f"{counted(forgotten, 'memory', 'memories')} that agents wrote after reading them: forgotten")
     if count < len(names):
         raise DataError(
             f"{counted(len(names) - count, 'name is', 'names are')} not in {index}; `myna index list` shows those that are."

@@ -71,6 +71,44 @@ def test_forgetting_leaves_nothing_in_any_byte_of_the_file(memory: Memory) -> No
         assert b"zanzibarquux" not in file.read_bytes(), file
 
 
+def test_what_may_be_from_a_document_goes_with_it_as_if_it_had_never_been(memory: Memory) -> None:
+    first = kept(memory, "The user lives in Lyon.", about="city")
+    drawn = kept(memory, "The user lives in Oslo, says 奥斯陆档案.", about="city", tainted=True, documents={"aa", "bb"})
+    again = kept(memory, "The user lives in Oslo, says 奥斯陆档案.", about="city", tainted=True, documents={"cc"})
+    other = kept(memory, "Bridges last long.", tainted=True, documents={"dd"})
+    own = kept(memory, "Bridges are of stone.")
+    assert again == drawn
+    assert next(one.documents for one in memory.history(drawn)) == {"aa", "bb", "cc"}
+    assert memory.forget_documents({"ee"}) == 0
+    assert memory.forget_documents(()) == 0
+    assert memory.forget_documents({"cc"}) == 1
+    assert [(one.id, one.replaced_by) for one in memory.all(history=True)] == [
+        (first, None),
+        (other, None),
+        (own, None),
+    ]
+    assert recalled(memory, "奥斯陆") == []
+    files = [one.read_bytes().lower() for one in memory.path.parent.iterdir()]
+    assert not any("奥斯".encode() in one or b"oslo" in one for one in files)
+
+
+def test_what_a_person_put_in_the_place_of_a_documents_words_stays(memory: Memory) -> None:
+    first = kept(memory, "Lyon", about="city")
+    drawn = kept(memory, "Oslo", about="city", tainted=True, documents={"aa"})
+    twice = kept(memory, "Bergen", about="city", tainted=True, documents={"aa", "bb"})
+    person = asyncio.run(memory.edit(twice, "Rome", source="person")).id
+    assert drawn < twice
+    assert memory.forget_documents({"aa"}) == 2
+    assert [(one.id, one.replaced_by) for one in memory.all(history=True)] == [(first, person), (person, None)]
+
+
+def test_what_somebody_to_be_trusted_said_is_no_documents(memory: Memory) -> None:
+    said = kept(memory, "The bridge is of stone.")
+    assert kept(memory, "The bridge is of stone.", tainted=True, documents={"aa"}) == said
+    assert memory.forget_documents({"aa"}) == 0
+    assert len(memory.all()) == 1
+
+
 def test_an_edit_by_a_person_is_not_tainted_and_keeps_the_history(memory: Memory) -> None:
     old = kept(memory, "Pay Bob.", tainted=True)
     new = asyncio.run(memory.edit(old, "Bob is a friend.", source="person"))

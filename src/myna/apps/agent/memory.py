@@ -1,15 +1,15 @@
 """Long memory: what an agent keeps beyond a session, one sentence a row in one SQLite file. Each has a source, a time, whether a stranger's
-text was there when it was written (then it taints whatever recalls it), and what it replaced.
+text was there when it was written (then it taints whatever recalls it), from which documents, and what it replaced.
 
 What is said of a subject replaces what was said of it before, which stays as history until it is forgotten. Forgetting is exact: no
-row, word, vector or earlier version is left in any byte of the file.
+row, word, vector or earlier version is left in any byte of the file. What may be from a document goes with it.
 """
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +24,14 @@ MEANING = 0.5  # of vectors beside words, where there is an embedder: chosen, no
 SCHEMA = """
 CREATE TABLE memories (
     id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, about TEXT NOT NULL, source TEXT NOT NULL, at REAL NOT NULL,
-    tainted INTEGER NOT NULL, replaced_by INTEGER REFERENCES memories (id) ON DELETE SET NULL, vector BLOB, model TEXT
+    tainted INTEGER NOT NULL, replaced_by INTEGER REFERENCES memories (id) ON DELETE SET NULL, vector BLOB, model TEXT,
+    documents TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX memories_about ON memories (about, replaced_by);
 CREATE VIRTUAL TABLE memory_words USING fts5 (body, tokenize = "ascii tokenchars '.,'")
 """
-COLUMNS = "id, text, about, source, at, tainted, replaced_by"
+STEPS = ("ALTER TABLE memories ADD COLUMN documents TEXT NOT NULL DEFAULT ''",)
+COLUMNS = "id, text, about, source, at, tainted, replaced_by, documents"
 
 
 class MemoryFileError(MynaError):
@@ -39,19 +41,21 @@ class MemoryFileError(MynaError):
 LAYOUT = Layout(
     "a",
     "memory file",
-    1,
+    2,
     SCHEMA,
     frozenset({"memories", "memory_words"}),
     "--memory",
     MemoryFileError,
     ("secure_delete = ON",),
+    STEPS,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """`about`: the subject, "" where it replaces nothing; `source`: who said it, where; `at` as time.time() has it; `replaced_by`: the
-    id of what is believed instead, None for what is believed now."""
+    id of what is believed instead, None for what is believed now; `documents`: sha256 of those of an index that had been read when it
+    was written."""
 
     id: int
     text: str
@@ -60,6 +64,7 @@ class Remembered:
     at: float
     tainted: bool
     replaced_by: int | None = None
+    documents: frozenset[str] = frozenset()
 
 
 class _File(SqliteFile):
@@ -87,11 +92,14 @@ class Memory:
     def close(self) -> None:
         self._file.close()
 
-    async def remember(self, text: str, *, source: str, about: str = "", tainted: bool = False) -> Remembered:
+    async def remember(
+        self, text: str, *, source: str, about: str = "", tainted: bool = False, documents: Collection[str] = ()
+    ) -> Remembered:
         """Keep it. The same text is kept once; another one about the same subject replaces the one before."""
-        text, about = _short(text), " ".join(about.casefold().split())
-        vector = await self._vector(text, "document")
-        return await asyncio.to_thread(self._remember, text, about, source, tainted, vector)
+        about = " ".join(about.casefold().split())
+        new = Remembered(0, _short(text), about, source, self._now(), tainted, None, frozenset(documents))
+        vector = await self._vector(new.text, "document")
+        return await asyncio.to_thread(self._remember, new, vector)
 
     async def recall(self, query: str, k: int = 5) -> list[Remembered]:
         """What is believed now and has most to do with the query, best first; what has nothing in common with it is left out."""
@@ -131,10 +139,24 @@ class Memory:
         with self._file.write() as db:
             self._one(db, id)
             gone = [row[0] for row in db.execute(f"{_CHAIN} SELECT id FROM chain", (id,))]
-            marks = ",".join("?" * len(gone))
-            db.execute(f"DELETE FROM memory_words WHERE rowid IN ({marks})", gone)
-            db.execute(f"DELETE FROM memories WHERE id IN ({marks})", gone)
+            _delete(db, gone)
         self._file.scrub()
+        return len(gone)
+
+    def forget_documents(self, documents: Collection[str]) -> int:
+        """All that was written after one of these was read, out of the file, as if it had never been: what it replaced is believed again.
+        How many rows that were."""
+        with self._file.write() as db:
+            rows = db.execute("SELECT id, documents FROM memories WHERE documents != ''").fetchall()
+            gone = [id for id, drawn in rows if not set(documents).isdisjoint(drawn.split())]
+            for id in gone:
+                db.execute(
+                    "UPDATE memories SET replaced_by = (SELECT replaced_by FROM memories WHERE id = ?1) WHERE replaced_by = ?1",
+                    (id,),
+                )
+            _delete(db, gone)
+        if gone:
+            self._file.scrub()
         return len(gone)
 
     @property
@@ -157,20 +179,19 @@ class Memory:
             raise MemoryFileError(f"{self.path} has no memory {id}; see `myna agent memory list`")
         return _row(row)
 
-    def _remember(self, text: str, about: str, source: str, tainted: bool, vector: bytes | None) -> Remembered:
+    def _remember(self, new: Remembered, vector: bytes | None) -> Remembered:
         with self._file.write() as db:
             same = db.execute(
-                f"SELECT {COLUMNS} FROM memories WHERE text = ? AND about = ? AND replaced_by IS NULL", (text, about)
+                f"SELECT {COLUMNS} FROM memories WHERE text = ? AND about = ? AND replaced_by IS NULL",
+                (new.text, new.about),
             ).fetchone()
-            if same and not (
-                _row(same).tainted and not tainted
-            ):  # said once more by somebody to be trusted, it is another
-                return _row(same)
-            before = [] if same is None else [same[0]]
-            if about:
-                rows = db.execute("SELECT id FROM memories WHERE about = ? AND replaced_by IS NULL", (about,))
+            if same and (new.tainted or not _row(same).tainted):
+                return _drawn(db, _row(same), new.documents)
+            before = [] if same is None else [same[0]]  # said once more by somebody to be trusted, it is another
+            if new.about:
+                rows = db.execute("SELECT id FROM memories WHERE about = ? AND replaced_by IS NULL", (new.about,))
                 before = [id for (id,) in rows]
-            new = _insert(db, Remembered(0, text, about, source, self._now(), tainted), vector, self._model)
+            new = _insert(db, new, vector, self._model)
             _replace(db, before, new.id)
             return new
 
@@ -201,8 +222,9 @@ _CHAIN = (
 
 
 def _row(row: Sequence[object]) -> Remembered:
-    id, text, about, source, at, tainted, replaced = row
-    return Remembered(id, text, about, source, at, bool(tainted), replaced)  # type: ignore[arg-type]
+    id, text, about, source, at, tainted, replaced, documents = row
+    drawn = frozenset(str(documents).split())
+    return Remembered(id, text, about, source, at, bool(tainted), replaced, drawn)  # type: ignore[arg-type]
 
 
 def _short(text: str) -> str:
@@ -215,13 +237,28 @@ def _short(text: str) -> str:
 def _insert(db: sqlite3.Connection, new: Remembered, vector: bytes | None, model: str | None) -> Remembered:
     from myna.apps.index.words import words
 
-    row = (new.text, new.about, new.source, new.at, int(new.tainted), vector, model)
+    drawn = " ".join(sorted(new.documents))
     done = db.execute(
-        "INSERT INTO memories (text, about, source, at, tainted, vector, model) VALUES (?, ?, ?, ?, ?, ?, ?)", row
+        "INSERT INTO memories (text, about, source, at, tainted, vector, model, documents) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (new.text, new.about, new.source, new.at, int(new.tainted), vector, model, drawn),
     )
     id = int(done.lastrowid or 0)
     db.execute("INSERT INTO memory_words (rowid, body) VALUES (?, ?)", (id, " ".join(words(f"{new.about} {new.text}"))))
-    return Remembered(id, new.text, new.about, new.source, new.at, new.tainted)
+    return replace(new, id=id)
+
+
+def _drawn(db: sqlite3.Connection, one: Remembered, documents: frozenset[str]) -> Remembered:
+    """The memory, from these documents, too. What somebody to be trusted said stays his."""
+    if not one.tainted or documents <= one.documents:
+        return one
+    every = one.documents | documents
+    db.execute("UPDATE memories SET documents = ? WHERE id = ?", (" ".join(sorted(every)), one.id))
+    return replace(one, documents=every)
+
+
+def _delete(db: sqlite3.Connection, ids: Sequence[int]) -> None:
+    db.executemany("DELETE FROM memory_words WHERE rowid = ?", [(id,) for id in ids])
+    db.executemany("DELETE FROM memories WHERE id = ?", [(id,) for id in ids])
 
 
 def _replace(db: sqlite3.Connection, old: Sequence[int], new: int) -> None:

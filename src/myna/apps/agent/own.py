@@ -110,7 +110,9 @@ def memory_tools(memory: Memory, session: Session) -> tuple[Tool, ...]:
             about: Its subject, such as "user's city"; what was remembered about the same subject is replaced.
         """
         try:
-            kept = await memory.remember(text, about=about, source=f"run {session.run}", tainted=session.tainted)
+            kept = await memory.remember(
+                text, about=about, source=f"run {session.run}", tainted=session.tainted, documents=session.documents
+            )
         except MemoryFileError as e:
             raise ToolError(str(e)) from None
         return f"remembered as {kept.id}"
@@ -124,7 +126,7 @@ def memory_tools(memory: Memory, session: Session) -> tuple[Tool, ...]:
         """
         found = await memory.recall(query, RECALLED)
         text = listed(found) or "Nothing is remembered about that."
-        return Untrusted(text) if any(one.tainted for one in found) else text
+        return Untrusted(text, drawn(found)) if any(one.tainted for one in found) else text
 
     @tool(effect="write")
     async def forget(id: int) -> str:
@@ -141,6 +143,11 @@ def memory_tools(memory: Memory, session: Session) -> tuple[Tool, ...]:
     return remember, recall, forget
 
 
+def drawn(found: list[Remembered]) -> set[str]:
+    """The documents that these memories may be from."""
+    return {document for one in found for document in one.documents}
+
+
 def listed(found: list[Remembered]) -> str:
     return "\n".join(f"{one.id}. {one.text}" for one in found)
 
@@ -153,6 +160,7 @@ async def reminded(memory: Memory, session: Session) -> None:
     if not found:
         return
     session.tainted |= any(one.tainted for one in found)
+    session.documents |= drawn(found)
     task = session.messages[0]
     text = f"You remember from earlier:\n{fenced(listed(found), 'memories')}\n\n{task.text}"
     session.messages[0] = Message("user", text, meta={**task.meta, "recalled": [one.id for one in found]})

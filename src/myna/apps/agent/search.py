@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from myna.apps.index.index import Found, Hit
-from myna.apps.tools import Tool, tool
+from myna.apps.tools import Tool, Untrusted, tool
 
 SEARCHES, PASSAGES = 6, 4  # of one tool; of one search
 OVER = "No more searches are left. Answer with what was found, or say that it is not enough."
@@ -39,7 +39,7 @@ def search_tool(index: Searched, *, searches: int = SEARCHES, passages: int = PA
         found = await index.search(question, passages + len(seen))
         new = [hit for hit in found.hits if _place(hit) not in seen][:passages]
         seen.update(_place(hit) for hit in new)
-        return "\n\n".join(_shown(hit) for hit in new) or NOTHING_NEW
+        return Untrusted("\n\n".join(map(_shown, new)), (hit.sha256 for hit in new)) if new else NOTHING_NEW
 
     return search
 

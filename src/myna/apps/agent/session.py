@@ -26,6 +26,7 @@ class Session:
               a stranger's is marked there as "foreign"
     run       what approvals are bound to
     tainted   a stranger's text is in the messages
+    documents sha256 of those of an index that it is from, as far as the tools say
     waiting   ids of calls that wait for an approval
     spent     in all runs so far
     facts     what is never told in short
@@ -37,6 +38,7 @@ class Session:
     messages: list[Message]
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     tainted: bool = False
+    documents: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
     spent: dict[str, float] = field(default_factory=dict)
     facts: list[str] = field(default_factory=list)
@@ -94,6 +96,7 @@ class Session:
             return
         self.waiting.discard(outcome.call.id)
         self.tainted |= outcome.untrusted
+        self.documents |= outcome.documents
         text = fenced(outcome.result, outcome.call.name) if outcome.untrusted else outcome.result
         effect = outcome.tool.effect if outcome.tool else "read"
         self._answer(replace(outcome.message, content=text, meta={"status": outcome.status, "effect": effect}))
@@ -123,6 +126,7 @@ class Session:
         return {
             "run": self.run,
             "tainted": self.tainted,
+            "documents": sorted(self.documents),
             "waiting": sorted(self.waiting),
             "spent": self.spent,
             "facts": self.facts,
@@ -148,6 +152,7 @@ class Session:
             messages=messages,
             run=f.take("run", str),
             tainted=told or not ours,
+            documents={str(one) for one in f.take("documents", list, default=[])},
             waiting={str(one) for one in f.take("waiting", list, default=[])},
             spent={name: max(float(spent), 0.0) for name, spent in f.take("spent", dict, default={}).items()},
             facts=[str(one) for one in f.take("facts", list, default=[])],

@@ -20,7 +20,7 @@ def helper_tool(helper: Agent, session: Session, work: Work) -> Tool:
         child = session.children.get(call.id)
         if child is None:
             child = Session.of(task, tainted=session.tainted)
-            child.run = f"{session.run}/{call.id}"
+            child.run, child.documents = f"{session.run}/{call.id}", {*session.documents}
             session.children[call.id] = child
         ended = await work(helper, child)
         if ended.reason == "approval":
@@ -31,7 +31,7 @@ def helper_tool(helper: Agent, session: Session, work: Work) -> Tool:
             if ended.reason == "done"
             else f"[{helper.name} ended with {ended.reason}: {ended.detail}]\n{ended.answer}"
         )
-        return Untrusted(text) if ended.tainted else text
+        return Untrusted(text, child.documents) if ended.tainted else text
 
     run.__doc__ = f"{helper.about or helper.instructions[:300] or helper.name}\n\nArgs:\n    task: All it needs to know; it sees nothing else."
     return tool(effect="read", egress=False, name=helper.name, timeout=(helper.bounds.seconds or 0) + SPARE)(run)

@@ -40,7 +40,7 @@ MOST_SAID = 2000  # characters of an error
 class Outcome:
     """What became of a call. `result` is what the model is shown, `cut` the characters of the tool's text left out of it,
     `approval` the id of the approval it used up; `foreign`: the tool said of this very result that it is a stranger's (Untrusted).
-    `untrusted`: the result is a stranger's text, and taints what it enters."""
+    `untrusted`: the result is a stranger's text, and taints what it enters; `documents`: the sha256 of those that it is from."""
 
     call: ToolCall
     tool: Tool | None
@@ -50,6 +50,7 @@ class Outcome:
     cut: int = 0
     approval: str | None = None
     foreign: bool = False
+    documents: frozenset[str] = frozenset()
 
     @property
     def ran(self) -> bool:
@@ -217,13 +218,14 @@ async def _read(call: ToolCall, known: dict[str, Tool]) -> _Ready | Outcome:
 
 async def _run(ready: _Ready, approval: str | None) -> Outcome:
     """Runs the tool on its own copy of exactly what was checked and approved."""
-    tool, began, foreign = ready.tool, time.monotonic(), False
+    tool, began, foreign, documents = ready.tool, time.monotonic(), False, frozenset[str]()
     task = asyncio.ensure_future(_caught(ready.call, tool, json.loads(ready.arguments)))
     try:
         await asyncio.wait({task}, timeout=tool.timeout)
         if task.done():
             status, text = _ended(task)
-            foreign = isinstance(text, Untrusted)
+            if isinstance(text, Untrusted):
+                foreign, documents = True, text.documents
         else:
             status, text = "timeout", _given_up(tool)
     finally:
@@ -233,7 +235,7 @@ async def _run(ready: _Ready, approval: str | None) -> Outcome:
             if not task.done():
                 log.warning("%s goes on after it was cancelled", tool.name)
     result, cut = _cut(text, tool.cap if status == "ok" else min(tool.cap, MOST_SAID))
-    return Outcome(ready.call, tool, status, result, time.monotonic() - began, cut, approval, foreign)
+    return Outcome(ready.call, tool, status, result, time.monotonic() - began, cut, approval, foreign, documents)
 
 
 async def _caught(call: ToolCall, tool: Tool, arguments: Json) -> tuple[Status, str]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -23,7 +23,15 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI's API takes, and so eve
 
 
 class Untrusted(str):
-    """A result that is a stranger's text, of a tool whose results are not always: it taints the context that it enters."""
+    """A result that is a stranger's text, of a tool whose results are not always: it taints the context that it enters. `documents`:
+    the sha256 of those of an index that it is from."""
+
+    documents: frozenset[str]
+
+    def __new__(cls, text: str, documents: Iterable[str] = ()) -> "Untrusted":
+        made = super().__new__(cls, text)
+        made.documents = frozenset(documents)
+        return made
 
 
 class Waits(Exception):
