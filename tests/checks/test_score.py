@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from said import said
 
 from myna.checks import Verdict, named
+from myna.checks.check import AnyCheck
 from myna.checks.score import Scores, score
-from myna.records import Candidate, Conversation, Message, RequestError, Unjudged
+from myna.records import Candidate, Conversation, Message, MynaError, ProviderError, RequestError, Unavailable, Unjudged
 
 
 def rows(n: int) -> Iterator[tuple[Conversation, Candidate]]:
@@ -46,6 +47,45 @@ def test_what_takes_too_long_is_unjudged() -> None:
         raise AssertionError
 
     assert asyncio.run(score(slow, rows(2), seconds=0.01)).n_failed == 2
+
+
+@pytest.mark.parametrize("error", [ProviderError("worker died", status=500), Unavailable("busy")])
+def test_an_endpoint_that_fails_at_some_rows_loses_those_alone(error: MynaError) -> None:
+    async def judge(conversation: Conversation, candidate: Candidate) -> Verdict:
+        if int(candidate.text) % 2:
+            raise error
+        return Verdict.of(True)
+
+    found = asyncio.run(score(judge, rows(5)))
+    assert (found.n, found.n_failed) == (3, 2)
+    assert str(found.found[1]) == str(error)
+    with pytest.raises(type(error), match=str(error)):
+        asyncio.run(score(judge, [(Conversation.ask("1"), said("1"))] * 3))
+
+
+def test_what_waits_begins_in_the_loop_and_what_computes_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun in a thread, what is cancelled before it comes back is awaited by nobody."""
+
+    class Computes:
+        def __call__(self, conversation: Conversation, candidate: Candidate) -> Verdict:
+            return Verdict.of(True)
+
+    class Waits:
+        async def __call__(self, conversation: Conversation, candidate: Candidate) -> Verdict:
+            return Verdict.of(True)
+
+    async def waits(conversation: Conversation, candidate: Candidate) -> Verdict:
+        return Verdict.of(True)
+
+    async def to_thread(check: AnyCheck, *given: Any) -> Any:
+        in_threads.append(check)
+        return check(*given)
+
+    in_threads: list[AnyCheck] = []
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    computes = Computes()
+    assert [asyncio.run(score(check, rows(1))).passed for check in (Waits(), waits, computes)] == [1, 1, 1]
+    assert in_threads == [computes]
 
 
 def test_an_error_of_a_check_is_an_error() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from myna.checks.judge import Judge, Label
 from myna.commands import app
-from myna.records import DataError, RequestError
+from myna.records import Candidate, Conversation, DataError, ProviderError, RequestError
 from myna.trace import Trace
 from myna.trace.export import pairs
 from myna.trace.read import runs
@@ -121,6 +122,25 @@ def test_a_judge_is_compared_with_people_and_says_so(capsys: pytest.CaptureFixtu
     assert "agrees with people on 50% of 2 rows" in json.loads(capsys.readouterr().out.splitlines()[0])["reason"]
     with pytest.raises(DataError, match="label: 'pass' is none"):
         myna("check", "calibrate", "rows.jsonl", "--with", "judge: {rubric: x, labels: [a, b]}", "--model", script("a"))
+
+
+def test_a_judge_whose_endpoint_fails_at_a_row_is_compared_on_the_others(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def label(judge: Judge, conversation: Conversation, candidate: Candidate) -> Label:
+        if next(turns) == 0:
+            raise ProviderError("worker died", status=500)
+        return Label(1)
+
+    monkeypatch.setattr(Judge, "label", label)
+    judge = "judge: {rubric: 'Is it quick?'}"
+    turns = iter([0, 1])
+    myna("check", "calibrate", "rows.jsonl", "--with", judge, "--model", script("x"))
+    assert "1 rows" in (said := capsys.readouterr().out.replace("\n", " "))
+    assert "no verdict about 1 more" in said
+    turns = iter([0, 0])
+    with pytest.raises(ProviderError, match="worker died"):
+        myna("check", "calibrate", "rows.jsonl", "--with", judge, "--model", script("x"))
 
 
 def test_a_text_comes_through_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from myna import commands
 from myna.commands import list as list_command
 from myna.commands import show
 from myna.commands.options import printable, spoken
 from myna.modeldir import cache_dir
+from myna.records import ProviderError
 
 
 def test_brackets_and_control_characters_are_shown() -> None:
@@ -18,6 +20,16 @@ def test_brackets_and_control_characters_are_shown() -> None:
 
 def test_an_answer_moves_no_cursor_and_keeps_its_lines() -> None:
     assert spoken("一\ttwo\n\x1b]0;title\x07\x9b2J") == "一\ttwo\n\\x1b]0;title\\x07\\x9b2J"
+
+
+def test_an_error_moves_no_cursor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise ProviderError("The endpoint answered 500: busy \x1b[2J now")
+
+    monkeypatch.setattr(commands, "app", fail)
+    with pytest.raises(SystemExit):
+        commands.main()
+    assert capsys.readouterr().err == "myna: The endpoint answered 500: busy \\x1b[2J now\n"
 
 
 def test_a_models_own_words_are_no_markup(

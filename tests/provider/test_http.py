@@ -94,7 +94,16 @@ def test_an_error_in_mid_answer_says_what_the_endpoint_said() -> None:
 
 
 def test_an_answer_that_is_no_stream_is_an_error() -> None:
-    assert "application/json" in str(refusal(200, {"content-type": "application/json"}, b"{}"))
+    said = str(refusal(200, {"content-type": "application/json"}, b'{"error": {"message": "no credit left"}}'))
+    assert "application/json" in said
+    assert "no credit left" in said
+
+
+def test_a_redirect_is_not_followed_and_says_where_to() -> None:
+    with endpoint(200, STREAM, HELLO + STOP + DONE) as there:
+        said = str(refusal(307, {"location": there}, b""))
+    assert there in said
+    assert "name that address" in said
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ read, time is up) a check raises Unjudged, which is an outcome of its own: it is
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 
 from myna.records import Candidate, Conversation, Unjudged
 
@@ -49,7 +50,11 @@ async def verdict(
     """What a check of either kind says, in at most `seconds`. Raises Unjudged where nothing can be said, or not in time."""
     try:
         async with asyncio.timeout(seconds):
-            found: Verdict | Awaitable[Verdict] = await asyncio.to_thread(check, conversation, candidate)
+            found: Verdict | Awaitable[Verdict]
+            if _waits(check):
+                found = check(conversation, candidate)
+            else:  # what it computes holds nobody else up
+                found = await asyncio.to_thread(check, conversation, candidate)
             return found if isinstance(found, Verdict) else await found
     except TimeoutError:
         raise Unjudged(f"no verdict in {seconds} seconds") from None
@@ -76,6 +81,11 @@ def all_of(checks: dict[str, AnyCheck]) -> AsyncCheck:
         return Verdict(all(one.ok for one in found.values()), score, reasons, spans)
 
     return every
+
+
+def _waits(check: AnyCheck) -> bool:
+    """Whether it is an `async def`, or has one as its __call__."""
+    return iscoroutinefunction(check) or iscoroutinefunction(type(check).__call__)
 
 
 async def _awaited(found: Awaitable[Verdict]) -> Verdict:

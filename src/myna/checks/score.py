@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from myna.checks.check import AnyCheck, Verdict, verdict
-from myna.records import Candidate, Conversation, RequestError, Unjudged
+from myna.records import Candidate, Conversation, ProviderError, RequestError, Unavailable, Unjudged
 
 Row = tuple[Conversation, Candidate]
 Z = 1.96  # of 95 %
@@ -60,7 +60,8 @@ class Scores:
 
 
 async def score(check: AnyCheck, rows: Iterable[Row], *, at_once: int = 4, seconds: float | None = None) -> Scores:
-    """What the check says of each row, in their order. Raises RequestError for an `at_once` or `seconds` in which nothing can be done."""
+    """What the check says of each row, in their order. A row that a judge's endpoint fails at has no verdict; where it fails at every one,
+    what it raised is raised. Raises RequestError for an `at_once` or `seconds` in which nothing can be done."""
     if at_once < 1:
         raise RequestError("at_once is 1 or more.", param="at_once")
     if seconds is not None and not seconds > 0:  # NaN
@@ -73,10 +74,17 @@ async def score(check: AnyCheck, rows: Iterable[Row], *, at_once: int = 4, secon
                 return await verdict(check, conversation, candidate, seconds)
             except Unjudged as e:
                 return e
+            except (ProviderError, Unavailable) as e:
+                failures.append(e)
+                return Unjudged(str(e))
 
+    failures: list[ProviderError | Unavailable] = []
     tasks: Sequence[asyncio.Task[Verdict | Unjudged]] = [asyncio.create_task(one(*row)) for row in rows]
     try:
-        return Scores(tuple(await asyncio.gather(*tasks)))
+        found = await asyncio.gather(*tasks)
+        if failures and len(failures) == len(found):
+            raise failures[0]
+        return Scores(tuple(found))
     finally:  # one failed, or nobody waits any more
         for task in tasks:
             task.cancel()

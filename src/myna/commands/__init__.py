@@ -81,23 +81,30 @@ def main() -> None:
         finally:
             sys.stdout.flush()  # here, where what goes wrong can be said
     except MynaError as e:
-        print(f"myna: {e}", file=sys.stderr)
+        _say(str(e))
         sys.exit(2)
     except KeyboardInterrupt:
-        print("myna: interrupted", file=sys.stderr)
+        _say("interrupted")
         sys.exit(130)
     except BrokenPipeError:  # `myna list | head`: nobody reads on, which is no error
         _drop_output()
         sys.exit(0)
     except OSError as e:
         if e.filename and e.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG):
-            print(f"myna: {e.filename}: {e.strerror}", file=sys.stderr)
+            _say(f"{e.filename}: {e.strerror}")
             sys.exit(2)
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _drop_output()
-        print(f"myna: the disk is full: {e.filename or 'some of the output'} could not be written", file=sys.stderr)
+        _say(f"the disk is full: {e.filename or 'some of the output'} could not be written")
         sys.exit(2)
+
+
+def _say(what: str) -> None:
+    """A line for the person at the terminal. An endpoint's own words may be in it, and move no cursor."""
+    from myna.commands.options import spoken
+
+    print(f"myna: {spoken(what)}", file=sys.stderr)
 
 
 def _drop_output() -> None:

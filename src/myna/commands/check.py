@@ -17,7 +17,17 @@ from myna.checks.reviews import Answered, Asked, Review, Reviews
 from myna.checks.score import Row, Scores, score
 from myna.commands.options import printable, spoken
 from myna.modeldir import DEFAULT
-from myna.records import Candidate, Conversation, DataError, RequestError, Unjudged, jsonl
+from myna.records import (
+    Candidate,
+    Conversation,
+    DataError,
+    MynaError,
+    ProviderError,
+    RequestError,
+    Unavailable,
+    Unjudged,
+    jsonl,
+)
 from myna.trace.where import trace_file
 
 app = App(name="check", help="Checks: score rows, mask personal data, answer reviews, compare a judge with people.")
@@ -195,14 +205,20 @@ async def _score(
 
 
 async def _pairs(judge: Any, answers: list[Row], labels: list[str]) -> list[tuple[str, str | None]]:
+    """What people said of each answer and what the judge says, None where it comes to no verdict. Raises what its endpoint raises at every
+    one of them."""
     found: list[tuple[str, str | None]] = []
+    failures: list[MynaError] = []
     for (conversation, candidate), label in zip(answers, labels, strict=True):
         try:
             said = await judge.label(conversation, candidate)
-        except Unjudged:
+        except (Unjudged, ProviderError, Unavailable) as e:
+            failures += [] if isinstance(e, Unjudged) else [e]
             found.append((label, None))
             continue
         found.append((label, judge.labels[said.index]))
+    if failures and len(failures) == len(found):
+        raise failures[0]
     return found
 
 

@@ -102,7 +102,10 @@ class Http:
                     raise read_error(response.status_code, response.headers, await _read_some(response))
                 kind = response.headers.get("content-type", "none")
                 if not kind.startswith("text/event-stream"):
-                    raise ProviderError(f"{url} answered with content type {kind!r}; an event stream was asked for.")
+                    said = message_in(await _read_some(response))
+                    raise ProviderError(
+                        f"{url} answered with content type {kind!r}, where an event stream was asked for: {said}"
+                    )
                 yield read_events(response.aiter_bytes())
         except httpx.TimeoutException:
             raise ProviderError(f"{url} was silent for {self._timeout:g} seconds.") from None

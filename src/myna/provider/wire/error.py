@@ -77,6 +77,8 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> MynaErro
     """The exception that an endpoint's refusal amounts to: ours to mend, not now, or the endpoint's own failure."""
     error = _error_object(body)
     message = f"The endpoint answered {status}: {message_in(body)}"
+    if 300 <= status < 400 and (there := headers.get("location")):
+        message = f"The endpoint answered {status} and sends on to {there}. Nothing follows it there, since what is asked and the key would go along; name that address if it is right."
     if status in (429, 503):
         usual = "rate_limit_exceeded" if status == 429 else "not_ready"
         code = error.get("code")
