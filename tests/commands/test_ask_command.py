@@ -151,10 +151,10 @@ def test_what_is_no_amount_is_refused_before_a_model_is_loaded(here: Path, flag:
 
 
 def test_a_budget_ends_an_answer_and_says_what_was_spent(here: Path) -> None:
-    with pytest.raises(BudgetExceeded, match=r"1 calls more .*; spent: 1 call, \d+ tokens"):
+    with pytest.raises(BudgetExceeded, match=r"calls: 0 left, and 1 may be needed; spent: 1 call, \d+ tokens"):
         myna("ask", "明前茶每斤要多少芽头？", "--rewrites", 2, "--calls", 1, "--model", "script:s.jsonl")
     with pytest.raises(
-        BudgetExceeded, match=r"tokens more would be needed at most, and 30 is left; spent: (nothing|[\d.]+ seconds)"
+        BudgetExceeded, match=r"tokens: 30 left, and [\d,]+ may be needed; spent: (nothing|[\d.]+ seconds)"
     ):
         myna("ask", "明前茶每斤要多少芽头？", "--tokens", 30, "--model", "script:s.jsonl")
 

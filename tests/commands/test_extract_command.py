@@ -94,7 +94,7 @@ def test_a_budget_ends_one_document_and_not_the_others(folder: Path, capsys: pyt
     said = capsys.readouterr()
     assert left.value.code == 1
     assert "long.md" in said.err
-    assert "6,000 is left; spent: nothing" in said.err
+    assert "tokens: 6,000 left, and " in said.err
     assert "R-12" in said.out
     with pytest.raises(RequestError, match="seconds"):
         app(["extract", *files, "--model", "script:none", "--seconds", "nan"], result_action="return_value")

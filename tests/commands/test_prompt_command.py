@@ -77,7 +77,7 @@ def test_cases_pass_or_are_named(here: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_budget_is_that_of_all_calls_together(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BudgetExceeded, match="1 calls more would be needed"):  # the first answer is none
+    with pytest.raises(BudgetExceeded, match="calls: 0 left, and 1 may be needed"):  # the first answer is none
         myna("prompt", "run", "p.md", *GIVEN, "--model", "script:s.jsonl", "--calls", "1")
     with pytest.raises(RequestError, match=r"--tokens is above 0"):
         myna("prompt", "run", "p.md", *GIVEN, "--model", "script:none.jsonl", "--tokens", "0")

@@ -116,7 +116,7 @@ def test_a_budget_is_kept_and_the_rows_are_shown(here: Path, capsys: pytest.Capt
     myna("sql", "songs.sqlite", "How many?", "--model", "script:s.jsonl", "--calls", "1")
     out = capsys.readouterr().out
     assert "中国" in out
-    assert "note: not put into words: 1 calls more" in out
+    assert "note: not put into words: calls: 0 left" in out
     (run,) = runs(Trace(here / "t.sqlite").store)
     assert len(run.below) == 1
     for limit in ("--tokens", "--cost"):

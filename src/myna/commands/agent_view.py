@@ -12,6 +12,7 @@ from myna.apps.agent.egress import harmless
 from myna.apps.agent.plan import shown
 from myna.apps.tools import Outcome
 from myna.commands.options import printable, spoken
+from myna.records.language import counted
 
 WIDE = 160  # characters of arguments and of a result that are shown
 Show = Callable[[Event], None]
@@ -86,7 +87,7 @@ def print_answer(answer: str, links: Sequence[str]) -> None:
 
 def _end(ended: Ended, currency: str) -> Text:
     spent = ended.spent
-    sums = [f"{spent.get(name, 0):,.0f} {name}" for name in ("steps", "calls", "tokens")]
+    sums = [counted(round(spent.get(f"{name}s", 0)), name) for name in ("step", "call", "token")]
     sums += [f"{spent['cost']:.4f} {currency}"] if spent.get("cost") else []
     said = Text(ended.reason, "green" if ended.reason == "done" else "red")
     said += Text(f"  {', '.join(sums)}, {spent.get('seconds', 0):.1f} s" + (", tainted" if ended.tainted else ""))

@@ -79,7 +79,7 @@ class Budget:
             raise self.over()
         for name, amount in amounts.items():
             if (left := self.left(name)) is not None and amount > left:
-                why = f"{_shown(amount)} {name} more would be needed at most, and {_shown(left)} is left"
+                why = f"{name}: {_shown(left)} left, and {_shown(amount)} may be needed"
                 raise BudgetExceeded(f"{why}; {self.account}.", limit=name)
         return Held(self, amounts)
 

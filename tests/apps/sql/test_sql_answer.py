@@ -402,11 +402,11 @@ def test_rows_that_are_paid_for_are_given_without_words_where_there_is_no_money_
     answer = asyncio.run(ask(Budgeted(model, Budget(Spent(calls=1))), sqlite_db, "How many?"))
     assert answer.queried.rows.rows == (("China", 1), ("France", 2))
     assert answer.text == ""
-    assert answer.queried.notes[0].startswith("not put into words: 1 calls more would be needed at most, and 0 is left")
+    assert answer.queried.notes[0].startswith("not put into words: calls: 0 left, and 1 may be needed")
 
 
 def test_a_second_try_that_cannot_be_paid_for_says_what_the_first_one_was(sqlite_db: Sqlite) -> None:
-    with pytest.raises(SqlError, match=r"no such column: nam\nNo second try: 1 calls more(.|\n)*SELECT nam FROM"):
+    with pytest.raises(SqlError, match=r"no such column: nam\nNo second try: calls: 0 left, and 1(.|\n)*SELECT nam FROM"):
         asyncio.run(query(Budgeted(Scripted(["SELECT nam FROM singer"]), Budget(Spent(calls=1))), sqlite_db, "Who?"))
 
 

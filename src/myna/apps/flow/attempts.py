@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from myna.apps.flow.code import changed
+from myna.apps.flow.declared import Declared
 from myna.apps.flow.errors import Failure, FlowError, Halt, JournalError, NotDone, StepFailed, place, words
 from myna.apps.flow.journal import End, State, StepRow
 from myna.apps.flow.probe import Happened
@@ -21,9 +22,6 @@ from myna.provider.budget import Budget, Budgeted, BudgetExceeded, Limits
 from myna.records import Candidate, Conversation, Message, Unjudged
 from myna.trace import Span
 from myna.trace import here as span_here
-
-if TYPE_CHECKING:
-    from myna.apps.flow.step import Step
 
 ANEW = ("budget", "stopped", "interrupted", "answered")  # failures that say nothing of the step
 FINAL = ("value", "budget")  # another attempt would fail the same way
@@ -42,7 +40,7 @@ class Wrong(Exception):
 class Call:
     """A call of a step, at its place. `data` is the JSON of its inputs, `hash` that of the JSON with its keys sorted."""
 
-    step: "Step[Any, Any]"
+    step: Declared
     scope: Scope
     path: str
     inputs: dict[str, Any]
@@ -59,7 +57,7 @@ class Call:
         return key_of(self.scope.running.key, self.path, self.hash)
 
 
-async def make(step: "Step[Any, Any]", scope: Scope, path: str, inputs: dict[str, Any], means: dict[str, Any]) -> Any:
+async def make(step: Declared, scope: Scope, path: str, inputs: dict[str, Any], means: dict[str, Any]) -> Any:
     """The value of the step. Raises StepFailed, BudgetExceeded, FlowError; Halt where a person must decide."""
     data = step.shape.write_inputs(inputs)
     hash = hashlib.sha256(orjson.dumps(orjson.loads(data), option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -8,12 +8,10 @@ async def send(to: str, text: str) -> Receipt: ...
 """
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from myna.apps.flow.attempts import make
-from myna.apps.flow.code import code_of
+from myna.apps.flow.declared import Declared
 from myna.apps.flow.errors import FlowError, Halt
 from myna.apps.flow.journal import Effect
 from myna.apps.flow.probe import Probe
@@ -28,27 +26,8 @@ T = TypeVar("T")
 SECONDS = 600.0  # that a step may take if nobody says
 
 
-@dataclass(frozen=True)
-class Step(Generic[P, T]):
-    """See `step`."""
-
-    name: str
-    effect: Effect
-    shape: Shape
-    calls: int
-    retry: int
-    timeout: float | None
-    checks: Mapping[str, AnyCheck] = field(default_factory=dict)
-    probe: Probe | None = None
-
-    @property
-    def max_calls(self) -> int:
-        """Calls of models that it makes at most, all attempts counted."""
-        return self.calls * (1 + self.retry)
-
-    @cached_property
-    def code(self) -> dict[str, str]:
-        return code_of(self.shape.function)
+class Step(Declared, Generic[P, T]):
+    """A step that can be called. See `step`."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Its place in the flow is that of this call, whenever it is awaited. Outside of a flow it is a plain function."""
