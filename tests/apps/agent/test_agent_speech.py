@@ -65,6 +65,8 @@ def test_an_agent_that_answers_by_a_call_has_no_tool_of_that_name() -> None:
     ended = asyncio.run(run(Agent("a", "", (answer,)), "?", Held([_call("answer", {"text": "x"}), "yes"])))
     assert [one.result for one in ended.outcomes] == ["x"]
     assert ended.answer == "yes"
+    with pytest.raises(MynaError, match="no tool of its own is called that"):
+        Agent("a", "", helpers=(Agent("answer", ""),), speech="bound")
 
 
 def test_every_turn_is_asked_for_one_call_and_the_answer_is_among_them(world: World) -> None:

@@ -406,7 +406,9 @@ def test_rows_that_are_paid_for_are_given_without_words_where_there_is_no_money_
 
 
 def test_a_second_try_that_cannot_be_paid_for_says_what_the_first_one_was(sqlite_db: Sqlite) -> None:
-    with pytest.raises(SqlError, match=r"no such column: nam\nNo second try: calls: 0 left, and 1(.|\n)*SELECT nam FROM"):
+    with pytest.raises(
+        SqlError, match=r"no such column: nam\nNo second try: calls: 0 left, and 1(.|\n)*SELECT nam FROM"
+    ):
         asyncio.run(query(Budgeted(Scripted(["SELECT nam FROM singer"]), Budget(Spent(calls=1))), sqlite_db, "Who?"))
 
 

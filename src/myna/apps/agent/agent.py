@@ -53,7 +53,10 @@ class Agent:
     def __post_init__(self) -> None:
         if self.stall < 2:
             raise MynaError(f"the agent {self.name!r}: stall is {self.stall}; a step is repeated when it is made twice")
-        if self.speech == "bound" and any(tool.name == ANSWER for tool in self.tools):
+        if self.speech == "bound" and ANSWER in [
+            *(tool.name for tool in self.tools),
+            *(one.name for one in self.helpers),
+        ]:
             raise MynaError(
                 f"the agent {self.name!r}: with speech bound it answers by {ANSWER!r}, so no tool of its own is called that"
             )

@@ -24,11 +24,8 @@ from myna.apps.agent.turn import Turns
 from myna.apps.tools import Approvals, Ask, Outcome, never
 from myna.provider import Provider
 from myna.provider.budget import Budget, BudgetExceeded, Limits
-from myna.records import (
-    MynaError,
-    Reply,
-    ToolCall,
-)
+from myna.records import MynaError, Reply, ToolCall
+from myna.records.language import counted
 from myna.trace import Prices, Trace
 
 T = TypeVar("T")
@@ -66,17 +63,8 @@ async def steps(agent: Agent, session: Session, provider: Provider, *, approvals
     that is the reason "error".
     """
     with trace.span("agent", agent.name, run=session.run) if trace else nullcontext() as span:
-        loop = _Loop(
-            agent,
-            session,
-            provider,
-            approvals or Approvals(),
-            ask,
-            budget,
-            trace.prices if trace else prices,
-            trace,
-            keep,
-        )
+        costs = trace.prices if trace else prices
+        loop = _Loop(agent, session, provider, approvals or Approvals(), ask, budget, costs, trace, keep)
         async with aclosing(loop.events()) as events:
             async for event in events:
                 session.spent = loop.spent()
@@ -150,7 +138,8 @@ class _Loop:
         """Why it should end here, by what is in the session alone."""
         session, last = self.session, self.session.messages[-1]
         if session.waiting:
-            return "approval", f"{len(session.waiting)} calls wait for somebody to approve them"
+            waiting = counted(len(session.waiting), "call waits", "calls wait")
+            return "approval", f"{waiting} for somebody to approve"
         if last.role == "assistant" and not last.tool_calls:
             cut = last.meta.get("finish") == "length"
             return ("length", "the answer was cut: max_tokens, or what was left to spend") if cut else ("done", "")
