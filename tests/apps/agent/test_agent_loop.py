@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import count, cycle, repeat
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from apps_agent import Speech, World, sent, whole
 
-from myna.apps.agent import Agent, Ended, Limits, Said, Session, run, steps
+from myna.apps.agent import Agent, Ended, Limits, Retried, Said, Session, run, steps, turn
 from myna.apps.tools import Approvals, Asked, later, tool
 from myna.provider import Scripted
 from myna.provider.powers import Powers
@@ -215,6 +216,36 @@ def test_a_provider_that_fails_twice_is_asked_again_visibly(
     (told,) = runs(trace.store)
     assert (told.kind, total(told.spans).calls) == ("agent", 4)
     trace.close()
+
+
+def test_each_wait_is_twice_the_last_and_no_less_than_was_asked_for_nor_more_than_is_left(
+    clerk: Clerk, speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sleep(seconds: float) -> None:
+        slept.extend([seconds] if seconds else [])  # a script's own are of no time
+
+    async def waits(*troubles: Exception) -> list[float]:
+        script = Scripted([*troubles, speech.answer("good")])
+        agent = replace(clerk(), limits=Limits(seconds=60))
+        async with aclosing(steps(agent, Session.of("?"), script)) as events:
+            return [event.seconds async for event in events if isinstance(event, Retried)]
+
+    slept: list[float] = []
+    monkeypatch.setattr(turn, "WAIT", 2.0)
+    monkeypatch.setattr(turn, "LONGEST_WAIT", 1000.0)
+    monkeypatch.setattr(turn.asyncio, "sleep", sleep)
+    assert asyncio.run(waits(ProviderError("broke"), ProviderError("broke"))) == [2.0, 4.0]
+    assert asyncio.run(waits(Unavailable("busy", retry_after=7))) == [7]
+    assert asyncio.run(waits(Unavailable("busy", retry_after=700))) == [700]
+    assert slept[:3] == [2.0, 4.0, 7]
+    assert slept[3] <= 60
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_provider_that_refuses_is_not_asked_again(clerk: Clerk, status: int) -> None:
+    script = Scripted([ProviderError("no key", status=status)])
+    ended = asyncio.run(run(clerk(), "?", script))
+    assert (ended.reason, ended.detail, len(script.requests)) == ("error", "no key", 1)
 
 
 def test_a_provider_that_keeps_failing_ends_it_and_loses_nothing(clerk: Clerk, speech: Speech, world: World) -> None:

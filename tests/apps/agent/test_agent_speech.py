@@ -147,6 +147,10 @@ def test_an_answer_that_was_cut_ends_with_length(world: World) -> None:
     assert (ended.reason, ended.answer) == ("length", 'It is "')
 
 
+def test_of_an_answer_that_was_cut_a_bare_line_end_is_one() -> None:
+    assert read(Message("assistant", "", tool_calls=(ToolCall("1", "answer", '{"text": "一\n二'),)), 1).text == "一\n二"
+
+
 def test_an_empty_answer_is_asked_for_again(world: World) -> None:
     script = Held([_call("answer", {"text": " "}), _call("answer", {"text": "ok"})])
     ended = asyncio.run(run(Agent("a", "", world.tools), "?", script))

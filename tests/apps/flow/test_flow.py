@@ -83,6 +83,30 @@ def test_what_is_finished_is_not_made_again_and_gives_the_same(journal: Journal,
     assert made == []
 
 
+def test_the_order_in_which_an_input_says_its_names_makes_no_other_input(journal: Journal) -> None:
+    @step
+    async def counted(facts: dict[str, int]) -> int:
+        made.append("counted")
+        return sum(facts.values())
+
+    @step
+    async def fails(number: int) -> int:
+        if names == ["一", "b"]:
+            raise ValueError("not yet")
+        return number
+
+    @flow
+    async def sums() -> int:
+        return await fails(await counted({name: len(name) for name in names}))
+
+    names = ["一", "b"]
+    ended = asyncio.run(run(sums, journal, {}))
+    assert ended.outcome == "failed"
+    names = ["b", "一"]
+    assert asyncio.run(resume(sums, journal, ended.run)).value == 2
+    assert made == ["counted"]
+
+
 def test_a_journal_of_another_time_is_read_by_another_process(journal: Journal) -> None:
     """Nothing that a resume needs is in memory."""
     first = asyncio.run(run(desk, journal, {"question": "q"}, {"provider": Scripted([ValueError()])}))

@@ -105,8 +105,6 @@ async def _known(call: Call) -> StepRow | None:
 
 def _differs(call: Call, last: StepRow) -> str:
     """In what a finished step is not the one that is asked for; nothing where it is."""
-    if last.name != call.step.name:
-        return f"it was the step {last.name} then"
     found = []
     if last.code is not None and (names := changed(last.code, call.step.code)):
         found.append(f"its code changed ({', '.join(names)})")
