@@ -22,6 +22,11 @@ def test_an_answer_moves_no_cursor_and_keeps_its_lines() -> None:
     assert spoken("一\ttwo\n\x1b]0;title\x07\x9b2J") == "一\ttwo\n\\x1b]0;title\\x07\\x9b2J"
 
 
+def test_words_are_not_turned_around() -> None:
+    assert spoken("a\u202eb\u2066c\u2028d") == "a\\u202eb\\u2066c\\u2028d"
+    assert printable("a\u202eb").plain == "a\\u202eb"
+
+
 def test_an_error_moves_no_cursor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         raise ProviderError("The endpoint answered 500: busy \x1b[2J now")

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from myna.provider import complete
-from myna.provider.http import Http
+from myna.provider.http import Http, without_user
 from myna.records import Conversation, MynaError, ProviderError, Reply, RequestError, Sampling, Unavailable
 
 HI = Conversation.ask("Hi")
@@ -127,6 +127,53 @@ def test_a_status_becomes_the_right_error_with_the_endpoints_words(status: int, 
     assert getattr(error, "status", status) == status
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "next"),
+    [
+        (429, {"retry-after": "7"}, b"{}", "try again in 7 seconds"),
+        (429, {"retry-after": "9" * 5000}, b"{}", "try again in 999999999 seconds"),
+        (503, {}, b"{}", "try again later"),
+        (401, {}, b'{"error": {"message": "no"}}', "$MYNA_API_KEY"),
+        (404, {}, b"<html>not here</html>", "end in /v1"),
+        (200, {"content-type": "text/html"}, b"<html>a page</html>", "end in /v1"),
+        (500, {}, b"<html>" + b"x" * 100_000, "xxx"),
+        (500, {}, b'{"error": {"message": "one\\ntwo\\r\\n  three"}}', "one two three"),
+        (200, STREAM, b'data: {"error": {"message": "one\\ntwo"}}\n\n', "one two"),
+        (200, STREAM, b"data: {oops}\n\n", "not JSON"),
+        (200, STREAM, b"data: 5\n\n", "malformed"),
+    ],
+)
+def test_an_error_is_one_line_that_says_where_and_what_to_do(
+    status: int, headers: dict[str, str], body: bytes, next: str
+) -> None:
+    said = str(refusal(status, headers, body))
+    assert next in said
+    assert said.startswith("http://127.0.0.1:")
+    assert len(said.splitlines()) == 1
+    assert len(said) < 800
+
+
+def test_a_password_in_an_address_is_sent_and_never_said() -> None:
+    with endpoint(500, {}, b"{}") as url:
+        secret = url.replace("//", "//ann:pass%20word@")
+        provider = Http(secret, "m")
+        assert (provider.base_url, provider._user) == (url, ("ann", "pass word"))
+        with pytest.raises(MynaError) as caught:
+            ask(secret)
+    assert "ann" not in str(caught.value)
+    assert without_user("http://h/v1?mail=a@b") == ("http://h/v1?mail=a@b", None)
+
+
+def test_keepalives_alone_are_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("myna.provider.http.STUCK", 0.0)
+    assert "did not end" in str(refusal(200, STREAM, b": keepalive\n\n" * 10))
+
+
+def test_empty_events_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("myna.provider.http.LONGEST", 100)
+    assert "did not end" in str(refusal(200, STREAM, b'data: {"choices":[{"index":0,"delta":{}}]}\n\n' * 20))
+
+
 def test_an_endpoint_that_is_not_there_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -148,6 +195,7 @@ def test_one_provider_serves_several_event_loops() -> None:
 
 def test_an_answer_without_an_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("myna.provider.http.LONGEST", 20)
+    monkeypatch.setattr("myna.provider.http.EVENT", 0)
     assert "did not end" in str(refusal(200, STREAM, HELLO * 10 + STOP + DONE))
     with endpoint(200, STREAM, HELLO * 4 + STOP + DONE) as url:
         assert ask(url).text == "Hello" * 4

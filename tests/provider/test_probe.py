@@ -52,6 +52,11 @@ class Bare:
         yield Delta(text=HELLO, finish_reason="stop")
 
 
+def test_an_endpoint_that_says_nothing_twice_has_not_kept_a_seed() -> None:
+    assert not tried(repeat("")).seed
+    assert tried(repeat("same")).seed
+
+
 def test_an_endpoint_that_drops_every_field_has_no_power_and_what_it_said_is_told() -> None:
     found = asyncio.run(probe(Bare()))
     assert (found.forms, found.tools, found.arguments, found.logprobs, found.several, found.usage) == (

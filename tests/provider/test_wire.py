@@ -159,7 +159,7 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=str)
 def test_an_error_survives_the_wire(error: MynaError) -> None:
     status, body, headers = write_error(error)
-    read = read_error(status, headers, orjson.dumps(body))
+    read = read_error(status, headers, orjson.dumps(body), "http://x/v1")
     fields = ("param", "code", "retry_after")
     assert type(read) is type(error)
     assert str(error) in str(read)
@@ -182,7 +182,7 @@ def test_a_bug_gives_away_nothing_but_the_requests_id() -> None:
     "body", [b"", b"<html>", b'{"error": "full"}', b'{"detail": "full"}', b"[1]", b"\xff", b"null"]
 )
 def test_any_error_body_can_be_read(body: bytes) -> None:
-    assert isinstance(read_error(500, {}, body), ProviderError)
+    assert isinstance(read_error(500, {}, body, "http://x/v1"), ProviderError)
 
 
 BEGUN = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "{"}]

@@ -16,8 +16,10 @@ SamplingFlags = Annotated[Sampling, Parameter(name="*", group="Sampling")]
 LoadingFlags = Annotated[Loading, Parameter(name="*", group="Loading")]
 
 
-# ESC and its kin move the cursor, set titles and worse; a model's words do none of that. Line ends and tabs stay.
+# ESC and its kin move the cursor, set titles and worse, and some characters turn the order of those after them around; a model's words
+# do none of that. Line ends and tabs stay.
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
+_CONTROLS |= {c: f"\\u{c:04x}" for c in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))}
 
 
 def hint(provider: Provider, where: str) -> None:
@@ -33,7 +35,11 @@ def spoken(text: str) -> str:
 
 def printable(text: str, instead: Mapping[str, str] = {}) -> Text:
     """A stranger's text for the terminal: its brackets are no markup, and its control characters move no cursor."""
-    return Text("".join(c if c.isprintable() else instead.get(c, f"\\x{ord(c):02x}") for c in text))
+    return Text("".join(c if c.isprintable() else instead.get(c, _code(ord(c))) for c in text))
+
+
+def _code(c: int) -> str:
+    return f"\\x{c:02x}" if c < 0x100 else f"\\u{c:04x}"
 
 
 def folded(*columns: str | Column, pad_edge: bool = True) -> Table:

@@ -19,6 +19,7 @@ import orjson
 
 from myna.provider import Provider, Scripted, powers
 from myna.provider.http import Http
+from myna.provider.wire.error import AT_V1, read_error
 from myna.records import DataError, Message, ProviderError, RequestError
 from myna.records.jsonl import read_rows
 
@@ -60,7 +61,9 @@ def connected(where: str) -> Iterator[Provider]:
 
 
 def _remote(url: str, model: str, key: str | None = None) -> Http:
-    return Http(url, model, key, powers=powers.read(powers.endpoint(url, model)))
+    provider = Http(url, model, key)
+    provider.powers = powers.read(powers.endpoint(provider.base_url, model))
+    return provider
 
 
 def _named(model: str, where: str) -> str:
@@ -73,18 +76,23 @@ def _only_model(url: str, key: str | None) -> str:
     """The one model that an endpoint serves."""
     import httpx
 
-    from myna.provider.http import is_loopback
+    from myna.provider.http import is_loopback, without_user
 
-    listed = f"{url.rstrip('/')}/models"
+    url, user = without_user(url.rstrip("/"))
+    listed = f"{url}/models"
     try:
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        answer = httpx.get(listed, headers=headers, timeout=10.0, trust_env=not is_loopback(url))
-        answer.raise_for_status()
-        models = [str(one["id"]) for one in orjson.loads(answer.content)["data"]]
-    except (httpx.HTTPError, httpx.InvalidURL, orjson.JSONDecodeError, KeyError, TypeError) as e:
+        answer = httpx.get(listed, headers=headers, auth=user, timeout=10.0, trust_env=not is_loopback(url))
+    except (httpx.HTTPError, httpx.InvalidURL) as e:
         raise ProviderError(
             f"{listed} does not list models ({e or type(e).__name__}). Is the server running?"
         ) from None
+    if answer.status_code != 200:
+        raise read_error(answer.status_code, answer.headers, answer.content, listed)
+    try:
+        models = [str(one["id"]) for one in orjson.loads(answer.content)["data"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise ProviderError(f"{listed} answered with what is no list of models ({AT_V1}).") from None
     if len(models) != 1:
         raise RequestError(f"{url} serves {', '.join(models[:20]) or 'no model'}; choose: {url}#MODEL", param="model")
     return models[0]

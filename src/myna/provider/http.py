@@ -5,13 +5,13 @@ import ipaddress
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 import orjson
 
 from myna.provider.powers import Powers
-from myna.provider.wire.error import message_in, read_error
+from myna.provider.wire.error import AT_V1, message_in, read_error
 from myna.provider.wire.request import write_request
 from myna.provider.wire.response import ChunkReader
 from myna.provider.wire.sse import read_events
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 What = Conversation | Document
 ERROR_BODY = 64 << 10  # bytes of an error body that we read
 LONGEST = 16 << 20  # characters of all answers to one request; a million tokens have about four million
+EVENT = 8  # characters that an event counts beside its text: a stream of empty ones ends, too
+STUCK = 3600.0  # seconds without an event, whatever keepalives come meanwhile
 
 
 class Http:
@@ -44,7 +46,7 @@ class Http:
     ):
         self.name = model
         self.powers = powers
-        self.base_url = base_url.rstrip("/")
+        self.base_url, self._user = without_user(base_url.rstrip("/"))
         self._headers = {"accept": "text/event-stream"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
         self._timeout = timeout
         # A connection belongs to the event loop that opened it, and a program may run several in turn.
@@ -58,21 +60,20 @@ class Http:
             yield Delta()
             unfinished = set(range(sampling.n or 1))
             reader, usage, length = ChunkReader(), None, 0
-            async for event in events:
-                if event == b"[DONE]":
-                    break
-                for delta in _read_event(event, reader):
+            while (event := await self._next(events)) not in (None, b"[DONE]"):
+                length += EVENT
+                for delta in self._read(event or b"", reader):
                     if delta.finish_reason:
                         unfinished.discard(delta.candidate)
                     length += (
                         len(delta.text) + len(delta.reasoning) + sum(len(one.arguments) for one in delta.tool_calls)
                     )
-                    if length > LONGEST:
-                        raise ProviderError(f"{self.base_url} sent {LONGEST:,} characters and did not end.")
                     if delta.usage:
                         usage = delta.usage  # some endpoints repeat it on every chunk; ours is one, the last
                     else:
                         yield delta
+                if length > LONGEST:
+                    raise ProviderError(f"{self.base_url} sent {LONGEST:,} characters and did not end.")
         if usage:
             yield Delta(usage=usage)  # what was counted is paid for, finished or not
         if unfinished:
@@ -99,12 +100,13 @@ class Http:
         try:
             async with self._client().stream("POST", url, content=body, headers=headers) as response:
                 if response.status_code != 200:
-                    raise read_error(response.status_code, response.headers, await _read_some(response))
+                    raise read_error(response.status_code, response.headers, await _read_some(response), url)
                 kind = response.headers.get("content-type", "none")
                 if not kind.startswith("text/event-stream"):
                     said = message_in(await _read_some(response))
+                    page = f" ({AT_V1})" if kind.startswith("text/html") else ""
                     raise ProviderError(
-                        f"{url} answered with content type {kind!r}, where an event stream was asked for: {said}"
+                        f"{url} answered with content type {kind!r}, where an event stream was asked for: {said}{page}"
                     )
                 yield read_events(response.aiter_bytes())
         except httpx.TimeoutException:
@@ -114,6 +116,25 @@ class Http:
         except (httpx.HTTPError, httpx.InvalidURL) as e:
             raise ProviderError(f"{url}: {e or type(e).__name__}") from None
 
+    async def _next(self, events: AsyncIterator[bytes]) -> bytes | None:
+        """The next event; None at the end."""
+        try:
+            async with asyncio.timeout(STUCK):
+                return await anext(events, None)
+        except TimeoutError:
+            raise ProviderError(f"{self.base_url} said nothing for {STUCK:g} seconds and did not end.") from None
+
+    def _read(self, event: bytes, reader: ChunkReader) -> list[Delta]:
+        try:
+            chunk = orjson.loads(event)
+            if isinstance(chunk, dict) and chunk.get("error"):
+                raise ProviderError(f"{self.base_url} failed in mid-answer: {message_in(event)}")
+            return list(reader.read(chunk))
+        except orjson.JSONDecodeError:
+            raise ProviderError(f"{self.base_url} sent an event that is not JSON: {event[:200]!r}") from None
+        except DataError as e:
+            raise ProviderError(f"{self.base_url} sent a malformed chunk: {e}") from None
+
     def _client(self) -> "httpx.AsyncClient":
         """This event loop's client, opened on first use. A server on this machine is never reached through a proxy."""
         import httpx
@@ -122,23 +143,12 @@ class Http:
         if loop not in self._clients:
             self._clients[loop] = httpx.AsyncClient(
                 headers=self._headers,
+                auth=self._user,
                 timeout=httpx.Timeout(self._timeout, connect=10.0, pool=None),
                 limits=httpx.Limits(max_connections=None),
                 trust_env=not is_loopback(self.base_url),
             )
         return self._clients[loop]
-
-
-def _read_event(event: bytes, reader: ChunkReader) -> list[Delta]:
-    try:
-        chunk = orjson.loads(event)
-        if isinstance(chunk, dict) and chunk.get("error"):
-            raise ProviderError(f"The endpoint failed in mid-answer: {message_in(event)}")
-        return list(reader.read(chunk))
-    except orjson.JSONDecodeError:
-        raise ProviderError(f"The endpoint sent an event that is not JSON: {event[:200]!r}") from None
-    except DataError as e:
-        raise ProviderError(f"The endpoint sent a malformed chunk: {e}") from None
 
 
 async def _read_some(response: "httpx.Response") -> bytes:
@@ -148,6 +158,16 @@ async def _read_some(response: "httpx.Response") -> bytes:
         if len(body) >= ERROR_BODY:
             break
     return body[:ERROR_BODY]
+
+
+def without_user(url: str) -> tuple[str, tuple[str, str] | None]:
+    """(the address, its NAME:PASSWORD@): addresses are written into traces and errors, and passwords are not."""
+    before, at, rest = url.partition("@")
+    scheme, slashes, user = before.partition("://")
+    if not at or not slashes or "/" in user or "?" in user:
+        return url, None
+    name, _, password = user.partition(":")
+    return f"{scheme}://{rest}", (unquote(name), unquote(password))
 
 
 def is_loopback(url: str) -> bool:

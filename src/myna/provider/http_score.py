@@ -44,7 +44,7 @@ class HttpScorer:
         except (httpx.HTTPError, httpx.InvalidURL) as e:
             raise ProviderError(f"{url}: {e or type(e).__name__}") from None
         if answer.status_code != 200:
-            raise read_error(answer.status_code, answer.headers, answer.content[:MOST])
+            raise read_error(answer.status_code, answer.headers, answer.content[:MOST], url)
         return _read(answer.content, len(documents), url)
 
 

@@ -62,7 +62,7 @@ async def probe(provider: Provider) -> Powers:
         arguments=bool(called and called.message.tool_calls and _fits(called.message.tool_calls[0].arguments)),
         logprobs=_alternatives(told),
         several=bool(two and len(two.candidates) == 2 and all(one.text for one in two.candidates)),
-        seed=all(drawn) and len({one.text for one in drawn if one}) == 1,
+        seed=all(one and one.text for one in drawn) and len({one.text for one in drawn if one}) == 1,
         usage=plain.usage != Usage(),
         tried=time.time(),
         refused=tries.refused,

@@ -36,6 +36,8 @@ ANTHROPIC_TYPE_OF_STATUS = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+AT_V1 = "addresses of this API mostly end in /v1"
+READ = 500  # characters of an endpoint's words
 BUG = "Something went wrong inside the server; this is a bug. Its log has the details under request id {id}."
 
 
@@ -73,17 +75,23 @@ def in_shape_of(path: str, status: int, body: Json) -> Json:
     return body
 
 
-def read_error(status: int, headers: Mapping[str, str], body: bytes) -> MynaError:
-    """The exception that an endpoint's refusal amounts to: ours to mend, not now, or the endpoint's own failure."""
+def read_error(status: int, headers: Mapping[str, str], body: bytes, url: str) -> MynaError:
+    """The exception that the refusal of the endpoint at `url` amounts to: ours to mend, not now, or the endpoint's own failure. Its
+    message is one line, and says what to do next where that is known."""
     error = _error_object(body)
-    message = f"The endpoint answered {status}: {message_in(body)}"
+    message = f"{url} answered {status}: {message_in(body)}"
     if 300 <= status < 400 and (there := headers.get("location")):
-        message = f"The endpoint answered {status} and sends on to {there}. Nothing follows it there, since what is asked and the key would go along; name that address if it is right."
+        message = f"{url} answered {status} and sends on to {there}. Nothing follows it there, since what is asked and the key would go along; name that address if it is right."
     if status in (429, 503):
         usual = "rate_limit_exceeded" if status == 429 else "not_ready"
-        code = error.get("code")
-        seconds = _seconds(headers.get("retry-after"))
+        code, after = error.get("code"), headers.get("retry-after")
+        seconds = _seconds(after)
+        message += f" (try again {f'in {seconds} seconds' if after else 'later'})"
         return Unavailable(message, retry_after=seconds, code=code if isinstance(code, str) else usual)
+    if status in (401, 403):
+        message += " (the key that is sent is $MYNA_API_KEY, to openai: $OPENAI_API_KEY)"
+    if status == 404 and not error:
+        message += f" ({AT_V1})"
     if status in (400, 404, 413, 422):
         param, code = error.get("param"), error.get("code")
         return RequestError(
@@ -95,8 +103,9 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> MynaErro
 
 
 def message_in(body: bytes) -> str:
-    """What an error body says, or as much of the body as a person would read."""
-    return str(_error_object(body).get("message") or body.decode("utf-8", "replace").strip()[:500] or "no message")
+    """What an error body says, or as much of the body as a person would read, in one line."""
+    said = str(_error_object(body).get("message") or body.decode("utf-8", "replace"))
+    return " ".join(said[: 2 * READ].split())[:READ] or "no message"
 
 
 def _status(error: Exception) -> int:
@@ -130,4 +139,4 @@ def _error_object(body: bytes) -> dict[str, Any]:
 
 def _seconds(retry_after: str | None) -> int:
     """Retry-After in seconds; its other form, a date, is rare and counts as 1."""
-    return max(1, int(retry_after)) if retry_after and retry_after.isascii() and retry_after.isdigit() else 1
+    return max(1, int(retry_after[:9])) if retry_after and retry_after.isascii() and retry_after.isdigit() else 1
