@@ -230,3 +230,18 @@ def test_filtering_leaves_the_rest_as_it_was(text: str, places: list[tuple[int, 
     inside = {place for span in spans for place in range(span.start, span.end)}
     kept = "".join(c for place, c in enumerate(text) if place not in inside)
     assert without(text, spans).replace("[…]", "") == kept.replace("[…]", "")
+
+
+@pytest.mark.parametrize(
+    ("places", "left"),
+    [
+        ([(0, 2), (1, 3)], "[…]de"),
+        ([(0, 2), (2, 4)], "[…]e"),
+        ([(1, 2), (3, 4)], "a[…]c[…]e"),
+        ([(0, 5), (1, 2)], "[…]"),
+        ([(2, 2)], "ab[…]cde"),
+        ([], "abcde"),
+    ],
+)
+def test_what_touches_is_filtered_as_one(places: list[tuple[int, int]], left: str) -> None:
+    assert without("abcde", [Span(a, b, "x") for a, b in places]) == left

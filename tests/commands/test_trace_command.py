@@ -10,8 +10,9 @@ from myna.commands import app
 from myna.commands.trace import opened
 from myna.provider import Provider, Scripted, complete
 from myna.provider.traced import Traced
-from myna.records import Conversation, DataError, Message, MynaError, RequestError, Sampling, jsonl
+from myna.records import Conversation, DataError, Message, MynaError, ProviderError, RequestError, Sampling, jsonl
 from myna.trace import Trace
+from myna.trace.read import tree
 
 
 @pytest.fixture
@@ -96,9 +97,23 @@ def test_only_what_came_with_consent_is_exported(file: Path, capsys: pytest.Capt
     (row,) = jsonl.read(out, Conversation)
     assert [(one.text, one.score) for one in row.candidates] == [("晴", 0.0), ("雨", 0.0), ("改", 1.0)]
     assert row.messages[-1] == Message("user", "天气?")
+    myna("trace", "feedback", 3, "edit", "不给别人看")  # said later, and without consent: what came with it holds
+    myna("trace", "export", "--out", out)
+    assert [one.messages[-1].text for one in jsonl.read(out, Conversation)] == ["改"]
     myna("trace", "export", "--out", out, "--everything")
     assert len([*jsonl.read(out, Conversation)]) == 2
     assert capsys.readouterr().out.splitlines()[-1].startswith("2 of 2 calls")
+
+
+def test_half_an_answer_is_no_example(file: Path) -> None:
+    out, trace = file.parent / "rows.jsonl", opened(None)
+    with pytest.raises(ProviderError):
+        talk(Traced(Scripted([("half an ans", ProviderError("cut"))]), trace))
+    myna("trace", "feedback", 6, "thumb", "up", "--consent")
+    assert tree(trace.store, 6).call is not None
+    for flags in ((), ("--everything",)):
+        myna("trace", "export", 6, "--out", out, *flags)
+        assert [*jsonl.read(out, Conversation)] == []
 
 
 @pytest.mark.parametrize(

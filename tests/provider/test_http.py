@@ -187,6 +187,15 @@ def test_a_base_url_that_is_none_is_an_error(url: str) -> None:
         ask(url)
 
 
+def test_a_server_on_this_machine_is_not_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with endpoint(200, STREAM, HELLO + STOP + DONE) as url:
+        assert ask(url).text == "Hello"
+
+
 def test_one_provider_serves_several_event_loops() -> None:
     with endpoint(200, STREAM, HELLO + STOP + DONE) as url:
         provider = Http(url, "m")

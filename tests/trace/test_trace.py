@@ -300,7 +300,9 @@ def test_steps_are_counted_as_passed_only_if_all_their_checks_are(tmp_path: Path
             with trace.span("step", "draft") as step:
                 step.check("length", True, 1.0)
                 step.check("schema", n > 0, float(n > 0), "no JSON")
-    assert pass_rates(tree(trace.store, flow.id)) == {"draft": (9, 10)}
+        with pytest.raises(ZeroDivisionError), trace.span("step", "send"):
+            raise ZeroDivisionError
+    assert pass_rates(tree(trace.store, flow.id)) == {"draft": (9, 10), "send": (0, 1)}
 
 
 def test_the_first_price_that_fits_holds(tmp_path: Path) -> None:
@@ -312,6 +314,8 @@ def test_the_first_price_that_fits_holds(tmp_path: Path) -> None:
     assert prices.currency == "CNY"
     assert prices.cost("a1", Usage(1_000_000, 500_000, 1_000_000)) == 1 + 2
     assert prices.cost("other", Usage(10, 10)) == 0
+    file.write_text("prices: [{model: a, input: 2, output: 4}]")
+    assert Prices.read(file).cost("a", Usage(1_000_000, 0, 500_000)) == 2  # what is cached is as dear as the rest
     assert Prices().cost("a1", Usage(1, 1)) is None
     assert Prices.read(tmp_path / "none.yaml") == Prices()
     for text in ("prices: 3", "prices: [{model: a, input: -1, output: 0}]", "prices: [{model: a, input: .nan, output: 0}]",

@@ -186,12 +186,12 @@ def told(talk: Conversation, text: str, why: str) -> Conversation:
 
 def without(text: str, spans: Sequence[Span]) -> str:
     """The text with a mark in the place of each span; those that touch are one."""
-    pieces, end = list[str](), 0
+    pieces, end = list[str](), -1
     for span in sorted(spans, key=lambda span: (span.start, span.end)):
-        if span.start >= end:
-            pieces += [text[end : span.start], GAP]
+        if span.start > end:
+            pieces += [text[max(end, 0) : span.start], GAP]
         end = max(end, span.end)
-    return "".join([*pieces, text[end:]])
+    return "".join([*pieces, text[max(end, 0) :]])
 
 
 async def _settle(

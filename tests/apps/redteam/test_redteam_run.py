@@ -12,7 +12,7 @@ from myna.apps.redteam.report import Rate
 from myna.apps.tools import tool
 from myna.provider import Provider, Scripted
 from myna.provider.traced import Traced
-from myna.records import Candidate, Message, ProviderError, RequestError, ToolCall
+from myna.records import Candidate, Message, ProviderError, RequestError, Sampling, ToolCall
 from myna.trace import Trace
 from myna.trace.read import runs
 
@@ -119,8 +119,28 @@ def test_a_failure_is_no_answer_and_is_asked_again(trace: Trace) -> None:
 def test_an_endpoint_that_is_down_ends_the_run(trace: Trace) -> None:
     down = Scripted([ProviderError("gone")] * 100)
     with pytest.raises(ProviderError, match="gone"):
-        run(packaged("benign"), down, trace)
-    assert len(down.requests) <= 5 + 2
+        run(packaged("benign"), down, trace, at_once=1)
+    assert len(down.requests) == 5
+
+
+def test_an_endpoint_that_fails_now_and_then_is_not_down(trace: Trace) -> None:
+    cases = packaged("benign")[:11]
+    told = run(
+        cases,
+        Scripted([*[ProviderError("gone")] * 4, "Yes.", *[ProviderError("gone")] * 4, "Yes.", "Yes."]),
+        trace,
+        at_once=1,
+    )
+    assert [one.outcome for one in told].count("failed") == 8
+    assert len(told) == 11
+
+
+def test_the_same_model_elsewhere_or_asked_otherwise_is_asked(trace: Trace) -> None:
+    run(CASES[:1], Scripted(ANSWERS), trace)
+    for other in (Sampling(temperature=1.0), Sampling(temperature=0, max_tokens=5)):
+        provider = Scripted(ANSWERS)
+        run(CASES[:1], model(provider, other), trace)
+        assert len(provider.requests) == 1
 
 
 def test_an_empty_answer_is_in_no_rate(trace: Trace) -> None:
