@@ -104,6 +104,8 @@ async def extract(
     fields = tuple(one for one in map(judged, leaves(merged)) if one.value is not None or one.doubt)
     believed = plain(merged, lambda leaf: judged(leaf).value)
     value, wrong = _valued(what, schema, believed)
+    if problems and not merged:
+        wrong = ()  # without an answer every field is missing
     return Extracted(document.sha256, value, believed, fields, (*problems, *wrong), left, calls)
 
 
