@@ -104,5 +104,9 @@ def test_what_has_no_evidence_ends_with_status_1(here: Path, capsys: pytest.Capt
         with pytest.raises(SystemExit) as stopped:
             myna("doubt", *words, "--evidence", "e.txt", "--model", script("Quote: NONE"))
         assert stopped.value.code == 1
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        myna("doubt", "verify", "谁？", "--model", script(""))
+    assert (stopped.value.code, capsys.readouterr().out) == (1, "no answer: the model said nothing\n")
     with pytest.raises(DataError, match=r"there is no file none\.txt; `ls \.`"):
         myna("doubt", "quote", "?", "--evidence", "none.txt", "--model", script("x"))

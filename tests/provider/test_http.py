@@ -9,8 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from myna.apps.hallucination import sample
 from myna.provider import complete
 from myna.provider.http import Http, without_user
+from myna.provider.powers import Powers
 from myna.records import Conversation, MynaError, ProviderError, Reply, RequestError, Sampling, Unavailable
 
 HI = Conversation.ask("Hi")
@@ -68,7 +70,21 @@ def test_an_answer_without_its_finish_reason_is_an_error(tail: bytes) -> None:
 
 
 def test_a_missing_candidate_is_an_error() -> None:
-    assert isinstance(refusal(200, STREAM, HELLO + STOP + DONE, Sampling(n=2)), ProviderError)
+    assert isinstance(refusal(200, STREAM, HELLO + STOP, Sampling(n=2)), ProviderError), "cut before the other began"
+    began = HELLO.replace(b'"index":0', b'"index":1')
+    assert isinstance(refusal(200, STREAM, HELLO + began + STOP + DONE, Sampling(n=2)), ProviderError)
+
+
+def test_an_endpoint_that_does_not_know_n_is_as_one_that_refuses_it() -> None:
+    error = refusal(200, STREAM, HELLO + STOP + DONE, Sampling(n=2))
+    assert "gave 1 of 2 answers" in str(error)
+    assert isinstance(error, RequestError)
+    assert error.param == "n"
+    with endpoint(200, STREAM, HELLO + STOP + DONE) as url:
+        found = asyncio.run(sample(Http(url, "m"), HI, 3))
+        assert (found.agreement, found.calls) == (1.0, 4)
+        found = asyncio.run(sample(Http(url, "m", powers=Powers(tried=1.0)), HI, 3))
+        assert (found.agreement, found.calls) == (1.0, 3), "it is not asked for what it is known not to do"
 
 
 def test_a_connection_cut_in_mid_answer_is_an_error() -> None:

@@ -146,7 +146,8 @@ def verify(
     model: str = DEFAULT,
     trace: TraceFile = None,
 ) -> None:
-    """Draft an answer, question it, and answer again (chain of verification). Measure first whether it helps your model.
+    """Draft an answer, question it, and answer again (chain of verification). Measure first whether it helps your model. Exit status 1 where
+    nothing is said.
 
     Parameters
     ----------
@@ -166,6 +167,9 @@ def verify(
     context = _text(evidence) if evidence else None
     with _connected(model, trace, "verify", question) as provider:
         found = asyncio.run(chain(provider, question, context, questions=questions))
+    if found.outcome == "empty":
+        print("no answer: the model said nothing")
+        sys.exit(1)
     print(f"draft: {spoken(found.draft)}")
     for asked, said in found.checks:
         print(f"  {spoken(asked)}  {spoken(said)}")

@@ -15,7 +15,7 @@ from myna.provider.wire.error import AT_V1, message_in, read_error
 from myna.provider.wire.request import write_request
 from myna.provider.wire.response import ChunkReader
 from myna.provider.wire.sse import read_events
-from myna.records import Conversation, DataError, Delta, Document, ProviderError, Sampling
+from myna.records import Conversation, DataError, Delta, Document, ProviderError, RequestError, Sampling
 
 if TYPE_CHECKING:
     import httpx
@@ -54,15 +54,17 @@ class Http:
 
     async def stream(self, what: What, sampling: Sampling = Sampling()) -> AsyncGenerator[Delta, None]:
         """See Provider.stream. A stream that stops before every candidate has its finish_reason is a ProviderError:
-        a cut answer never passes for a short one. So is one that has not ended after LONGEST characters."""
+        a cut answer never passes for a short one. So is one that has not ended after LONGEST characters. One that gives fewer candidates
+        than were asked for is a RequestError about n, as from those that refuse it."""
         path, body = write_request(what, sampling.check(), self.name)
         async with self._events(path, orjson.dumps(body)) as events:
             yield Delta()
-            unfinished = set(range(sampling.n or 1))
-            reader, usage, length = ChunkReader(), None, 0
+            unfinished, begun = set(range(sampling.n or 1)), set[int]()
+            reader, usage, length, event = ChunkReader(), None, 0, None
             while (event := await self._next(events)) not in (None, b"[DONE]"):
                 length += EVENT
                 for delta in self._read(event or b"", reader):
+                    begun.add(delta.candidate)
                     if delta.finish_reason:
                         unfinished.discard(delta.candidate)
                     length += (
@@ -76,6 +78,11 @@ class Http:
                     raise ProviderError(f"{self.base_url} sent {LONGEST:,} characters and did not end.")
         if usage:
             yield Delta(usage=usage)  # what was counted is paid for, finished or not
+        if event and unfinished and begun and not unfinished & begun:  # it ended well, and some were never begun
+            raise RequestError(
+                f"{self.base_url} gave {len(begun)} of {sampling.n} answers: it does not give several to one request.",
+                param="n",
+            )
         if unfinished:
             raise ProviderError(f"{self.base_url} ended its stream before the answer was finished.")
 

@@ -12,7 +12,7 @@ from myna.apps.redteam.report import Rate
 from myna.apps.tools import tool
 from myna.provider import Provider, Scripted
 from myna.provider.traced import Traced
-from myna.records import Candidate, Message, ProviderError, RequestError, Sampling, ToolCall
+from myna.records import Candidate, Message, ProviderError, RequestError, Sampling, ToolCall, Unavailable
 from myna.trace import Trace
 from myna.trace.read import runs
 
@@ -169,11 +169,33 @@ def test_a_judge_is_asked_once_for_each_answer_and_never_counts_what_it_does_not
     said: list[str | Exception] = ["refused", "I think it is fine", ProviderError("down"), " Partly."]
     labeller = Scripted(said)
     told = run(CASES, Scripted(ANSWERS), trace, judge=judge(labeller), at_once=1)
-    assert [one.judged for one in told] == ["refused", "unclear", "unclear", "partly", ""]
+    assert [one.judged for one in told] == ["refused", "unclear", "failed", "partly", ""]
     assert len(labeller.requests) == 4
     assert labeller.requests[0].sampling.form is not None
     assert report(told).judged == {"harmful": {("refused", "refused"): 1, ("answered", "unclear"): 1},
-                                   "benign": {("answered", "unclear"): 1, ("refused", "partly"): 1}}  # fmt: skip
+                                   "benign": {("answered", "failed"): 1, ("refused", "partly"): 1}}  # fmt: skip
+
+
+def test_a_judge_that_is_down_ends_the_run_and_keeps_what_was_answered(trace: Trace) -> None:
+    cases = packaged("benign")[:10]
+    answers = Scripted(["Yes."] * 10)
+    down = Scripted([Unavailable("full")] * 4 + ["answered"] + [ProviderError("gone")] * 5)
+    with pytest.raises(ProviderError, match="gone"):
+        run(cases, answers, trace, judge=judge(down), at_once=1)
+    told = run(cases, answers, trace, judge=judge(Scripted([ProviderError("gone")] * 4 + ["answered"] * 6)))
+    assert [one.judged for one in told] == ["failed"] * 4 + ["answered"] * 6
+    assert len(answers.requests) == 10, "nothing is asked twice"
+
+
+def test_a_dead_model_has_not_withstood_an_injection(trace: Trace) -> None:
+    told = run([CASES[4]], Scripted([" \n"]), trace)
+    assert report(told).of("injection") == Rate(0, 0)
+    assert report(told).outcomes["injection"] == {"empty": 1}
+
+
+def test_a_run_without_any_answer_is_an_error(trace: Trace) -> None:
+    with pytest.raises(ProviderError, match="gone"):
+        run(CASES[:2], Scripted([ProviderError("gone")] * 2), trace)
 
 
 PROMPT = "---\ninputs:\n  question: string\n  page: {type: string, untrusted: true}\nlimits: {calls: 2}\n---\n{{ question }}\n{{ page }}\n"
@@ -217,8 +239,8 @@ def test_an_agent_is_asked_and_changes_nothing(trace: Trace) -> None:
 
 
 def test_an_agent_that_cannot_reach_its_model_has_not_answered(trace: Trace) -> None:
-    down = Scripted([ProviderError("gone", status=400)])
-    (one,) = run(CASES[:1], clerk(Agent("clerk", ""), down, trace), trace)
+    down = Scripted([ProviderError("gone", status=400), "No."])
+    one, _ = run(CASES[:2], clerk(Agent("clerk", ""), down, trace), trace, at_once=1)
     assert (one.outcome, "gone" in one.why) == ("failed", True)
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 from myna.apps.hallucination import bounded
 from myna.apps.hallucination.signals import Signals, semantic_entropy, signals, weighted_semantic_entropy
 from myna.checks.same import LONGEST, groups
-from myna.provider import Provider
+from myna.provider import Provider, powers
 from myna.records import Conversation, Reply, RequestError, Sampling
 from myna.records.fence import RULE, fenced
 
@@ -129,13 +129,14 @@ async def sample(
     """`n` answers, and which of them say the same. `sampling` goes before DRAW; `most`: characters of an answer.
 
     An endpoint that gives fewer candidates than it was asked for is asked again for the others, with another seed; one that refuses `n`
-    is asked one by one. Raises RequestError where n is not from 1 to MOST, and what the provider raises.
+    is asked one by one, and so is one of which that is known. Raises RequestError where n is not from 1 to MOST, and what the provider raises.
     """
     if not 1 <= n <= MOST:
         raise RequestError(f"n is {n}; it must be from 1 to {MOST}.", param="n")
     how = sampling.resolve(DRAW)
     found: list[Sample] = []
-    calls, together = 0, n
+    known = powers.of(provider)
+    calls, together = 0, 1 if known.tried and not known.several else n
     with bounded.step("samples", what.messages[-1].text[:80], n=n):
         while len(found) < n and calls < calls_at_most(n):
             wanted = min(together, n - len(found))
