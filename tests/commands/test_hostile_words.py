@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ def test_an_answer_moves_no_cursor_and_keeps_its_lines() -> None:
 def test_words_are_not_turned_around() -> None:
     assert spoken("a\u202eb\u2066c\u2028d") == "a\\u202eb\\u2066c\\u2028d"
     assert printable("a\u202eb").plain == "a\\u202eb"
+
+
+def test_what_is_typed_is_utf8(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["myna", "trace", "feedback", "1", "note", "caf\udce9"])
+    with pytest.raises(SystemExit) as ended:
+        commands.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "myna: argument 5 is not UTF-8: b'caf\\xe9'. Type it in UTF-8.\n"
 
 
 def test_an_error_moves_no_cursor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,9 @@ def test_a_call_is_shown_exactly_and_moves_no_cursor(file: Path, capsys: pytest.
 def test_a_run_is_asked_again_of_another_model(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = file.parent / "other.jsonl"
     script.write_text('"晴"\n"雨"\n"阴"\n', encoding="utf-8")
-    myna("trace", "replay", 1, "--model", f"script:{script}")
+    with pytest.raises(SystemExit) as ended:
+        myna("trace", "replay", 1, "--model", f"script:{script}")
+    assert ended.value.code == 1
     out = capsys.readouterr().out
     assert "- \\x1b[31m好\n+ 阴" in out
     assert "1 of 2 answers are the same" in out
@@ -105,6 +107,28 @@ def test_only_what_came_with_consent_is_exported(file: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.splitlines()[-1].startswith("2 of 2 calls")
 
 
+def test_a_replay_that_fails_says_so_and_moves_no_cursor(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    down = Scripted([ProviderError("busy \x1b[2J")] * 2)
+    monkeypatch.setattr("myna.provider.connect.connect", lambda where: down)
+    with pytest.raises(SystemExit) as ended:
+        myna("trace", "replay", 1)
+    assert ended.value.code == 1
+    assert capsys.readouterr().out == "span 3: busy \\x1b[2J\nspan 5: busy \\x1b[2J\n0 of 2 answers are the same\n"
+
+
+@pytest.mark.parametrize("outs", [("t.sqlite",), ("rows.jsonl", "t.sqlite"), ("rows.jsonl", "./rows.jsonl")])
+def test_an_export_loses_no_file(file: Path, outs: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(RequestError, match="name another"):
+        myna("trace", "export", "--everything", "--out", outs[0], *(("--held-out", outs[1]) if outs[1:] else ()))
+    with pytest.raises(RequestError, match="trace itself"):
+        myna("trace", "send", "t.sqlite")
+    assert len(tree(Trace(file).store, 1).spans) == 5
+    assert not Path("rows.jsonl").exists()
+
+
 def test_half_an_answer_is_no_example(file: Path) -> None:
     out, trace = file.parent / "rows.jsonl", opened(None)
     with pytest.raises(ProviderError):
@@ -124,6 +148,8 @@ def test_half_an_answer_is_no_example(file: Path) -> None:
         ("export", 99, "--out", "x"),
         ("feedback", 5, "thumb", "sideways"),
         ("feedback", 5, "choice", "best"),
+        ("feedback", 5, "choice", "9" * 5000),
+        ("list", "--limit", "0"),
     ],
 )
 def test_what_is_not_there_is_said(file: Path, words: tuple[object, ...]) -> None:

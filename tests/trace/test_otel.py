@@ -188,11 +188,27 @@ def test_spans_that_are_not_taken_are_an_error(tmp_path: Path) -> None:
     (message,) = otel.messages(trace.store, found)
     partial = ExportTraceServiceResponse()
     partial.partial_success.rejected_spans, partial.partial_success.error_message = 4, "too old"
-    for status, answer, said in ((200, partial.SerializeToString(), "refused 4 spans: too old"), (503, b"", "503")):
-        with collector(status, answer) as (url, _), pytest.raises(TraceError, match=said):
+    for status, answer, said in (
+        (200, partial.SerializeToString(), "refused 4 spans: too old"),
+        (200, b"<html>a page</html>", "no collector's answer"),
+        (503, b"", "503"),
+        (302, b"", "302"),
+    ):
+        with collector(status, answer) as (url, _), pytest.raises(TraceError, match=said) as caught:
             otel.send(url, message, {})
+        assert "\n" not in str(caught.value)
     with pytest.raises(TraceError, match="Is a collector there"):
         otel.send("http://127.0.0.1:9", message, {})
+
+
+@pytest.mark.parametrize("url", ["http://h:99999/v1", "http://[::1/v1"])
+def test_a_call_to_an_address_that_is_none_is_told_like_others(tmp_path: Path, url: str) -> None:
+    trace = Trace(tmp_path / "t.sqlite")
+    call = trace.begin("call", "m", endpoint=url)
+    call.ask("m", Conversation.ask("Hi"), Sampling())
+    call.end()
+    (message,) = otel.messages(trace.store, runs(trace.store))
+    assert "server.port" not in facts(message.resource_spans[0].scope_spans[0].spans[0].attributes)
 
 
 def test_a_file_holds_otlps_json_with_ids_in_hexadecimal(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from cyclopts import App, Parameter
 
 from myna import __version__
-from myna.records import MynaError
+from myna.records import MynaError, RequestError
 
 VERBS = {
     "chat": "Talk to a model in the terminal.",
@@ -77,6 +77,7 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         try:
+            _refuse_bytes(sys.argv[1:])
             app()
         finally:
             sys.stdout.flush()  # here, where what goes wrong can be said
@@ -98,6 +99,15 @@ def main() -> None:
         _drop_output()
         _say(f"the disk is full: {e.filename or 'some of the output'} could not be written")
         sys.exit(2)
+
+
+def _refuse_bytes(words: list[str]) -> None:
+    """What is typed goes into requests, traces and files, all of which are UTF-8."""
+    for number, word in enumerate(words, start=1):
+        if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word):
+            raise RequestError(
+                f"argument {number} is not UTF-8: {os.fsencode(word)[:60]!r}. Type it in UTF-8.", param="argv"
+            )
 
 
 def _say(what: str) -> None:

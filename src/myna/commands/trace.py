@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,7 +53,7 @@ def list_runs(*, trace: TraceFile = None, limit: int = 20) -> None:
     file = opened(trace)
     columns = ("run", "when", "what", "ended", "seconds", "calls", "tokens", "cost")
     table = Table(*(Column(name, no_wrap=True) for name in columns), box=None, header_style="bold")
-    for run in runs(file.store, limit):
+    for run in runs(file.store, min(limit, 2**62)):
         table.add_row(str(run.id), _when(run.began), printable(f"{run.kind} {run.name}"), printable(_brief(_ended(run))), _seconds(run),
                       *_sums(total(run.spans), file.prices.currency))  # fmt: skip
     Console(highlight=False, soft_wrap=True, width=1000).print(table)  # as wide as it is
@@ -86,7 +87,8 @@ def show(span: int, /, *, trace: TraceFile = None, json: bool = False) -> None:
 
 @app.command
 def replay(run: int, /, *, model: str | None = None, trace: TraceFile = None) -> None:
-    """Ask a model everything that a run asked, once more, and show where its answers differ. The new calls are a run of their own.
+    """Ask a model everything that a run asked, once more, and show where its answers differ. The new calls are a run of their own. Exit
+    status 1 where one differs or does not come.
 
     Parameters
     ----------
@@ -103,11 +105,15 @@ def replay(run: int, /, *, model: str | None = None, trace: TraceFile = None) ->
     file = opened(trace)
     calls = [node for node in tree(file.store, run).spans if node.call and node.call.reply and node.outcome == "ok"]
     if not calls:
-        raise RequestError(f"run {run} has no finished calls.", param="run")
+        raise RequestError(
+            f"run {run} has no finished calls; `myna trace show {run}` says how they ended.", param="run"
+        )
     model = model or (calls[0].call.model if calls[0].call else "")
     with connected(model) as provider:
         same = asyncio.run(_again(file, calls, Traced(provider, file), f"run {run} by {model}"))
     print(f"{same} of {len(calls)} answers are the same")
+    if same < len(calls):
+        sys.exit(1)
 
 
 @app.command
@@ -140,6 +146,7 @@ def export(
         The trace file; $MYNA_TRACE or this user's if left out.
     """
     file = opened(trace)
+    _refuse_itself(file, out, *([held_out] if held_out else []))
     chosen = [tree(file.store, one) for one in span] if span else runs(file.store, limit=-1)[::-1]
     rows = (pairs if preferences else conversations)(file.store, chosen, everything=everything)
     clean, masked = ([*rows], 0) if everything else _scrubbed(rows)
@@ -181,6 +188,7 @@ def send(where: str, /, *span: int, content: bool = False, trace: TraceFile = No
             otel.send(where, message, headers)
             sent += otel.count(message)
     else:
+        _refuse_itself(file, Path(where))
         sent = otel.write(Path(where), messages)
     print(f"{sent} spans -> {spoken(where)}" + ("" if content else ", without what was said (--content adds it)"))
 
@@ -213,7 +221,7 @@ def feedback(
     thumbs = {"up": 1, "down": -1}
     if kind == "thumb" and value not in thumbs:
         raise RequestError("a thumb is up or down.", param="value")
-    if kind == "choice" and not value.isdecimal():
+    if kind == "choice" and not (value.isdecimal() and len(value) < 10):
         raise RequestError("a choice is the number of a candidate, from 0.", param="value")
     said = thumbs[value] if kind == "thumb" else int(value) if kind == "choice" else value
     file = opened(trace)
@@ -237,6 +245,15 @@ def _the_call(file: Trace, span: int, said: object) -> int:
     if isinstance(said, int) and said >= answers:
         raise RequestError(f"call {node.id} has {answers} answers, counted from 0.", param="value")
     return node.id
+
+
+def _refuse_itself(file: Trace, *outs: Path) -> None:
+    """Raises RequestError where a file to be written is the trace, or two are one."""
+    for number, out in enumerate(outs):
+        if out.exists() and out.samefile(file.store.path):
+            raise RequestError(f"{out} is the trace itself, and would be lost; name another file.", param="out")
+        if out.resolve() in [other.resolve() for other in outs[:number]]:
+            raise RequestError(f"{out} is to be two files; name another for one of them.", param="held_out")
 
 
 def _scrubbed(rows: Iterable[Conversation]) -> tuple[list[Conversation], int]:
@@ -273,7 +290,7 @@ async def _again(file: Trace, calls: list[Node], provider: object, name: str) ->
             try:
                 after = await complete(provider, what, sampling)  # type: ignore[arg-type]
             except MynaError as e:
-                print(f"span {node.id}: {e}")
+                print(f"span {node.id}: {spoken(str(e))}")
                 continue
             if [one.messages for one in after.candidates] == [one.messages for one in before.candidates]:
                 same += 1

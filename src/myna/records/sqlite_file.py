@@ -87,7 +87,9 @@ class SqliteFile:
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if (version := self._version()) > self._layout.version:
             why = f"was written by a later Myna (format {version}; this one knows {self._layout.version}). Update myna."
-        elif tables and not self._layout.tables <= tables:
+        elif tables and (
+            self._version() == 0 or not self._layout.tables <= tables
+        ):  # ours has its version from the first
             why = f"is a database, and no {self._layout.kind}. Name another with {self._layout.flag}."
         else:
             return

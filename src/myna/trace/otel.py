@@ -57,16 +57,23 @@ def messages(store: Store, runs: Iterable[Node], *, content: bool = False) -> "I
 def send(url: str, message: "ExportTraceServiceRequest", headers: dict[str, str]) -> None:
     """To a collector, "http://127.0.0.1:4318"; OTLP over HTTP. Raises TraceError where it does not take every span."""
     import httpx
+    from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
     where = url.rstrip("/").removesuffix("/v1/traces") + "/v1/traces"
     sent = {"content-type": "application/x-protobuf", **headers}
     try:
         answer = httpx.post(where, content=message.SerializeToString(), headers=sent, timeout=30.0)
-        answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as e:
-        raise TraceError(f"{where} did not take the spans: {e or type(e).__name__}. Is a collector there?") from None
-    said = ExportTraceServiceResponse.FromString(answer.content).partial_success
+        why = str(e).rstrip(".") or type(e).__name__
+        raise TraceError(f"{where} did not take the spans: {why}. Is a collector there?") from None
+    try:
+        said = ExportTraceServiceResponse.FromString(answer.content).partial_success
+    except DecodeError:
+        said = None
+    if not answer.is_success or said is None:
+        what = "what is no collector's answer" if answer.is_success else answer.status_code
+        raise TraceError(f"{where} did not take the spans: it answered {what}. Is a collector there?")
     if said.rejected_spans:
         raise TraceError(f"{where} refused {said.rejected_spans} spans: {said.error_message[:200]}")
 
@@ -148,16 +155,16 @@ def _span(store: Store, run: Node, node: Node, content: bool) -> "Span":
 def _call(store: Store, node: Node, call: Call, content: bool) -> dict[str, Any]:
     what, sampling = read_request(store, call.request)
     reply = read_reply(store, call.reply, call.usage or Usage()) if call.reply else None
-    host = urlsplit(str(node.facts.get("endpoint", "")))
+    host, port = _place(str(node.facts.get("endpoint", "")))
     facts: dict[str, Any] = {
         "gen_ai.operation.name": "text_completion" if isinstance(what, Document) else "chat",
-        "gen_ai.provider.name": "openai" if host.hostname == "api.openai.com" else "myna",
+        "gen_ai.provider.name": "openai" if host == "api.openai.com" else "myna",
         "gen_ai.request.model": call.model,
         "gen_ai.response.model": call.model if reply else None,
         "gen_ai.request.choice.count": sampling.n,
         "gen_ai.request.stop_sequences": list(sampling.stop) if sampling.stop else None,
-        "server.address": host.hostname,
-        "server.port": host.port,
+        "server.address": host,
+        "server.port": port,
         "myna.prompt": call.prompt,
         "myna.cost": call.cost,
         **{f"gen_ai.request.{name}": getattr(sampling, name) for name in SAID},
@@ -169,6 +176,15 @@ def _call(store: Store, node: Node, call: Call, content: bool) -> dict[str, Any]
     if reply:
         facts["gen_ai.response.finish_reasons"] = [one.finish_reason or "unknown" for one in reply.candidates]
     return facts | (_said(what, sampling, reply.candidates if reply else ()) if content else {})
+
+
+def _place(url: str) -> tuple[str | None, int | None]:
+    """Host and port; of an address that is none, which somebody asked all the same, neither."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname, parts.port
+    except ValueError:
+        return None, None
 
 
 def _said(what: Conversation | Document, sampling: Sampling, candidates: Iterable[Candidate]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from myna.records import Json, RequestError, Usage
-from myna.trace.store import Store
+from myna.trace.store import Store, TraceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ def total(nodes: list[Node]) -> Total:
 
 
 COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens")
+DEEPEST = 200  # spans below each other: a file that somebody made up would end in a recursion without end
 COLUMNS = ("id", "run", "parent", "kind", "name", "began", "ended", "outcome", "error")
 _SPAN = f"SELECT facts, {', '.join(COLUMNS)} FROM spans"
 
@@ -102,19 +103,38 @@ def runs(store: Store, limit: int = 50) -> list[Node]:
 
 
 def tree(store: Store, id: int) -> Node:
-    """A span with all that is below it. Raises RequestError where there is none."""
-    found = store.rows("SELECT run FROM spans WHERE id = ?", id)
+    """A span with all that is below it. Raises RequestError where there is none, TraceError where the file is damaged."""
+    found = store.rows("SELECT run FROM spans WHERE id = ?", id) if id < 2**63 else []
     if not found:
         raise RequestError(f"there is no span {id} in {store.path}; see `myna trace list`.", param="span")
     (run,) = found[0]
-    rows = store.rows(f"{_SPAN} WHERE run = ? ORDER BY id", run)
-    spans = (Node(facts=orjson.loads(facts), **dict(zip(COLUMNS, row, strict=True))) for facts, *row in rows)
-    nodes = {node.id: node for node in spans}
-    for node in nodes.values():
-        if node.parent in nodes and node.parent is not None:
-            nodes[node.parent].below.append(node)
-    _add_what_hangs_on(store, run, nodes)
+    try:
+        nodes = {row[1]: _node(*row) for row in store.rows(f"{_SPAN} WHERE run = ? ORDER BY id", run)}
+        depths = dict.fromkeys(nodes, 0)
+        for node in nodes.values():
+            if node.parent in nodes and node.parent is not None:
+                if node.parent >= node.id:  # what is below begins later
+                    raise ValueError(f"span {node.id} is below span {node.parent}")
+                if (depth := depths[node.parent] + 1) > DEEPEST:
+                    raise ValueError(f"more than {DEEPEST} spans below each other")
+                depths[node.id] = depth
+                nodes[node.parent].below.append(node)
+        _add_what_hangs_on(store, run, nodes)
+    except (KeyError, TypeError, ValueError) as e:
+        raise TraceError(f"{store.path}: run {run} is damaged: {e}.") from None
     return nodes[id]
+
+
+def _node(facts: str, id: int, run: int, parent: int | None, kind: str, name: str, began: float, *ended: Any) -> Node:
+    """A row as a span. Raises TypeError and ValueError where SQLite, which holds nothing to its types, has others."""
+    noted = orjson.loads(facts)
+    if not isinstance(noted, dict):
+        raise TypeError(f"the facts of span {id} are no object")
+    end, outcome, error = ended
+    at = None if end is None else float(end)
+    return Node(
+        id, run, parent, str(kind), str(name), float(began), at, outcome and str(outcome), error and str(error), noted
+    )
 
 
 def _add_what_hangs_on(store: Store, run: int, nodes: dict[int, Node]) -> None:
@@ -123,14 +143,14 @@ def _add_what_hangs_on(store: Store, run: int, nodes: dict[int, Node]) -> None:
     for span, model, prompt, request, reply, *counts, cost in store.rows(
         f"SELECT {names} FROM calls {of_run} span", run
     ):
-        usage = None if None in counts else Usage(*counts)
-        nodes[span].call = Call(model, prompt, request, reply, usage, cost)
+        usage = None if None in counts else Usage(*map(int, counts))
+        nodes[span].call = Call(str(model), prompt, request, reply, usage, None if cost is None else float(cost))
     query = f"SELECT span, checks.name, ok, score, reason FROM checks {of_run} checks.rowid"
     for span, name, ok, score, reason in store.rows(query, run):
-        nodes[span].checks.append(Checked(name, bool(ok), score, reason))
+        nodes[span].checks.append(Checked(str(name), bool(ok), float(score), str(reason)))
     query = f"SELECT span, feedback.id, feedback.kind, value, consent, at FROM feedback {of_run} feedback.id"
     for span, id, kind, value, consent, at in store.rows(query, run):
-        nodes[span].feedback.append(Said(id, kind, orjson.loads(value), bool(consent), at))
+        nodes[span].feedback.append(Said(id, str(kind), orjson.loads(value), bool(consent), float(at)))
 
 
 def pass_rates(node: Node) -> dict[str, tuple[int, int]]:

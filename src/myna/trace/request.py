@@ -2,6 +2,8 @@
 
 import sqlite3
 from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from itertools import repeat
 from typing import Any
@@ -9,18 +11,20 @@ from typing import Any
 from myna.records import (
     Candidate,
     Conversation,
+    DataError,
     Document,
     Form,
     Json,
     Message,
     Reply,
+    RequestError,
     Sampled,
     Sampling,
     Tokens,
     ToolChoice,
     Usage,
 )
-from myna.trace.store import Store, canonical, digest, keep, keep_all
+from myna.trace.store import Store, TraceError, canonical, digest, keep, keep_all
 
 What = Conversation | Document
 
@@ -45,9 +49,23 @@ def _request(what: What, sampling: Sampling, kept: Any) -> Json:
     return row | ({"continues": True} if what.continues else {})
 
 
-def read_request(store: Store, hash: str) -> tuple[What, Sampling]:
-    """What was asked, and how."""
+@contextmanager
+def _whole(store: Store, hash: str) -> Iterator[Any]:
+    """A content that has the shape we write; TraceError where it has another. A trace file may be a stranger's."""
     row = store.content(hash)
+    try:
+        yield row
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, DataError, RequestError) as e:
+        raise TraceError(f"{store.path}: the content {hash[:12]} is no request and no answer: {e}.") from None
+
+
+def read_request(store: Store, hash: str) -> tuple[What, Sampling]:
+    """What was asked, and how. Raises TraceError where it is damaged."""
+    with _whole(store, hash) as row:
+        return _read_request(store, row)
+
+
+def _read_request(store: Store, row: Any) -> tuple[What, Sampling]:
     sampling = read_sampling(row["sampling"])
     if "document" in row:
         return Document.from_json(store.content(row["document"])), sampling
@@ -73,15 +91,20 @@ def write_reply(db: sqlite3.Connection, reply: Reply) -> str:
 
 def read_reply(store: Store, hash: str, usage: Usage) -> Reply:
     """The reply as it was: candidates with their tokens, and what was told of each token. A token's bytes are kept only where
-    its alternatives are, or where it has no id."""
-    row = store.content(hash)
+    its alternatives are, or where it has no id. Raises TraceError where it is damaged."""
+    with _whole(store, hash) as row:
+        return _read_reply(store, row, usage)
+
+
+def _read_reply(store: Store, row: Any, usage: Usage) -> Reply:
     candidates = []
     for one in row["candidates"]:
         messages = [Message.from_json(store.content(hash)) for hash in one["messages"]]
-        tokens = messages[-1].tokens if messages else None
-        if tokens is not None:
+        if (tokens := messages[-1].tokens) is not None:
             messages[-1] = replace(messages[-1], tokens=None)
         candidates.append(Candidate(tuple(messages), tokens=tokens, finish_reason=one["finish_reason"]))
+    if not candidates:
+        raise ValueError("no candidates")
     sampled = tuple(tuple(_read_sampled(token) for token in tokens) for tokens in row.get("sampled", ()))
     return Reply(tuple(candidates), sampled or tuple(_from_tokens(one.tokens) for one in candidates), usage)
 

@@ -6,6 +6,7 @@ Whatever the moment of a kill -9, what was committed is whole (SQLite, write-ahe
 import hashlib
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,10 @@ class Store(SqliteFile):
     def content(self, hash: str) -> Any:
         """What has this hash. TraceError where it is not there, or not what was stored."""
         found = self.rows("SELECT json FROM contents WHERE hash = ?", hash)
-        if not found or not isinstance(found[0][0], bytes) or digest(found[0][0]) != hash:
-            raise TraceError(f"{self.path}: the content {hash[:12]} is {'damaged' if found else 'missing'}.")
-        return orjson.loads(found[0][0])
+        with suppress(ValueError):
+            if found and isinstance(found[0][0], bytes) and digest(found[0][0]) == hash:
+                return orjson.loads(found[0][0])
+        raise TraceError(f"{self.path}: the content {str(hash)[:12]} is {'damaged' if found else 'missing'}.")
 
 
 def keep(db: sqlite3.Connection, value: object) -> str:
