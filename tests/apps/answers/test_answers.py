@@ -16,6 +16,7 @@ from myna.apps.answers import CALLS, Answer, Turn, answer, gate
 from myna.apps.answers.citations import read
 from myna.apps.answers.passages import NEWEST
 from myna.apps.index.file import FileIndex
+from myna.apps.index.parsed import Parsed
 from myna.apps.index.reading import read_file
 from myna.provider import Scripted
 from myna.provider.connect import connect
@@ -450,10 +451,31 @@ def test_a_short_answer_is_cited_where_the_question_is_answered(tmp_path: Path) 
         holds(found, made)
         assert (found.sentences[0].cited, found.sentences[0].moved) == ((right,), True)
         assert found.notes == ("1 citation was moved to the passage that says it",)
+    found, _ = ask(made, [f"Marta Lund [{right}]"], WHO, k=3)
+    assert (found.sentences[0].cited, found.sentences[0].moved) == ((right,), False)
     born = number_of(whole, "a.md")
     found, _ = ask(made, [f"The engineer Marta Lund was born in Ose. [{born}]"], WHO, k=3)  # long enough to be meant
     assert (found.sentences[0].cited, found.sentences[0].moved) == ((born,), False)
     made.close()
+
+
+def test_a_citation_is_not_moved_to_a_passage_that_says_some_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("The mayor opened a harbour cafe.\n", encoding="utf-8")
+    made = FileIndex(tmp_path / "i.sqlite")
+    asyncio.run(made.add([read_file(tmp_path / "a.md")]))
+    found, _ = ask(made, ["The mayor opened the harbour gate in spring."], "What did the mayor open in the harbour?")
+    assert (found.sentences[0].cited, found.sentences[0].unsupported) == ((), "no passage is cited")
+    made.close()
+
+
+def test_a_document_that_reads_otherwise_now_is_not_cited(index: FileIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    def otherwise(sha256: str) -> Parsed:
+        return Parsed("Quite another text, as long as it was before, with nothing of a bridge in it. " * 3)
+
+    monkeypatch.setattr(index, "parsed", otherwise)
+    found, _ = ask(index, ["Marta Lund built it in 1912. [1]"], k=1)
+    assert found.sources == ()
+    assert found.notes[-1] == "1 cited passage is no longer in the index"
 
 
 def test_what_is_said_again_is_said_once_and_counted(index: FileIndex) -> None:

@@ -342,6 +342,8 @@ def test_a_number_has_its_sign(value: float, words: str, there: bool) -> None:
 
 def test_what_mostly_has_its_words_or_was_to_be_chosen_is_kept() -> None:
     assert doubted("kettle", "2 kettles") == Doubt("its words do not have kettle", kept=True)
+    assert doubted("steel kettle R12", "a steel kettle") == Doubt("its words do not have r12", kept=True)
+    assert doubted("steel kettle 12", "a steel kettle") == Doubt("its words do not have 12")
     assert doubted("settled", "Paid in full") == Doubt("its words do not have settled")
     assert doubted("settled", "Paid in full", {"settled", "open"}) == Doubt("its words do not have settled", kept=True)
     assert choices(Invoice.model_json_schema()) == {"kettle", "tea"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from myna.apps.answers import CALLS, Answer, Turn, answer
 from myna.apps.answers.rounds import BROUGHT, ENOUGH, FORM, SEARCH
 from myna.apps.index.file import FileIndex
+from myna.apps.index.index import Found
 from myna.apps.index.reading import read_file
 from myna.provider import Scripted
 from myna.provider.budget import Budget, Budgeted, BudgetExceeded, Limits
@@ -117,6 +119,18 @@ def test_a_round_that_brings_nothing_new_is_the_last(shelf: FileIndex) -> None:
     assert [one.ended for one in repeated.rounds] == ["", "that was searched for already"]
     itself, _ = ask(shelf, [f"{SEARCH} {WHERE}", "It is in Tromsø. [1]"], rounds=4)
     assert [one.ended for one in itself.rounds] == ["that was searched for already"]
+
+
+def test_a_round_adds_no_more_than_what_was_asked_for(shelf: FileIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = shelf.search
+
+    async def others(queries: Any, k: int, **more: Any) -> Found:
+        found = await search(queries, 7, **more)
+        return replace(found, hits=found.hits[:1] if k == 1 else found.hits[1:])
+
+    monkeypatch.setattr(shelf, "search", others)
+    found, _ = ask(shelf, [NAME, "It is in Tromsø. [1]"], rounds=1)
+    assert [one.fresh for one in found.rounds] == [BROUGHT]
 
 
 def test_passages_for_which_there_is_no_room_end_the_rounds(shelf: FileIndex) -> None:

@@ -101,6 +101,19 @@ def test_a_database_that_cannot_be_read_is_not_asked_about_twice(sqlite_db: Sqli
     assert model.requests == []
 
 
+def test_a_database_that_goes_away_meanwhile_is_not_asked_about_twice(
+    sqlite_db: Sqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(database: Sqlite, sql: str, limits: Limits) -> Rows:
+        raise SqlError("database is locked", kind="unavailable")
+
+    monkeypatch.setattr(Sqlite, "run", gone)
+    model = Scripted(["SELECT count(*) FROM singer"] * 2)
+    with pytest.raises(SqlError, match="database is locked") as caught:
+        asyncio.run(query(model, sqlite_db, "How many?"))
+    assert (caught.value.kind, len(model.requests)) == ("unavailable", 1)
+
+
 def test_rows_that_are_left_out_are_told(sqlite_db: Sqlite) -> None:
     found = asyncio.run(query(Scripted(["SELECT name FROM singer"]), sqlite_db, "?", Limits(rows=2)))
     assert len(found.rows.rows) == 2

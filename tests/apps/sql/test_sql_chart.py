@@ -24,6 +24,9 @@ TEXTS = Rows(("country", "n"), (("中国", 2), ("France", 3)))
         (Rows(("Year", "n"), ((2001, 5), (2002, 6))), Chart("line", "Year", "n")),
         (Rows(("name",), (("a",), ("b",))), None),
         (Rows(("n",), ((1,),)), None),
+        (Rows(("name", "n"), tuple((f"{i}号", i) for i in range(40))), Chart("bar", "name", "n")),
+        (Rows(("name", "n"), tuple((f"{i}号", i) for i in range(41))), None),
+        (Rows(("name", "paid"), (("a", True), ("b", False))), None),
         (Rows(("a", "a"), ((1, 2), (3, 4))), None),
     ],
 )

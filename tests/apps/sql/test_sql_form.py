@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from llguidance import LLMatcher, LLTokenizer, grammar_from
 from myna.apps.sql.database import Column, ForeignKey, Limits, Table, quoted
 from myna.apps.sql.form import select_form
 from myna.apps.sql.guard import Allowed, check
+from myna.apps.sql.joins import joins_of
 from myna.apps.sql.sqlite import Sqlite
 from myna.forms.compiler import LIMITS, MAX_SOURCE
 
@@ -112,6 +114,21 @@ def test_of_many_and_wide_tables_the_form_is_one_that_our_engine_takes() -> None
         assert matcher.consume_tokens(tokens.tokenize_str(sql)), matcher.get_error()
         assert matcher.is_accepting()
     assert select_form((), "sqlite") is None
+
+
+def test_a_column_that_cannot_be_shown_is_not_in_the_form() -> None:
+    form = select_form([Table("t", (Column("plain"), Column("str\x1bange")))], "sqlite")
+    assert form is not None
+    assert "plain" in form.source
+    assert "ange" not in form.source.replace("CHANGE", "")
+
+
+def test_tables_are_joined_by_their_keys_and_only_else_by_columns_that_are_called_alike() -> None:
+    singer = Table("singer", (Column("id"), Column("city_code"), Column("name")))
+    key = (ForeignKey(("singer_id",), "singer", ("id",)),)
+    concert = Table("concert", (Column("singer_id"), Column("city_code"), Column("name")))
+    assert joins_of([singer, replace(concert, keys=key)]) == {(0, 1): [(("id", "singer_id"),)]}
+    assert joins_of([singer, concert]) == {(0, 1): [(("id", "singer_id"),), (("city_code", "city_code"),)]}
 
 
 def test_the_form_of_a_small_database_is_the_same_whatever_is_asked() -> None:
