@@ -104,6 +104,15 @@ def test_the_same_arguments_in_another_spelling_are_the_same(clerk: Clerk, speec
     assert (ended.reason, len(world.done)) == ("stalled", 3)
 
 
+def test_what_the_user_asks_for_again_is_no_stall(clerk: Clerk, speech: Speech, world: World) -> None:
+    session = Session.of("Note a twice.")
+    twice = [speech.call("note", {"text": "a"}), speech.call("note", {"text": "a"})]
+    assert ran(clerk(limits=Limits(steps=2)), session, [*twice, speech.answer("?")]).reason == "steps"
+    session.say("And twice again.")
+    assert ran(clerk(), session, [*twice, speech.answer("noted")]).reason == "done"
+    assert world.done == [("note", "a")] * 4
+
+
 def test_a_result_that_changes_is_no_stall(speech: Speech) -> None:
     number = count()
 

@@ -415,5 +415,8 @@ def test_a_failing_summary_is_a_list(clerk: Clerk, speech: Speech) -> None:
 
     events = asyncio.run(watched())
     assert events[-1].reason == "done"
-    assert {one.by for one in events if isinstance(one, Compacted)} == {"list"}
+    told = [one for one in events if isinstance(one, Compacted)]
+    assert {one.by for one in told} == {"list"}
+    assert told[0].text.startswith("- assistant: ")
+    assert "\n- result of " in told[0].text
     assert isinstance(events[-1].messages[0], Message)

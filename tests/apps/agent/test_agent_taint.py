@@ -55,6 +55,12 @@ def test_nobody_there_is_a_refusal(clerk: Clerk, speech: Speech, world: World) -
     assert ([one.status for one in ended.outcomes], world.done) == (["ok", "refused"], [("mail", 1)])
 
 
+def test_words_beside_a_call_that_waits_are_no_answer(clerk: Clerk, speech: Speech) -> None:
+    waits = speech.call("wipe", {"what": "x"}, text="Everything is wiped.")
+    ended = ran(clerk(), "Wipe x.", [waits], ask=later)
+    assert (ended.reason, ended.answer) == ("approval", "")
+
+
 def test_calls_written_before_the_text_came_are_the_models_own(clerk: Clerk, speech: Speech, world: World) -> None:
     person = Person()
     both = speech.calls(("mail", {"number": 1}), ("note", {"text": "meant before"}))
