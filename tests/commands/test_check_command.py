@@ -149,6 +149,12 @@ def test_a_text_comes_through_a_pipe(capsys: pytest.CaptureFixture[str], monkeyp
     assert capsys.readouterr().out == "call <PHONE_1>\n"
 
 
+def test_reviews_are_not_made_by_looking_into_them() -> None:
+    with pytest.raises(DataError, match=r"there is no file none\.sqlite"):
+        myna("check", "reviews", "--reviews", "none.sqlite")
+    assert not Path("none.sqlite").exists()
+
+
 def test_no_rows_are_no_success() -> None:
     Path("none.jsonl").touch()
     with pytest.raises(DataError, match="no rows"):

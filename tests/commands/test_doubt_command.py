@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from myna.commands import app
-from myna.records import DataError
+from myna.records import DataError, RequestError
+from myna.records.lock import locked
 from myna.trace import Trace
 from myna.trace.read import runs
 
@@ -69,6 +70,36 @@ def test_measuring_goes_on_where_it_stopped(here: Path, capsys: pytest.CaptureFi
     Path("q.jsonl").write_text('{"question": "other?", "answers": ["a"]}\n')
     with pytest.raises(DataError, match="other questions"):
         myna("doubt", "measure", "q.jsonl", "r.jsonl", "--samples", 1, "--model", script("b"))
+
+
+@pytest.mark.parametrize("half", ['{"question":"b?","answers":["b"],"ri', '{"que', '{"question":"b?","answers":["b"]}'])
+def test_a_measurement_that_was_killed_in_the_middle_of_a_row_goes_on(
+    here: Path, half: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("q.jsonl").write_text('{"question": "a?", "answers": ["a"]}\n{"question": "b?", "answers": ["b"]}\n')
+    whole = '{"question":"a?","answers":["a"],"right":true}\n'
+    Path("r.jsonl").write_text(whole + half)
+    myna("doubt", "measure", "q.jsonl", "r.jsonl", "--samples", 1, "--model", script("b"))
+    assert " of 2 right" in capsys.readouterr().out
+    assert Path("r.jsonl").read_text().startswith(whole)
+    assert len(Path("r.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_measurement_touches_no_other_file_and_is_one_at_a_time(here: Path) -> None:
+    Path("q.jsonl").write_text('{"question": "a?", "answers": ["a"]}\n')
+    Path("notes.txt").write_text("Buy milk")
+    with pytest.raises(DataError, match=r"notes\.txt:1"):
+        myna("doubt", "measure", "q.jsonl", "notes.txt", "--model", script("a"))
+    assert Path("notes.txt").read_text() == "Buy milk"
+    with locked(Path("r.jsonl.lock"), "", DataError), pytest.raises(DataError, match="running in another process"):
+        myna("doubt", "measure", "q.jsonl", "r.jsonl", "--samples", 1, "--model", script("a"))
+
+
+def test_a_fit_does_not_write_over_its_rows(here: Path) -> None:
+    Path("r.jsonl").write_text('{"question": "a?", "answers": ["a"]}\n')
+    for flag in ("--out", "--plot"):
+        with pytest.raises(RequestError, match="holds the rows"):
+            myna("doubt", "fit", "r.jsonl", "--risk", 0.1, flag, "./r.jsonl")
 
 
 def test_too_few_rows_are_refused_and_the_curve_is_drawn_all_the_same(here: Path) -> None:

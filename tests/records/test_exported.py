@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from myna.records.exported import Turn, talk
@@ -85,6 +85,7 @@ json = st.recursive(
 
 
 @given(json)
+@example({"mapping": {"a": 1}, "current_node": []})
 def test_whatever_json_it_is_it_is_a_conversation_or_none(row: Any) -> None:
     found = talk(row)
     assert found is None or all(turn.text.strip() for turn in found.turns)

@@ -181,3 +181,10 @@ def test_a_large_file_is_read_in_flat_memory(tmp_path: Path) -> None:
     unit = 1 if sys.platform == "darwin" else 1024
     assert count == 6000
     assert grown * unit < 10e6
+
+
+@pytest.mark.parametrize("coding", ["utf-16-le", "utf-16-be"])
+def test_a_file_of_two_byte_letters_says_how_to_save_it(coding: str, tmp_path: Path) -> None:
+    (tmp_path / "u.jsonl").write_bytes(('\ufeff{"messages": []}\n').encode(coding))
+    with pytest.raises(DataError, match=r"u\.jsonl is UTF-16; save it as UTF-8"):
+        [*read_rows(tmp_path / "u.jsonl")]

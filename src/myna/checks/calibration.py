@@ -13,6 +13,7 @@ import orjson
 
 from myna.records import DataError
 from myna.records.fields import Fields
+from myna.records.whole import add
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +67,9 @@ def read(key: str) -> Calibration | None:
 
 
 def write(key: str, found: Calibration) -> Path:
-    """Keep it beside those of other judges; the file."""
+    """Keep it beside those of other judges; the file. Raises DataError where it cannot be kept."""
     path = file()
-    try:
-        known = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        known = {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        kept = {**(known if isinstance(known, dict) else {}), key: asdict(found)}
-        partial.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    add(path, key, asdict(found))
     return path
 
 

@@ -28,6 +28,8 @@ from myna.records import (
     Unjudged,
     jsonl,
 )
+from myna.records.jsonl import unopened
+from myna.records.whole import write_whole
 from myna.trace.where import trace_file
 
 app = App(name="check", help="Checks: score rows, mask personal data, answer reviews, compare a judge with people.")
@@ -108,8 +110,7 @@ def mask(
     known = _values(values) if values and values.exists() else {}
     masked = masked_of(_text(text), known, wanted)
     if values:
-        values.touch(mode=0o600)
-        values.write_bytes(orjson.dumps(dict(masked.values), option=orjson.OPT_INDENT_2))
+        write_whole(values, orjson.dumps(dict(masked.values), option=orjson.OPT_INDENT_2), 0o600)
     print(spoken(masked.text) if sys.stdout.isatty() else masked.text, end="" if masked.text.endswith("\n") else "\n")
 
 
@@ -289,6 +290,8 @@ def _print_json(scored: dict[str, Scores], places: list[str]) -> None:
 
 
 def _reviews(file: Path | None) -> Reviews:
+    if file and not file.exists():  # one that is named is not made by looking into it
+        raise DataError(unopened(file, FileNotFoundError()))
     return Reviews(file or reviews_file())
 
 

@@ -13,8 +13,9 @@ from cyclopts import App, Parameter
 from myna.commands.options import spoken
 from myna.commands.trace import TraceFile, opened
 from myna.modeldir import DEFAULT
-from myna.records import DataError
+from myna.records import DataError, RequestError
 from myna.records.jsonl import unopened
+from myna.records.lock import locked
 
 if TYPE_CHECKING:
     from myna.apps.hallucination.labelled import Labelled
@@ -196,7 +197,17 @@ def measure(questions: Path, out: Path, /, *, samples: int = 5, model: str = DEF
     from myna.apps.hallucination import labelled
 
     asked = list(labelled.read(questions))
-    done = list(labelled.read(out)) if out.exists() else []
+    with locked(out.with_name(f"{out.name}.lock"), f"a measurement into {out}", DataError):
+        done = _measured(asked, questions, out, samples, model, trace)
+    print(f"{sum(bool(one.right) for one in done)} of {len(done)} right: {out}")
+
+
+def _measured(
+    asked: "list[Labelled]", questions: Path, out: Path, samples: int, model: str, trace: Path | None
+) -> "list[Labelled]":
+    from myna.apps.hallucination import labelled
+
+    done = labelled.begun(out)
     if [one.question for one in done] != [one.question for one in asked[: len(done)]]:
         raise DataError(f"{out} has other questions than {questions} begins with; name a new file.")
 
@@ -209,7 +220,7 @@ def measure(questions: Path, out: Path, /, *, samples: int = 5, model: str = DEF
 
     with _connected(model, trace, "measure", questions.name) as provider:
         asyncio.run(each(provider))
-    print(f"{sum(bool(one.right) for one in done)} of {len(done)} right: {out}")
+    return done
 
 
 @app.command
@@ -244,6 +255,8 @@ def fit(
     from myna.apps.hallucination.curve import curve
     from myna.apps.hallucination.draw import draw, specification
 
+    if clash := next((one for one in (out, plot) if one and one.resolve() == rows.resolve()), None):
+        raise RequestError(f"{clash} holds the rows, and would be lost; name another file.", param="out")
     found = list(labelled.read(rows))
     sure, right = _told(found, rows, signal)
     known = [(c, good) for c, good in zip(sure, right, strict=True) if c is not None]

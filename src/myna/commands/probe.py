@@ -2,12 +2,16 @@
 
 import asyncio
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import orjson
 from rich.console import Console
 from rich.text import Text
 
 from myna.commands.options import folded, printable
+
+if TYPE_CHECKING:
+    from myna.provider.powers import Powers
 
 
 def run(model: str, /, *, json: bool = False) -> None:
@@ -23,15 +27,24 @@ def run(model: str, /, *, json: bool = False) -> None:
     """
     from myna.provider import powers
     from myna.provider.connect import connected
-    from myna.provider.probe import FORMS, probe
+    from myna.provider.probe import probe
 
     with connected(model) as provider:
         found = asyncio.run(probe(provider))
         url = getattr(provider, "base_url", None)
-        kept = powers.write(powers.endpoint(url, provider.name), found) if url else None
     if json:
         print(orjson.dumps(asdict(found)).decode())
-        return
+    else:
+        _print(found)
+    if url:  # after it was told: eleven calls are not lost because it cannot be kept
+        kept = powers.write(powers.endpoint(url, provider.name), found)
+        if not json:
+            print(f"kept in {kept}")
+
+
+def _print(found: "Powers") -> None:
+    from myna.provider.probe import FORMS
+
     table = folded("tried", "held", "")
     for kind in FORMS:
         table.add_row(f"form: {kind}", *_row(kind in found.forms, found.refused.get(kind, "")))
@@ -43,8 +56,6 @@ def run(model: str, /, *, json: bool = False) -> None:
     table.add_row("the same seed, the same answer", *_row(found.seed, found.refused.get("seed", "")))
     table.add_row("tokens counted", *_row(found.usage))
     Console(highlight=False, soft_wrap=True).print(table)
-    if kept:
-        print(f"kept in {kept}")
 
 
 def _row(held: bool, said: str = "") -> tuple[str, Text]:

@@ -1,7 +1,6 @@
 """What an endpoint does of what may be asked of it, as it was found (probe.py), and where that is kept."""
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import orjson
 from myna.records import DataError
 from myna.records.fields import Fields
 from myna.records.form import KINDS, Kind
+from myna.records.whole import add
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +68,9 @@ def read(endpoint: str) -> Powers | None:
 
 
 def write(endpoint: str, powers: Powers) -> Path:
-    """Keep what was found, beside what was found of others; the file."""
+    """Keep what was found, beside what was found of others; the file. Raises DataError where it cannot be kept."""
     path = file()
-    try:
-        known = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        known = {}
-    known = known if isinstance(known, dict) else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        partial.write_bytes(orjson.dumps({**known, endpoint: asdict(powers)}, option=orjson.OPT_INDENT_2))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    add(path, endpoint, asdict(powers), cache=True)
     return path
 
 

@@ -80,7 +80,9 @@ def _claude(row: dict[str, Any], given: Any) -> Iterator[Turn | None]:
 def _chatgpt(row: dict[str, Any], given: Any) -> Iterator[Turn | None]:
     """From the last node shown up to the root; where nobody says which that is, the last that is written down."""
     nodes = cast(dict[str, Any], given) if isinstance(given, dict) else {}
-    name = row.get("current_node") if row.get("current_node") in nodes else next(reversed(nodes), None)
+    name: object = row.get("current_node")
+    if not isinstance(name, str) or name not in nodes:
+        name = next(reversed(nodes), None)
     branch: list[dict[str, Any]] = []
     seen: set[object] = set()
     while isinstance(name, str) and name not in seen and isinstance(node := nodes.get(name), dict):

@@ -4,6 +4,7 @@ transactions by several threads and processes. One of an earlier version is brou
 Whatever the moment of a kill -9, what was committed is whole (write-ahead log).
 """
 
+import errno
 import os
 import sqlite3
 import threading
@@ -16,6 +17,13 @@ from typing import Any
 from myna.records.errors import MynaError
 
 WAIT = 10.0  # seconds that a write waits for another process's
+TODO = {
+    sqlite3.SQLITE_BUSY: f": another process has it for longer than {WAIT:g} seconds; run it again when that one is done",
+    sqlite3.SQLITE_FULL: ": make room, and run it again",
+    sqlite3.SQLITE_IOERR: ": perhaps the disk is full",
+    sqlite3.SQLITE_CORRUPT: ": `sqlite3 FILE .recover` saves what is left",
+    sqlite3.SQLITE_READONLY: ": copy it to where you may write",
+}
 SETTINGS = ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON")
 
 
@@ -66,18 +74,21 @@ class SqliteFile:
             self._refuse_others()
             for setting in (*SETTINGS, *layout.settings):
                 self._db.execute(f"PRAGMA {setting}")
-            with self.write() as db:
-                version = self._version()  # within the transaction: another process may have been faster
-                for step in (layout.schema,) if version == 0 else layout.steps[version - 1 :]:
-                    for statement in step.split(";"):
-                        db.execute(statement)
-                if version < layout.version:
-                    db.execute(f"PRAGMA user_version = {layout.version}")
+            if self._version() < layout.version:
+                self._bring_up()
         except (OSError, sqlite3.Error) as e:
-            said = (
-                f"{self.path} cannot be opened as {layout.article} {layout.kind}: {e}. Name another with {layout.flag}."
-            )
+            said = f"{self.path} cannot be opened as {layout.article} {layout.kind}: {_why(e)}. Name another with {layout.flag}."
             raise layout.error(said) from None
+
+    def _bring_up(self) -> None:
+        """To the layout's version, from none or an earlier one."""
+        with self.write() as db:
+            version = self._version()  # within the transaction: another process may have been faster
+            for step in (self._layout.schema,) if version == 0 else self._layout.steps[version - 1 :]:
+                for statement in step.split(";"):
+                    db.execute(statement)
+            if version < self._layout.version:
+                db.execute(f"PRAGMA user_version = {self._layout.version}")
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
@@ -114,7 +125,7 @@ class SqliteFile:
             try:
                 return self._db.execute(query, values).fetchall()
             except (sqlite3.Error, OverflowError) as e:  # a number of more than 63 bits
-                raise self._layout.error(f"{self.path} cannot be read: {e}.") from None
+                raise self._layout.error(f"{self.path} cannot be read: {_why(e)}.") from None
 
     @contextmanager
     def _transaction(self, begin: str, what: str) -> Iterator[sqlite3.Connection]:
@@ -128,8 +139,17 @@ class SqliteFile:
                     if self._db.in_transaction:  # a full disk has rolled back already
                         self._db.execute("ROLLBACK")
             except (sqlite3.Error, OverflowError) as e:
-                raise self._layout.error(f"{self.path} cannot be {what}: {e}.") from None
+                raise self._layout.error(f"{self.path} cannot be {what}: {_why(e)}.") from None
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _why(problem: Exception) -> str:
+    """What is wrong, and what to do about it where that is known."""
+    if isinstance(problem, OSError):
+        done = problem.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        return (problem.strerror or str(problem)) + (": copy it to where you may write" if done else "")
+    code = getattr(problem, "sqlite_errorcode", 0) & 0xFF  # the primary one
+    return str(problem) + TODO.get(code, "")

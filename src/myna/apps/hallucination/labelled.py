@@ -4,10 +4,13 @@ A question is a JSON line {"question": "...", "answers": ["..."], "context": "..
 same line with "answer", "right", "confidence" (by signal) and "outcomes".
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
+
+import orjson
 
 from myna.apps.hallucination.samples import SIGNALS, question, sample
 from myna.checks.same import right
@@ -15,6 +18,9 @@ from myna.provider import Provider
 from myna.records import DataError, Json
 from myna.records.fields import Fields
 from myna.records.jsonl import read_rows
+
+LONGEST = 16 << 20  # bytes of a row
+ROW = b'{"question":'  # how one begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,24 @@ def read(path: str | Path) -> Iterator[Labelled]:
             yield Labelled.from_json(row)
         except DataError as e:
             raise DataError(f"{path}:{line}: {e}") from None
+
+
+def begun(path: Path) -> list[Labelled]:
+    """The rows of a file that is being written. What was killed in the middle of a row left half of it at the end, which is cut away, so
+    that the next can follow. Raises DataError."""
+    if not path.exists():
+        return []
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - LONGEST))
+        _, _, tail = file.read().rpartition(b"\n")
+        if tail.startswith(ROW) or ROW.startswith(tail):  # one of ours, and no other text
+            try:
+                orjson.loads(tail)
+                file.write(b"\n")
+            except orjson.JSONDecodeError:
+                file.truncate(end - len(tail))
+    return [*read(path)]
 
 
 async def ask(provider: Provider, one: Labelled, n: int = 5) -> Labelled:

@@ -23,6 +23,7 @@ import orjson
 
 from myna.records import DataError
 from myna.records.fields import Fields
+from myna.records.whole import write_whole
 
 TRIED = 10  # thresholds: those above which 10 %, 20 %, ... of the rows are, and none
 KIND = "myna abstain 1"
@@ -54,10 +55,7 @@ class Threshold:
 
     def save(self, path: str | Path) -> None:
         """A small JSON file. Raises DataError where it cannot be written."""
-        try:
-            Path(path).write_bytes(orjson.dumps({"kind": KIND, **asdict(self)}, option=orjson.OPT_INDENT_2) + b"\n")
-        except OSError as e:
-            raise DataError(f"{path}: cannot be written: {e}") from None
+        write_whole(Path(path), orjson.dumps({"kind": KIND, **asdict(self)}, option=orjson.OPT_INDENT_2) + b"\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
