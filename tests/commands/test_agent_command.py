@@ -99,6 +99,22 @@ def test_each_step_is_seen_and_the_answer_is_printed(here: Path, capsys: pytest.
     assert (run.kind, run.facts["reason"]) == ("agent", "done")
 
 
+def test_an_agent_may_have_a_chinese_name_but_a_helper_is_a_tool(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("店员.md").write_text(FILE.replace("about:", "memory: true\nabout:"), encoding="utf-8")
+    model = script(call("remember", text="答案是42"), "记住了。")
+    myna("agent", "run", "店员.md", "记住答案。", "--model", model)
+    assert capsys.readouterr().out == "记住了。\n"
+    myna("agent", "list")
+    assert "店员" in capsys.readouterr().out
+    myna("agent", "memory", "list", "店员")
+    assert "答案是42" in capsys.readouterr().out
+    Path("boss.md").write_text("---\nhelpers: [店员.md]\n---\nYou lead.", encoding="utf-8")
+    with pytest.raises(DataError, match=r"helpers: 店员\.md: .*rename it"):
+        myna("agent", "run", "boss.md", "?", "--model", script("x"))
+
+
 def test_a_run_becomes_rows_that_teach_to_call_tools(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With consent alone: each call of the model is a row with the tools, the calls and the results that were there."""
     myna("agent", "run", "clerk.md", "答案是什么？", "--model", script(call("look", what="答案"), "It is 42."))

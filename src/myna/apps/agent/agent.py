@@ -22,7 +22,7 @@ STEPS, CALLS, SECONDS = 20, 40, 600.0  # where nobody says otherwise
 @dataclass(frozen=True)
 class Agent:
     """
-    name          letters, digits, _ and -
+    name          for people; of a helper, its tool's: letters, digits, _ and -
     instructions  its system prompt
     tools         what it may call
     limits        steps are turns of the model; calls are requests to it, those that failed and those of helpers included. What is

@@ -44,6 +44,7 @@ from myna.records.fields import Fields
 
 OWN = ("about", "tools", "helpers", "stall", "speech", "plan", "memory", "window", "cases", "reviewed")
 DEEPEST = 4  # helpers of helpers
+LONGEST_NAME = 64  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,10 @@ class AgentFile:
     @classmethod
     def parse(cls, source: str, name: str = "agent", folder: Path = Path(), depth: int = 0) -> Self:
         """From a file's text. Raises DataError."""
-        if not NAME.fullmatch(name):
-            raise DataError(f"{name!r}: an agent's name, which is its file's, is 1 to 64 letters, digits, _ and -")
+        if not (name.isprintable() and 0 < len(name) <= LONGEST_NAME):
+            raise DataError(
+                f"{name!r}: an agent's name, which is its file's, is 1 to {LONGEST_NAME} characters that can be shown"
+            )
         head, body = _parted(source.replace("\r\n", "\n"))
         f = Fields({key: head.pop(key) for key in OWN if key in head})
         _refuse_unknown(head)
@@ -115,6 +118,10 @@ class AgentFile:
     @classmethod
     def _helper(cls, file: str, folder: Path, depth: int) -> Self:
         place = folder / file
+        if not NAME.fullmatch(place.stem):
+            raise DataError(
+                f"helpers: {file}: a helper is a tool of its file's name, and endpoints take 1 to 64 letters a-z, digits, _ and -; rename it"
+            )
         if Path(file).is_absolute() or not place.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"helpers: {file} is not in the agent's own folder")
         if depth >= DEEPEST:
