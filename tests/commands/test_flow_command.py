@@ -62,7 +62,7 @@ def test_a_flow_runs_and_is_shown(here: Path, capsys: pytest.CaptureFixture[str]
     assert myna(*RUN) == 0
     out, err = capsys.readouterr()
     assert out == "sent an answer\\x1b[31m\n"
-    assert err == "letter: at most 1 model calls\n"
+    assert err == "letter: at most 1 model call\n"
     myna("flow", "list")
     assert "letter  done   2 of 2  1" in capsys.readouterr().out
     myna("flow", "show", 1)

@@ -199,7 +199,7 @@ async def _explain(file: FileIndex, question: str, how: How) -> None:
         table.add_row(printable(f"[{one.number}] {one.place}"), f"{bytes_by_three(one.hit.text):,}")
     screen.print(table)
     if left:
-        screen.print(f"{left} passages left out: there is room for {how.room:,} tokens")
+        screen.print(f"{counted(left, 'passage')} left out: there is room for {how.room:,} tokens")
     enough = gate.after(question, [one.hit.text for one in passages], how.enough)
     screen.print(printable(f"{enough.reason}; {found.how}"))
     if earlier := bool(how.rewrites) + how.rounds:

@@ -26,6 +26,7 @@ from myna.modeldir import DEFAULT
 from myna.provider.connect import connect
 from myna.provider.traced import Traced
 from myna.records import DataError, RequestError
+from myna.records.language import counted
 from myna.trace import Trace
 
 app = App(name="flow", help="Flows of steps that are written down: run, resume, answer, show, report.")
@@ -62,8 +63,9 @@ def run(
         raise RequestError("give inputs, each as --value NAME=VALUE, or a file of --cases", param="value")
     asked = [Case(_given(flow, value))] if cases is None else read_cases(cases, flow)
     kept, name = Journal(journal or journal_file()), model or (DEFAULT if flow.shape.providers else "")
+    each = "" if cases is None else f" a case, {counted(len(asked), 'case')}"
     print(
-        f"{flow.name}: at most {flow.max_calls} model calls{'' if cases is None else f' a case, {len(asked)} cases'}",
+        f"{flow.name}: at most {counted(flow.max_calls, 'model call')}{each}",
         file=sys.stderr,
     )
     bad = 0
@@ -105,7 +107,7 @@ def go_on(
     kept = _opened(journal)
     before = kept.run(run)
     flow = load(file or f"{before.file}:{before.flow}")
-    print(f"{flow.name}: at most {flow.max_calls} model calls", file=sys.stderr)
+    print(f"{flow.name}: at most {counted(flow.max_calls, 'model call')}", file=sys.stderr)
     with _means(flow, model or before.model, opened(trace, new=True)) as (means, recorded):
         ended = _go(flow, kept, run, means, recorded, changed)
     _tell(ended, kept)
