@@ -64,10 +64,7 @@ def run(
     asked = [Case(_given(flow, value))] if cases is None else read_cases(cases, flow)
     kept, name = Journal(journal or journal_file()), model or (DEFAULT if flow.shape.providers else "")
     each = "" if cases is None else f" a case, {counted(len(asked), 'case')}"
-    print(
-        f"{flow.name}: at most {counted(flow.max_calls, 'model call')}{each}",
-        file=sys.stderr,
-    )
+    print(f"{flow.name}: at most {counted(flow.max_calls, 'model call')}{each}", file=sys.stderr)
     bad = 0
     with _means(flow, name, opened(trace, new=True)) as (means, recorded):
         for case in asked:
