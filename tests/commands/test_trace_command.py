@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from myna.commands import app
+from myna.commands import app, main
 from myna.commands.trace import opened
 from myna.provider import Provider, Scripted, complete
 from myna.provider.traced import Traced
@@ -127,6 +127,35 @@ def test_an_export_loses_no_file(file: Path, outs: tuple[str, ...], monkeypatch:
         myna("trace", "send", "t.sqlite")
     assert len(tree(Trace(file).store, 1).spans) == 5
     assert not Path("rows.jsonl").exists()
+
+
+def test_an_error_says_where_what_came_until_then_is(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = Trace(file.parent / "other one.sqlite")
+
+    def fail() -> None:
+        with trace.span("prompt", "p"), trace.span("attempt", "1"):
+            talk(Traced(Scripted([("half an ans", ProviderError("cut."))]), trace))
+
+    monkeypatch.setattr("myna.commands.app", fail)
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err
+    assert said == f"myna: cut. (what was asked and what came: myna trace show 1 --trace '{trace.store.path}')\n"
+    monkeypatch.setenv("MYNA_TRACE", str(trace.store.path))
+    with pytest.raises(SystemExit):
+        main()
+    assert "myna trace show 4)\n" in capsys.readouterr().err
+
+    def early() -> None:
+        with trace.span("prompt", "p"):
+            raise RequestError("no such input")
+
+    monkeypatch.setattr("myna.commands.app", early)
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == "myna: no such input\n"
 
 
 def test_half_an_answer_is_no_example(file: Path) -> None:

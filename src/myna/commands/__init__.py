@@ -82,7 +82,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()  # here, where what goes wrong can be said
     except MynaError as e:
-        _say(str(e))
+        _say(" ".join([str(e), *getattr(e, "__notes__", ())]))
         sys.exit(2)
     except KeyboardInterrupt:
         _say("interrupted")

@@ -11,19 +11,21 @@ A span is in the file as soon as it begins; one that never ended was killed. Not
 import asyncio
 import logging
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
-from myna.records import Conversation, Document, Message, Reply, RequestError, Sampling, Usage
+from myna.records import Conversation, Document, Message, MynaError, Reply, RequestError, Sampling, Usage
 from myna.trace.prices import Prices
 from myna.trace.request import write_reply, write_request
 from myna.trace.store import Store, TraceError, keep
+from myna.trace.where import trace_file
 
 log = logging.getLogger(__name__)
 Outcome = Literal["ok", "error", "cancelled"]
@@ -50,10 +52,20 @@ class Trace:
             yield span
         except BaseException as e:
             span.fail(e)
+            if span.id == span.run and isinstance(e, MynaError):
+                self._tell_where(span.run, e)
             raise
         finally:
             _HERE.reset(token)
             span.end()
+
+    def _tell_where(self, run: int, error: MynaError) -> None:
+        """A note on an error that ends a run in which a model was asked: how to see what came until then."""
+        with suppress(TraceError):
+            query = "SELECT 1 FROM calls JOIN spans ON spans.id = span WHERE run = ? LIMIT 1"
+            if self.store.rows(query, run):
+                named = "" if self.store.path == trace_file() else f" --trace {shlex.quote(str(self.store.path))}"
+                error.add_note(f"(what was asked and what came: myna trace show {run}{named})")
 
     def begin(self, kind: str, name: str, **facts: Any) -> "Span":
         """A span that whoever asked for it ends. It is not the one that others go below. Raises TraceError."""
