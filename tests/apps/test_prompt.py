@@ -16,7 +16,7 @@ from myna.apps.prompt.explain import CUT
 from myna.checks import Verdict
 from myna.provider import Scripted
 from myna.provider.budget import Budget, BudgetExceeded, Limits
-from myna.records import Candidate, Conversation, DataError, Message, RequestError, Sampling
+from myna.records import Candidate, Conversation, DataError, Message, MynaError, RequestError, Sampling
 from myna.records.fence import RULE, fenced, nonce_of
 from myna.trace import Trace
 from myna.trace.read import runs
@@ -324,3 +324,20 @@ def test_a_file_without_a_head_is_a_question() -> None:
         "你好", meta={"prompt": Prompt.parse("你好").version}
     )
     assert explain(Prompt.parse("你好"), {}).sampling == Sampling()
+
+
+@pytest.mark.parametrize(
+    "slot",
+    ["x * 9999999999", "9999999999 * x", "[x] * 9999999999", "9 ** 9 ** 9", "'%9999999999d' % 1", "x.center(9999999999)",
+     "x.zfill(9999999999)", "x | center(9999999999)", "'%9999999999d' | format(1)", "[x] | batch(9999999999, x)"],
+)  # fmt: skip
+def test_a_slot_does_not_make_much_of_little(slot: str) -> None:
+    with pytest.raises(MynaError):
+        explain(Prompt.parse("---\ninputs: {x: string}\n---\n{{ " + slot + " }}{{ x }}\n"), {"x": "a"})
+    fine = Prompt.parse("---\ninputs: {x: integer}\n---\n{{ x * 2 + 7 % 4 + 2 ** 3 }} {{ x }}\n")
+    assert explain(fine, {"x": 5}).conversation.messages[-1].text == "21 5"
+
+
+def test_a_file_of_windows_is_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "p.md").write_bytes("\ufeff---\r\ninputs: {x: string}\r\n---\r\nSay {{ x }}\r\n".encode())
+    assert explain(Prompt.read(tmp_path / "p.md"), {"x": "hi"}).conversation.messages[-1].text == "Say hi"

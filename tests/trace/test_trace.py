@@ -321,8 +321,9 @@ def test_the_first_price_that_fits_holds(tmp_path: Path) -> None:
     for text in ("prices: 3", "prices: [{model: a, input: -1, output: 0}]", "prices: [{model: a, input: .nan, output: 0}]",
                  "prices: [{model: a, input: 1}]", "prices: [{model: a, input: 1, output: 1, per: hour}]", "rows: []", "a: [",):  # fmt: skip
         file.write_text(text)
-        with pytest.raises(DataError, match=r"prices\.yaml"):
+        with pytest.raises(DataError, match=r"prices\.yaml") as caught:
             Prices.read(file)
+        assert len(str(caught.value).splitlines()) == 1
 
 
 def test_text_that_is_no_unicode_loses_no_span(tmp_path: Path) -> None:

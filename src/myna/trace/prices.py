@@ -59,7 +59,10 @@ class Prices:
             return prices
         except FileNotFoundError:
             return cls()
-        except (DataError, yaml.YAMLError, UnicodeDecodeError, OSError) as e:
+        except yaml.YAMLError as e:
+            mark, what = getattr(e, "problem_mark", None), getattr(e, "problem", None) or e
+            raise DataError(f"{path}{f':{mark.line + 1}' if mark else ''}: {what}") from None
+        except (DataError, UnicodeDecodeError, OSError) as e:
             raise DataError(f"{path}: {e}") from None
 
     def of(self, model: str) -> Price | None:

@@ -82,7 +82,7 @@ class AgentFile:
         try:
             if path.stat().st_size > LARGEST:
                 raise DataError(f"an agent's file of more than {LARGEST >> 20} MiB")
-            return cls.parse(path.read_text(encoding="utf-8"), path.stem, path.parent, depth)
+            return cls.parse(path.read_text(encoding="utf-8-sig"), path.stem, path.parent, depth)
         except FileNotFoundError:
             raise DataError(f"{path}: there is no such file; `myna agent new` drafts one") from None
         except (OSError, UnicodeDecodeError) as e:

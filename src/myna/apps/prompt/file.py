@@ -147,7 +147,7 @@ class Prompt:
         try:
             if path.stat().st_size > LARGEST:
                 raise DataError(f"{path}: a prompt of more than {LARGEST >> 20} MiB; give long texts as inputs")
-            return cls.parse(path.read_text(encoding="utf-8"), path.stem, path.parent)
+            return cls.parse(path.read_text(encoding="utf-8-sig"), path.stem, path.parent)
         except OSError as e:
             raise DataError(f"{path}: cannot be read: {e.strerror}") from None
         except UnicodeDecodeError as e:

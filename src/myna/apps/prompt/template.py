@@ -7,6 +7,9 @@ from typing import Any
 from myna.records import DataError, RequestError
 
 LONGEST = 64 << 20  # characters of one turn
+LARGEST, MOST_POWER = 2**63, 8  # of a number that is multiplied, and of an exponent
+# Methods and filters that fill a text or a list up to any length.
+PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "batch", "slice"})
 
 
 def check_slots(turns: Sequence[tuple[str, str]], declared: Collection[str]) -> None:
@@ -32,7 +35,7 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
 
     try:
         text = _template(template).render(values)
-    except TemplateError as e:
+    except (TemplateError, MemoryError) as e:
         raise RequestError(f"the prompt cannot be filled in: {e}", param="inputs") from None
     except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as e:
         raise RequestError(f"the prompt cannot be filled in: {type(e).__name__}: {e}", param="inputs") from None
@@ -49,10 +52,24 @@ def _template(source: str) -> Any:
 @cache
 def _jinja() -> Any:
     from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-    made = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
-    )
+    class Slots(ImmutableSandboxedEnvironment):
+        """Nothing in it makes much of little: "x" * 10 ** 10 would be there before anybody could count it."""
+
+        intercepted_binops = frozenset({"*", "**", "%"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            small = operator != "**" or abs(right) <= MOST_POWER
+            if isinstance(left, int | float) and isinstance(right, int | float) and small and abs(left) < LARGEST:
+                return super().call_binop(context, operator, left, right)
+            raise SecurityError(f"{operator} is for small numbers")
+
+        def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+            return attr not in PADDING and super().is_safe_attribute(obj, attr, value)
+
+    made = Slots(undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True)
     made.globals.clear()  # no range(10 ** 9), no cycler: a prompt is text with slots
+    for name in PADDING & made.filters.keys():
+        del made.filters[name]
     return made
