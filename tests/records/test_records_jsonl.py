@@ -186,5 +186,5 @@ def test_a_large_file_is_read_in_flat_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("coding", ["utf-16-le", "utf-16-be"])
 def test_a_file_of_two_byte_letters_says_how_to_save_it(coding: str, tmp_path: Path) -> None:
     (tmp_path / "u.jsonl").write_bytes(('\ufeff{"messages": []}\n').encode(coding))
-    with pytest.raises(DataError, match=r"u\.jsonl is UTF-16; save it as UTF-8"):
+    with pytest.raises(DataError, match=r"u\.jsonl:1: not UTF-8 at byte 0: it is UTF-16\. Convert the file: iconv"):
         [*read_rows(tmp_path / "u.jsonl")]

@@ -184,6 +184,40 @@ def test_lines_that_fail_are_in_the_error_file_and_harm_no_other(live: Start, tm
     assert failed["hot"]["body"]["error"]["param"] == "temperature"
 
 
+def test_a_batch_that_ends_while_the_disk_is_read_is_shown_as_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path, Limits())
+    batch = new_batch({"endpoint": "/v1/chat/completions", "input_file_id": "f", "completion_window": "24h"}, "me")
+    store.save(batch)
+    batches = Batches(store, None, lambda: False)  # type: ignore[arg-type]
+
+    def ends_after(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(*given: Any) -> Any:
+            found = read(*given)
+            batches._live[batch.id].reach("failed")
+            store.save(batches._live.pop(batch.id))
+            return found
+
+        return reading
+
+    async def seen() -> list[str]:
+        batches.add(batch)
+        for of_others in (batches.one, batches.cancel):
+            with pytest.raises(RequestError):
+                await of_others(batch.id, "somebody else")
+        monkeypatch.setattr(store, "batch", ends_after(store.batch))
+        shown = (await batches.one(batch.id, "me")).status
+        monkeypatch.setattr(store, "batches", ends_after(store.batches))
+        listed = [one.status for one in await batches.all_of("me")]
+        return [shown, *listed]
+
+    assert asyncio.run(seen()) == ["validating", "failed"]
+    monkeypatch.undo()
+    with pytest.raises(RequestError, match="failed already"):
+        asyncio.run(batches.cancel(batch.id, "me"))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("", "no lines"), ("{\n", "not JSON"), (line("a") * 2, "used twice"), (line("a", "/v1/completions"), "url"),

@@ -63,7 +63,9 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
             while text := file.readline(MAX_LINE + 1):
                 line += 1
                 if line == 1 and text.startswith((b"\xff\xfe", b"\xfe\xff")):
-                    raise DataError(f"{path} is UTF-16; save it as UTF-8: iconv -f UTF-16 -t UTF-8 {path} > NEW")
+                    raise DataError(
+                        f"{path}:1: not UTF-8 at byte 0: it is UTF-16. Convert the file: iconv -f UTF-16 -t UTF-8"
+                    )
                 if len(text) > MAX_LINE:
                     raise DataError(f"{path}:{line}: a line of more than {MAX_LINE >> 20} MiB; a row is one line")
                 if text := text.removeprefix(b"\xef\xbb\xbf").strip() if line == 1 else text.strip():

@@ -53,9 +53,16 @@ class Batches:
         self._live[batch.id] = batch
         self._come.set()
 
-    def find(self, batch: Batch) -> Batch:
-        """The one that is being worked on, which knows more than the disk."""
-        return self._live.get(batch.id, batch)
+    async def one(self, id: str, owner: str) -> Batch:
+        """As it is now. What is being worked on knows more than the disk, and is looked at first: it may end while the disk is read.
+        Raises RequestError where this owner has none."""
+        live = self._live.get(id)
+        return live if live and live.owner == owner else await asyncio.to_thread(self.store.batch, id, owner)
+
+    async def all_of(self, owner: str) -> list[Batch]:
+        """Each as it is now, oldest first."""
+        live = dict(self._live)
+        return [live.get(b.id, b) for b in await asyncio.to_thread(self.store.batches) if b.owner == owner]
 
     async def run(self) -> None:
         """For ever. Begins with what a server before this one left."""
@@ -70,9 +77,9 @@ class Batches:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._come.wait(), ROOM_AFTER if self._live else None)
 
-    async def cancel(self, batch: Batch) -> Batch:
+    async def cancel(self, id: str, owner: str) -> Batch:
         """Begin no more of its lines; those that are done stay done."""
-        batch = self.find(batch)
+        batch = await self.one(id, owner)
         if batch.status in ENDED:
             raise RequestError(f"{batch.id} is {batch.status} already.", param="batch_id")
         batch.reach("cancelling")

@@ -80,16 +80,14 @@ def _batch_routes(desk: Desk, batches: Batches) -> list[Route]:
             return JsonResponse(_batch(batch, store))
 
     async def listed(request: Request) -> Response:
-        found = [b for b in await asyncio.to_thread(store.batches) if b.owner == _owner()]
-        return JsonResponse(_page([_batch(batches.find(b), store) for b in reversed(found)], request, PAGE))
+        found = await batches.all_of(_owner())
+        return JsonResponse(_page([_batch(b, store) for b in reversed(found)], request, PAGE))
 
     async def show(request: Request) -> Response:
-        batch = await asyncio.to_thread(store.batch, request.path_params["id"], _owner())
-        return JsonResponse(_batch(batches.find(batch), store))
+        return JsonResponse(_batch(await batches.one(request.path_params["id"], _owner()), store))
 
     async def cancel(request: Request) -> Response:
-        batch = await asyncio.to_thread(store.batch, request.path_params["id"], _owner())
-        return JsonResponse(_batch(await batches.cancel(batch), store))
+        return JsonResponse(_batch(await batches.cancel(request.path_params["id"], _owner()), store))
 
     return [
         Route("/v1/batches", create, methods=["POST"]),
