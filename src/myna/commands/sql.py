@@ -116,7 +116,7 @@ def _print(answer: "Answer") -> None:
     if len(queried.rows.rows) > SHOWN:
         console.print(f"{len(queried.rows.rows) - SHOWN} more rows; --json prints all")
     if answer.text:
-        console.print(printable(answer.text), soft_wrap=True)
+        console.print(printable(answer.text, {"\n": "\n"}), soft_wrap=True)
     if answer.untraced:
         console.print(
             f"[?] {answer.untraced} of the words' numbers: no cell, sum, mean or count of the rows gives it",
