@@ -49,12 +49,12 @@ def test_a_question_gives_query_rows_and_words(here: Path, capsys: pytest.Captur
 
 
 def test_a_first_try_is_shown_as_it_was_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = ["SELECT nam,\n    [b]x\x1b[31m\nFROM singer", "SELECT name FROM singer", "Ann |\nBo\x1b[2J"]
+    said = ["SELECT nam,\n    [b]x\x1b[31m\nFROM singer", "SELECT name FROM singer", "Ann |\nBo\x1b[J"]
     Path("s.jsonl").write_text("".join(json.dumps(one) + "\n" for one in said))
     myna("sql", "songs.sqlite", "Who?", "--model", "script:s.jsonl")
     out = capsys.readouterr().out
     assert "first try:\n  SELECT nam,\n      [b]x\\x1b[31m\n  FROM singer\n  " in out
-    assert "\nAnn |\nBo\\x1b[2J\n" in out
+    assert "\nAnn |\nBo\\x1b[J\n" in out
 
 
 def test_a_recorded_question_is_answered_again_without_a_network(
