@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from myna.commands import app
+from myna.records import MynaError
+
 SPEC = """
 openapi: 3.1.0
 servers: [{url: 'https://shop.example.com'}]
@@ -123,3 +126,11 @@ def test_a_read_that_is_served_runs_whatever_address_it_is_given(tmp_path: Path)
         said = [served.stdout.readline(), served.stdout.readline()]
         served.stdin.close()
     assert "a@b.example a@b.example" in said[1]
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("http://127.0.0.1:9/mcp",), ("--url", "http://127.0.0.1:9/mcp", "--", "server")]
+)
+def test_a_server_is_a_command_or_an_address_and_never_both(words: tuple[str, ...]) -> None:
+    with pytest.raises(MynaError, match=r"myna tools mcp files --url URL"):
+        app(["tools", "mcp", "files", *words], result_action="return_value")

@@ -85,7 +85,7 @@ def mcp(
     from myna.apps.tools import mcp_client
     from myna.apps.tools.mcp_pins import Pins
 
-    if bool(url) == bool(command):
+    if bool(url) == bool(command) or (command and "://" in command[0]):
         raise MynaError(f"Which server? myna tools mcp {name} -- COMMAND, or myna tools mcp {name} --url URL")
     where = mcp_client.Http(url) if url else mcp_client.Stdio(command)
 
