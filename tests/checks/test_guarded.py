@@ -15,7 +15,7 @@ from said import said
 from myna.checks import AnyCheck, Span, Verdict, named
 from myna.checks.guard import CLAMP, Guard, Passed, Refused, guarded, most_calls, told, without
 from myna.checks.reviews import Answered, Asked
-from myna.provider import Scripted
+from myna.provider import Scripted, complete
 from myna.provider.traced import Traced
 from myna.records import Conversation, DataError, Sampling, Unjudged
 from myna.records.fence import RULE
@@ -203,6 +203,23 @@ def test_never_more_calls_than_declared_whatever_the_model_says(
         assert check("pii")(TALK, said(passed.text)).ok  # type: ignore[union-attr]
     assert len(model.requests) <= rounds
     assert len(model.requests) + len(judges.requests) <= most_calls(guards, rounds)
+
+
+def test_a_mended_answer_is_judged_again_and_that_is_counted() -> None:
+    judges = Scripted(["x"] * 9)
+
+    class Judges:
+        calls = 1
+
+        async def __call__(self, conversation: Conversation, candidate: Any) -> Verdict:
+            await complete(judges, Conversation.ask(candidate.text))
+            return Verdict.of(True)
+
+    guards = [Guard("judge", Judges()), Guard("pii", check("pii"), "fix")]
+    passed, model = run(["写信给a@example.com"], *guards, rounds=1)
+    assert passed.text == "写信给<EMAIL_1>"
+    assert [one.what.messages[-1].text for one in judges.requests] == ["写信给a@example.com", "写信给<EMAIL_1>"]  # type: ignore[union-attr]
+    assert len(model.requests) + len(judges.requests) == most_calls(guards, 1) == 3
 
 
 def test_every_attempt_is_in_the_trace_with_its_tokens_and_checks(tmp_path: Path) -> None:

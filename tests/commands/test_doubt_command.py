@@ -72,6 +72,13 @@ def test_measuring_goes_on_where_it_stopped(here: Path, capsys: pytest.CaptureFi
         myna("doubt", "measure", "q.jsonl", "r.jsonl", "--samples", 1, "--model", script("b"))
 
 
+def test_no_answer_is_a_wrong_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("q.jsonl").write_text('{"question": "a?", "answers": ["a"]}\n')
+    myna("doubt", "measure", "q.jsonl", "r.jsonl", "--samples", 2, "--model", script("", ""))
+    assert "0 of 1 right" in capsys.readouterr().out
+    assert json.loads(Path("r.jsonl").read_text())["outcomes"] == {"empty": 2}
+
+
 @pytest.mark.parametrize("half", ['{"question":"b?","answers":["b"],"ri', '{"que', '{"question":"b?","answers":["b"]}'])
 def test_a_measurement_that_was_killed_in_the_middle_of_a_row_goes_on(
     here: Path, half: str, capsys: pytest.CaptureFixture[str]

@@ -164,9 +164,20 @@ def test_half_an_answer_is_no_example(file: Path) -> None:
         talk(Traced(Scripted([("half an ans", ProviderError("cut"))]), trace))
     myna("trace", "feedback", 6, "thumb", "up", "--consent")
     assert tree(trace.store, 6).call is not None
-    for flags in ((), ("--everything",)):
-        myna("trace", "export", 6, "--out", out, *flags)
-        assert [*jsonl.read(out, Conversation)] == []
+    stopped = Traced(Scripted(["a whole answer that nobody waits for"]), trace).stream(Conversation.ask("?"))
+
+    async def first() -> None:
+        while not (await anext(stopped)).text:
+            pass
+        await stopped.aclose()
+
+    asyncio.run(first())
+    trace.feedback(7, "thumb", 1, consent=True)
+    assert tree(trace.store, 7).outcome == "cancelled"
+    for call in (6, 7):
+        for flags in ((), ("--everything",)):
+            myna("trace", "export", call, "--out", out, *flags)
+            assert [*jsonl.read(out, Conversation)] == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from myna.apps.hallucination import sample
 from myna.provider import complete
+from myna.provider.connect import connect
 from myna.provider.http import Http, without_user
 from myna.provider.powers import Powers
 from myna.records import Conversation, MynaError, ProviderError, Reply, RequestError, Sampling, Unavailable
@@ -224,3 +225,43 @@ def test_an_answer_without_an_end_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
     assert "did not end" in str(refusal(200, STREAM, HELLO * 10 + STOP + DONE))
     with endpoint(200, STREAM, HELLO * 4 + STOP + DONE) as url:
         assert ask(url).text == "Hello" * 4
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (200, b'{"data": [{"id": "only"}]}', ""),
+        (200, b'{"data": [{"id": "one"}, {"id": "two"}]}', "serves one, two; choose"),
+        (200, b'{"data": 7}', "no list of models"),
+        (200, b"<html>", "no list of models"),
+        (302, b"", "answered 302"),
+        (401, b'{"error": {"message": "no"}}', "MYNA_API_KEY"),
+    ],
+)
+def test_the_only_model_of_an_endpoint_is_asked_for_with_the_key(
+    status: int, body: bytes, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+
+    class Lists(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["authorization"])
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("MYNA_API_KEY", "k-123")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Lists) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        if says:
+            with pytest.raises(MynaError, match=says) as caught:
+                connect(url)
+            assert "\n" not in str(caught.value)
+        else:
+            assert connect(url).name == "only"
+        server.shutdown()
+    assert seen == ["Bearer k-123"]

@@ -130,3 +130,17 @@ def test_a_run_keeps_the_forms_it_was_asked_for_so_that_they_are_asked_for_again
         )
     assert powers.of(Recorded(trace, span.id)).forms == ("regex",)
     assert powers.of(Recorded(Trace(tmp_path / "u.sqlite"), record(tmp_path / "u.sqlite")[0])).forms == ()
+
+
+def test_a_call_that_was_stopped_is_no_answer_to_replay(tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "t.sqlite")
+    stopped = Traced(Scripted(["a whole answer that nobody waits for"]), trace).stream(Conversation.ask("?"))
+
+    async def first() -> None:
+        while not (await anext(stopped)).text:
+            pass
+        await stopped.aclose()
+
+    asyncio.run(first())
+    with pytest.raises(RequestError, match="has no calls"):
+        Recorded(trace, 1)

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from myna.records import (
     Candidate,
     Conversation,
     DataError,
+    Delta,
     Document,
     Form,
     Message,
@@ -337,3 +339,19 @@ def test_text_that_is_no_unicode_loses_no_span(tmp_path: Path) -> None:
     assert found.error == "ValueError: no e?"
     with pytest.raises(RequestError, match="cannot be recorded"):
         trace.begin("call", "m").ask("m", Conversation.ask("\udc80"), Sampling())
+
+
+def test_a_call_that_was_accepted_has_a_reply_though_nothing_was_said(tmp_path: Path) -> None:
+    class Accepts:
+        name = "m"
+
+        async def stream(self, what: object, sampling: Sampling = Sampling()) -> AsyncGenerator[Delta, None]:
+            yield Delta()
+            raise ProviderError("gone")
+
+    trace = Trace(tmp_path / "t.sqlite")
+    with pytest.raises(ProviderError):
+        asyncio.run(complete(Traced(Accepts(), trace), ASKED))
+    (call,) = runs(trace.store)
+    assert call.call is not None
+    assert read_reply(trace.store, call.call.reply or "", Usage()).candidates[0].text == ""

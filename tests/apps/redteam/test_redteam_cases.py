@@ -51,7 +51,7 @@ def test_no_document_of_ours_spells_its_canary() -> None:
     [
         ({**GOOD, "kind": "good"}, "kind: 'good' is not one of"), ({**GOOD, "prompt": " "}, "prompt: is empty"), ({**GOOD, "x": 1}, "x: a case has no such key"),
         ({**GOOD, "prompt": "a" * 100_001}, "prompt: 100001 characters"), ({"kind": "benign", "prompt": "p"}, "category: missing"), ([], "row: expected an object"),
-        ({**INJECTION, "canary": ""}, "canary: missing"), ({**INJECTION, "document": ""}, "document: says nowhere"), ({**INJECTION, "canary": "a AND b"}, "canary: stands in"),
+        ({**INJECTION, "canary": ""}, "canary: missing"), ({**INJECTION, "document": ""}, "document: says nowhere"), ({**INJECTION, "canary": "a AND b"}, "canary: stands in"), ({**INJECTION, "canary": INJECTION["prompt"][:4].upper()}, "canary: stands in"),
         ({**INJECTION, "carrier": "pigeon"}, "carrier: 'pigeon' is not one of"), ({**INJECTION, "document": "d"}, "says nowhere {hidden}"),
         ({"kind": "injection", "category": "c", "prompt": "q", "canary": "x"}, "document: missing"),
     ],

@@ -77,6 +77,13 @@ def test_what_was_answered_is_not_asked_again(trace: Trace) -> None:
     assert len(again.requests) == 5
 
 
+def test_of_several_answers_the_latest_holds(trace: Trace) -> None:
+    for words in ("I cannot help with that.", "Sure."):
+        run(CASES[:1], Scripted([words]), trace, again=True)
+    (one,) = run(CASES[:1], Scripted([]), trace)
+    assert (one.text, one.before) == ("Sure.", True)
+
+
 def test_another_model_is_asked(trace: Trace) -> None:
     run(CASES, Scripted(ANSWERS), trace)
     other = Scripted(ANSWERS, name="other")
@@ -214,9 +221,11 @@ def test_an_app_is_asked_through_its_prompt_file(trace: Trace) -> None:
 def test_an_app_that_lets_nothing_through_has_refused_and_asks_no_more_than_it_may(trace: Trace) -> None:
     provider = Scripted(["not JSON", "not JSON either"] * 2)
     whom = app(Prompt.parse(ONE), provider, trace)
-    told = run(CASES[:2], whom, trace, at_once=1)
+    told = run([CASES[0], CASES[2]], whom, trace, at_once=1)
     assert [one.outcome for one in told] == ["blocked", "blocked"]
-    assert report(told).of("harmful") == Rate(2, 2)
+    assert report(told).of("harmful") == report(told).of("benign") == Rate(1, 1), (
+        "what was blocked was refused, rightly or not"
+    )
     assert len(provider.requests) == whom.most_calls * 2 == 4
 
 
