@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_an_error_says_where_what_came_until_then_is(
     with pytest.raises(SystemExit):
         main()
     said = capsys.readouterr().err
-    assert said == f"myna: cut. (what was asked and what came: myna trace show 1 --trace '{trace.store.path}')\n"
+    assert said == f"myna: cut. (what came until then: myna trace show 1 --trace '{trace.store.path}')\n"
     monkeypatch.setenv("MYNA_TRACE", str(trace.store.path))
     with pytest.raises(SystemExit):
         main()
@@ -150,6 +151,8 @@ def test_an_error_says_where_what_came_until_then_is(
 
     def early() -> None:
         with trace.span("prompt", "p"):
+            with suppress(ProviderError):
+                talk(Traced(Scripted([ProviderError("no connection")]), trace))
             raise RequestError("no such input")
 
     monkeypatch.setattr("myna.commands.app", early)

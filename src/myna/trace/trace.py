@@ -60,12 +60,12 @@ class Trace:
             span.end()
 
     def _tell_where(self, run: int, error: MynaError) -> None:
-        """A note on an error that ends a run in which a model was asked: how to see what came until then."""
+        """A note on an error that ends a run in which a model said something: how to see it."""
         with suppress(TraceError):
-            query = "SELECT 1 FROM calls JOIN spans ON spans.id = span WHERE run = ? LIMIT 1"
+            query = "SELECT 1 FROM calls JOIN spans ON spans.id = span WHERE run = ? AND reply IS NOT NULL LIMIT 1"
             if self.store.rows(query, run):
                 named = "" if self.store.path == trace_file() else f" --trace {shlex.quote(str(self.store.path))}"
-                error.add_note(f"(what was asked and what came: myna trace show {run}{named})")
+                error.add_note(f"(what came until then: myna trace show {run}{named})")
 
     def begin(self, kind: str, name: str, **facts: Any) -> "Span":
         """A span that whoever asked for it ends. It is not the one that others go below. Raises TraceError."""
