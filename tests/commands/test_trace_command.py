@@ -161,6 +161,17 @@ def test_an_error_says_where_what_came_until_then_is(
     assert capsys.readouterr().err == "myna: no such input\n"
 
 
+def test_a_run_that_is_damaged_hides_no_other(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = Trace(file)
+    with trace.span("flow", "odd") as odd:
+        pass
+    trace.store.rows("UPDATE spans SET facts = '{' WHERE id = ?", odd.id)
+    myna("trace", "list")
+    _, broken, whole = capsys.readouterr().out.splitlines()
+    assert broken.split()[:5] == [str(odd.id), "run", str(odd.id), "is", "damaged:"]
+    assert "flow [bold]天气[/]" in whole
+
+
 def test_half_an_answer_is_no_example(file: Path) -> None:
     out, trace = file.parent / "rows.jsonl", opened(None)
     with pytest.raises(ProviderError):

@@ -16,9 +16,9 @@ from rich.tree import Tree
 
 from myna.commands.options import printable, spoken
 from myna.records import Conversation, DataError, MynaError, RequestError, Usage, jsonl
-from myna.trace import Prices, Trace
+from myna.trace import Prices, Trace, TraceError
 from myna.trace.export import conversations, pairs
-from myna.trace.read import Node, Total, pass_rates, runs, total, tree
+from myna.trace.read import Node, Total, latest, pass_rates, runs, total, tree
 from myna.trace.request import read_reply, read_request, write_sampling
 from myna.trace.where import price_file, trace_file
 
@@ -53,7 +53,12 @@ def list_runs(*, trace: TraceFile = None, limit: int = 20) -> None:
     file = opened(trace)
     columns = ("run", "when", "what", "ended", "seconds", "calls", "tokens", "cost")
     table = Table(*(Column(name, no_wrap=True) for name in columns), box=None, header_style="bold")
-    for run in runs(file.store, min(limit, 2**62)):
+    for number in latest(file.store, min(limit, 2**62)):
+        try:
+            run = tree(file.store, number)
+        except TraceError as e:  # the others can be read
+            table.add_row(str(number), "", "", printable(_brief(str(e).partition(": ")[2])))
+            continue
         table.add_row(str(run.id), _when(run.began), printable(f"{run.kind} {run.name}"), printable(_brief(_ended(run))), _seconds(run),
                       *_sums(total(run.spans), file.prices.currency))  # fmt: skip
     Console(highlight=False, soft_wrap=True, width=1000).print(table)  # as wide as it is

@@ -97,9 +97,13 @@ _SPAN = f"SELECT facts, {', '.join(COLUMNS)} FROM spans"
 
 
 def runs(store: Store, limit: int = 50) -> list[Node]:
-    """The latest runs, newest first, each with all that is below it."""
-    ids = store.rows("SELECT id FROM spans WHERE parent IS NULL ORDER BY id DESC LIMIT ?", limit)
-    return [tree(store, id) for (id,) in ids]
+    """The latest runs, newest first, each with all that is below it. Raises TraceError where one is damaged."""
+    return [tree(store, id) for id in latest(store, limit)]
+
+
+def latest(store: Store, limit: int = 50) -> list[int]:
+    """The numbers of the latest runs, newest first."""
+    return [id for (id,) in store.rows("SELECT id FROM spans WHERE parent IS NULL ORDER BY id DESC LIMIT ?", limit)]
 
 
 def tree(store: Store, id: int) -> Node:
