@@ -1,6 +1,7 @@
 """What a stranger wrote into a model directory reaches the terminal as text, whatever it is."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -34,6 +35,19 @@ def test_what_is_typed_is_utf8(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         commands.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == "myna: argument 5 is not UTF-8: b'caf\\xe9'. Type it in UTF-8.\n"
+
+
+def test_a_file_may_be_called_what_is_no_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode("论文.md".encode("gbk"))
+    Path(name).write_text("# 论文\n\n石桥建于1871年。\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["myna", "index", "add", name])
+    with pytest.raises(SystemExit) as ended:
+        commands.main()
+    assert not ended.value.code
+    assert capsys.readouterr().out.endswith(".md: 1 chunk\n")
 
 
 def test_an_error_moves_no_cursor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

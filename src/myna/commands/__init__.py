@@ -102,9 +102,9 @@ def main() -> None:
 
 
 def _refuse_bytes(words: list[str]) -> None:
-    """What is typed goes into requests, traces and files, all of which are UTF-8."""
+    """What is typed goes into requests, traces and files, all of which are UTF-8. A file is called what it is called."""
     for number, word in enumerate(words, start=1):
-        if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word):
+        if not word.isascii() and any("\ud800" <= c <= "\udfff" for c in word) and not os.path.lexists(word):
             raise RequestError(
                 f"argument {number} is not UTF-8: {os.fsencode(word)[:60]!r}. Type it in UTF-8.", param="argv"
             )
