@@ -1,7 +1,9 @@
 """myna doubt: what is asked, what is said of it, and the exit status a script can act on."""
 
+import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +101,18 @@ def test_a_measurement_touches_no_other_file_and_is_one_at_a_time(here: Path) ->
         myna("doubt", "measure", "q.jsonl", "notes.txt", "--model", script("a"))
     assert Path("notes.txt").read_text() == "Buy milk"
     with locked(Path("r.jsonl.lock"), "", DataError), pytest.raises(DataError, match="running in another process"):
+        myna("doubt", "measure", "q.jsonl", "r.jsonl", "--samples", 1, "--model", script("a"))
+
+
+def test_a_measurement_that_cannot_be_kept_names_its_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, mode: str = "r", *more: Any, **how: Any) -> Any:
+        if mode == "ab":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return open(path, mode, *more, **how)
+
+    Path("q.jsonl").write_text('{"question": "a?", "answers": ["a"]}\n')
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(DataError, match=r"r\.jsonl cannot be written: No space left"):
         myna("doubt", "measure", "q.jsonl", "r.jsonl", "--samples", 1, "--model", script("a"))
 
 

@@ -77,6 +77,8 @@ def test_a_missing_candidate_is_an_error() -> None:
 
 
 def test_an_endpoint_that_does_not_know_n_is_as_one_that_refuses_it() -> None:
+    other = (HELLO + STOP).replace(b'"index":0', b'"index":9')
+    assert isinstance(refusal(200, STREAM, other + DONE), ProviderError), "an answer to something else"
     error = refusal(200, STREAM, HELLO + STOP + DONE, Sampling(n=2))
     assert "gave 1 of 2 answers" in str(error)
     assert isinstance(error, RequestError)

@@ -212,11 +212,13 @@ def _measured(
         raise DataError(f"{out} has other questions than {questions} begins with; name a new file.")
 
     async def each(provider: "Provider") -> None:
-        with out.open("ab") as file:
-            for one in asked[len(done) :]:
-                done.append(await labelled.ask(provider, one, samples))
-                file.write(orjson.dumps(done[-1].to_json()) + b"\n")
-                file.flush()
+        for one in asked[len(done) :]:
+            done.append(await labelled.ask(provider, one, samples))
+            try:
+                with out.open("ab") as file:
+                    file.write(orjson.dumps(done[-1].to_json()) + b"\n")
+            except OSError as e:
+                raise DataError(f"{out} cannot be written: {e.strerror or e}. Run it again, and it goes on.") from None
 
     with _connected(model, trace, "measure", questions.name) as provider:
         asyncio.run(each(provider))

@@ -59,7 +59,8 @@ class Http:
         path, body = write_request(what, sampling.check(), self.name)
         async with self._events(path, orjson.dumps(body)) as events:
             yield Delta()
-            unfinished, begun = set(range(sampling.n or 1)), set[int]()
+            wanted, begun = set(range(sampling.n or 1)), set[int]()
+            unfinished = set(wanted)
             reader, usage, length, event = ChunkReader(), None, 0, None
             while (event := await self._next(events)) not in (None, b"[DONE]"):
                 length += EVENT
@@ -78,7 +79,7 @@ class Http:
                     raise ProviderError(f"{self.base_url} sent {LONGEST:,} characters and did not end.")
         if usage:
             yield Delta(usage=usage)  # what was counted is paid for, finished or not
-        if event and unfinished and begun and not unfinished & begun:  # it ended well, and some were never begun
+        if event and begun and begun < wanted and not unfinished & begun:  # it ended well, and some were never begun
             raise RequestError(
                 f"{self.base_url} gave {len(begun)} of {sampling.n} answers: it does not give several to one request.",
                 param="n",
