@@ -37,6 +37,7 @@ def test_what_is_typed_is_utf8(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert capsys.readouterr().err == "myna: argument 5 is not UTF-8: b'caf\\xe9'. Type it in UTF-8.\n"
 
 
+@pytest.mark.filterwarnings("ignore:Cyclopts")
 def test_a_file_may_be_called_what_is_no_utf8(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from myna.provider.http import is_loopback
+from myna.provider.http import is_loopback, without_user
 from myna.provider.wire.error import read_error
 from myna.records import ProviderError, Scores
 
@@ -19,7 +19,8 @@ class HttpScorer:
     def __init__(
         self, base_url: str, model: str, api_key: str | None = None, *, timeout: float = 600.0, transport: Any = None
     ):
-        self.name, self.base_url = model, base_url.rstrip("/")
+        self.name = model
+        self.base_url, self._user = without_user(base_url.rstrip("/"))
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout, self._transport = timeout, transport
 
@@ -34,7 +35,7 @@ class HttpScorer:
         try:
             async with httpx.AsyncClient(
                 headers=self._headers, timeout=httpx.Timeout(self._timeout, connect=10.0), transport=self._transport,
-                trust_env=not is_loopback(self.base_url),
+                auth=self._user, trust_env=not is_loopback(self.base_url),
             ) as client:  # fmt: skip
                 answer = await client.post(
                     url, content=orjson.dumps(body), headers={"content-type": "application/json"}

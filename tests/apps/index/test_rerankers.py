@@ -102,3 +102,14 @@ def test_a_chat_model_asked_for_yes_or_no_puts_the_answer_first(tmp_path: Path, 
     finally:
         judge.close()
     assert TEXTS
+
+
+def test_a_password_in_the_address_is_sent_and_never_said() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["authorization"] == "Basic YW5uOnNlY3JldA=="
+        return httpx.Response(500, json={"error": {"message": "broke"}})
+
+    scorer = HttpScorer("http://ann:secret@127.0.0.1:1/v1", "judge", transport=httpx.MockTransport(answer))
+    with pytest.raises(ProviderError) as caught:
+        asyncio.run(scorer.score("q", ["a"]))
+    assert "secret" not in f"{caught.value} {scorer.base_url}"
