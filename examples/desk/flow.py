@@ -22,6 +22,8 @@ INTENT, REWRITE, ANSWER, CRITIQUE = (
 )
 ROUNDS = 2  # answers at most
 CHINESE = re.compile(r"[一-鿿]")
+COMMAND = re.compile(r"`(myna(?: [a-z]+)+)")
+COMMANDS = frozenset(COMMAND.findall(FACTS))
 NO_QUESTION = {
     "complaint": ("I am sorry. A person will look at this.", "很抱歉,我们会请同事跟进。"),
     "smalltalk": ("Hello! What would you like to do with Myna?", "你好!你想用 Myna 做什么?"),
@@ -33,8 +35,10 @@ Kind = Literal["question", "complaint", "smalltalk", "other"]
 
 @dataclass(frozen=True)
 class Critique:
+    """Whether an answer may stand, and what is wrong with it."""
+
     ok: bool
-    wrong: str
+    wrong: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,12 @@ async def answer(question: str, wrong: str | None, *, provider: Provider) -> str
 
 @step(calls=CRITIQUE.limits.calls)
 async def critique(question: str, text: str, *, provider: Provider) -> Critique:
-    said = (await ask(CRITIQUE, {"facts": FACTS, "question": question, "answer": text}, provider)).value
-    return Critique(said["ok"], said["wrong"])
+    """What can be looked up is not asked: a command that no fact has is made up."""
+    for command in COMMAND.findall(text):
+        if not any(f"{command} ".startswith(f"{known} ") for known in COMMANDS):
+            return Critique(False, f"there is no command {command}")
+    said = (await ask(CRITIQUE, {"facts": FACTS, "question": question, "answer": text}, provider)).value["verdict"]
+    return Critique(True) if said == "right" else Critique(False, said)
 
 
 @flow(max_calls=intent.max_calls + rewrite.max_calls + ROUNDS * (answer.max_calls + critique.max_calls))

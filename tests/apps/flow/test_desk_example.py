@@ -24,7 +24,7 @@ from myna.trace.read import Node, tree
 from myna.trace.request import read_request
 
 DESK = Path(__file__).parents[3] / "examples/desk"
-GOOD, BAD = '{"wrong": "nothing", "ok": true}', '{"wrong": "no such command", "ok": false}'
+GOOD, BAD = '{"verdict": "right"}', '{"verdict": "answers another question"}'
 
 
 @pytest.fixture(scope="module")
@@ -50,30 +50,60 @@ def says(*turns: str) -> Scripted:
 def test_a_good_answer_passes_at_once(
     desk: Flow[Any, Any], app: ModuleType, question: str, asked: str, text: str
 ) -> None:
-    model = says('{"kind": "question"}', f'{{"question": "{asked}"}}', text, GOOD)
+    model = says('{"wants": "a server", "kind": "question"}', f'{{"question": "{asked}"}}', text, GOOD)
     assert asyncio.run(desk(question, provider=model)) == app.Reply("question", text, True)
     assert text in str(model.requests[3].what)
 
 
 def test_a_bad_answer_is_made_once_more_with_what_was_wrong(desk: Flow[Any, Any], app: ModuleType) -> None:
-    model = says('{"kind": "question"}', '{"question": "How?"}', "Type `myna start`.", BAD, "Type `myna run`.", BAD)
+    model = says(
+        '{"wants": "a server", "kind": "question"}',
+        '{"question": "How?"}',
+        "Type `myna chat`.",
+        BAD,
+        "Type `myna list`.",
+        BAD,
+    )
     said = asyncio.run(desk("how?", provider=model))
-    assert said == app.Reply("question", "Type `myna run`.", False)
-    assert "no such command" in str(model.requests[4].what)
+    assert said == app.Reply("question", "Type `myna list`.", False)
+    assert "answers another question" in str(model.requests[4].what)
+
+
+@pytest.mark.parametrize(
+    ("text", "made_up"),
+    [
+        ("Type `myna start`.", "myna start"),
+        ("用 `myna index drop` 删除。", "myna index drop"),
+        ("`myna index` does.", "myna index"),
+        ("Type `myna serve --port 80`, then `myna pull qwen`.", ""),
+        ("I do not know.", ""),
+    ],
+)
+def test_a_command_that_no_fact_has_is_sent_back_without_a_model(
+    desk: Flow[Any, Any], app: ModuleType, text: str, made_up: str
+) -> None:
+    found = asyncio.run(app.critique("How?", text, provider=says(*([] if made_up else [GOOD]))))
+    assert found == (app.Critique(False, f"there is no command {made_up}") if made_up else app.Critique(True))
 
 
 @pytest.mark.parametrize(("question", "kind"), [("hello", "smalltalk"), ("又崩溃了", "complaint"), ("写首诗", "other")])
 def test_what_is_no_question_is_not_answered_by_a_model(
     desk: Flow[Any, Any], app: ModuleType, question: str, kind: str
 ) -> None:
-    model = says(f'{{"kind": "{kind}"}}')
+    model = says(f'{{"wants": "", "kind": "{kind}"}}')
     said = asyncio.run(desk(question, provider=model))
     assert (said.kind, said.passed, len(model.requests)) == (kind, None, 1)
     assert bool(app.CHINESE.search(said.text)) == bool(app.CHINESE.search(question))
 
 
 def test_a_rewriting_in_another_language_is_tried_again(desk: Flow[Any, Any], journal: Journal) -> None:
-    model = says('{"kind": "question"}', '{"question": "How?"}', '{"question": "怎么启动服务?"}', "`myna serve`", GOOD)
+    model = says(
+        '{"wants": "a server", "kind": "question"}',
+        '{"question": "How?"}',
+        '{"question": "怎么启动服务?"}',
+        "`myna serve`",
+        GOOD,
+    )
     ended = asyncio.run(run(desk, journal, {"question": "怎么启动服务"}, {"provider": model}))
     assert ended.outcome == "done"
     rates = {one.name: (one.first.passed, one.last.passed) for one in report(journal, journal.runs()).steps}
@@ -86,7 +116,10 @@ def stubborn(_: object) -> str:
 
 @pytest.mark.parametrize(
     "script",
-    [lambda: [stubborn] * 99, lambda: ['{"kind": "question"}', *['{"question": "How?"}', "x", BAD, "y", BAD] * 9]],
+    [
+        lambda: [stubborn] * 99,
+        lambda: ['{"wants": "a server", "kind": "question"}', *['{"question": "How?"}', "x", BAD, "y", BAD] * 9],
+    ],
 )
 def test_it_makes_no_more_calls_than_it_says(desk: Flow[Any, Any], script: Callable[[], list[Any]]) -> None:
     model = Scripted(script())
@@ -124,7 +157,7 @@ def test_the_whole_app_is_replayed_byte_for_byte_without_a_network(
 
     first = go(
         says(
-            '{"kind": "question"}',
+            '{"wants": "a server", "kind": "question"}',
             '{"question": "How?"}',
             '{"question": "怎么启动?"}',
             "输入 a",
@@ -147,7 +180,7 @@ def test_the_whole_app_is_replayed_byte_for_byte_without_a_network(
 
 @pytest.mark.parametrize("killed_at", range(4))
 def test_it_goes_on_after_any_of_its_steps(desk: Flow[Any, Any], journal: Journal, killed_at: int) -> None:
-    turns: list[Any] = ['{"kind": "question"}', '{"question": "How?"}', "`myna serve`", GOOD]
+    turns: list[Any] = ['{"wants": "a server", "kind": "question"}', '{"question": "How?"}', "`myna serve`", GOOD]
     broken = Scripted([*turns[:killed_at], *[ConnectionError("the line broke")] * 9])
     first = asyncio.run(run(desk, journal, {"question": "how?"}, {"provider": broken}))
     assert first.outcome == "failed"
@@ -179,7 +212,7 @@ def test_its_cases_are_in_english_and_chinese_and_can_be_judged(
     cases = read_cases(DESK / "cases.jsonl", desk)
     chinese = sum(bool(app.CHINESE.search(case.inputs["question"])) for case in cases)
     assert (len(cases), chinese) == (20, 10)
-    model = says('{"kind": "question"}', '{"question": "server?"}', "`myna serve`", GOOD)
+    model = says('{"wants": "a server", "kind": "question"}', '{"question": "server?"}', "`myna serve`", GOOD)
     ended = asyncio.run(run(desk, journal, cases[0].inputs, {"provider": model}))
     assert list(judge(journal, ended.run, cases[0])) == []
 
