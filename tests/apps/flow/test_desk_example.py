@@ -75,6 +75,7 @@ def test_a_bad_answer_is_made_once_more_with_what_was_wrong(desk: Flow[Any, Any]
         ("Type `myna start`.", "myna start"),
         ("用 `myna index drop` 删除。", "myna index drop"),
         ("`myna index` does.", "myna index"),
+        ("`myna server`", "myna server"),
         ("Type `myna serve --port 80`, then `myna pull qwen`.", ""),
         ("I do not know.", ""),
     ],
