@@ -5,9 +5,11 @@ import asyncio
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +328,22 @@ def test_whether_a_run_is_running_is_looked_at(here: Path, capsys: pytest.Captur
     assert listed(capsys, run) == "killed"
     myna("agent", "resume", run, "--model", script("It was cut off."))
     assert listed(capsys, run) == "done"
+
+
+def test_a_damaged_run_is_listed_as_such_and_hides_no_other(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        myna("agent", "run", "clerk.md", "多少？", "--json", "--model", script("42"))
+    broken = json.loads(capsys.readouterr().out.splitlines()[-1])["run"]
+    (file,) = (one for one in (here / "data").glob("*.sqlite") if "run" in one.name)
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE agent_runs SET session = '{' WHERE run = ?", (broken,))
+    myna("agent", "list")
+    out = capsys.readouterr().out
+    assert broken[:12] in out
+    assert "damaged" in out
+    assert "多少？" in out
+    with pytest.raises(MynaError, match="is damaged"):
+        myna("agent", "resume", broken, "--model", script("?"))
 
 
 def test_a_run_that_is_done_says_so_and_asks_no_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from myna.apps.agent import Agent, Ended, Memory, Session, steps
 from myna.apps.agent import run as run_agent
 from myna.apps.agent.egress import answer_of
 from myna.apps.agent.file import AgentFile
-from myna.apps.agent.runs import Kept, Runs
+from myna.apps.agent.runs import AgentFileError, Kept, Runs
 from myna.apps.tools import Approvals, Asked, Tool, later, never
 from myna.apps.tools.approvals import YES, shown
 from myna.commands.agent_memory import app as memory_app
@@ -116,7 +116,12 @@ def list_runs(*, limit: int = 20) -> None:
     """
     with closing(_runs()) as runs, closing(_approvals()) as approvals:
         table = folded("run", "agent", "state", "steps", "task")
-        for kept in runs.all(limit):
+        for run in runs.latest(limit):
+            try:
+                kept = runs.find(run)
+            except AgentFileError as e:  # the others can be read
+                table.add_row(printable(run[:12]), "", "damaged", "", printable(str(e)))
+                continue
             table.add_row(
                 kept.run[:12],
                 printable(Path(kept.file).stem),

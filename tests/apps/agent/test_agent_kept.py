@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
 from apps_agent import Speech
 
 from myna.apps.agent import Agent, Ended, Session, run
+from myna.apps.agent.runs import AgentFileError, Runs
 from myna.apps.tools import Approvals, Asked, Effect, Tool, later, tool
 from myna.provider import Scripted
 
@@ -94,3 +97,31 @@ def test_every_event_is_kept_before_it_is_told(speech: Speech) -> None:
     agent = Agent("clerk", "", (process.send,), speech=speech.speech)
     ended = ran(agent, Session.of("Send it."), process, [speech.call("send", {"text": "a"}), speech.answer("ok")])
     assert json.loads(process.kept[-1]) == ended.session.to_json()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("answer", {"text": "\ud83d"}),
+        ("pin", {"fact": "\ud83d"}),
+        ("make_plan", {"steps": ["\ud83d"], "checks": ["seen"]}),
+    ],
+)
+def test_half_of_a_character_is_kept_as_a_question_mark(name: str, arguments: Any, tmp_path: Path) -> None:
+    speech, runs, session = Speech("bound"), Runs(tmp_path / "runs.sqlite"), Session.of("?")
+    runs.begin(session, "agent.md", "v", {})
+    script = [speech.call(name, json.dumps(arguments)), speech.answer("end")]
+    ended = asyncio.run(run(Agent("a", "", plan=True, speech="bound"), session, Scripted(script), keep=runs.save))
+    assert ended.reason == "done"
+    found = runs.find(session.run).session
+    assert "?" in (found.messages[-1].text if name == "answer" else str(found.facts) + str(found.plan))
+
+
+def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+    runs, session = Runs(tmp_path / "runs.sqlite"), Session.of("?")
+    runs.begin(session, "agent.md", "v", {})
+    for text in ("{", "{}", "[]"):
+        with sqlite3.connect(runs.path) as db:
+            db.execute("UPDATE agent_runs SET session = ?", (text,))
+        with pytest.raises(AgentFileError, match=f"run {session.run[:12]} in .* is damaged"):
+            runs.find(session.run)

@@ -29,6 +29,7 @@ WRITTEN = "That is done. If nothing else was asked, call answer."
 BEGUN = re.compile(
     r'\s*\{\s*"text"\s*:\s*"((?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*)'
 )  # what of an answer that was cut is whole
+ESCAPE = re.compile(r'(\\["\\/bfnrtu])|\\')  # or a backslash that begins none, as in \(x\): it is meant itself
 
 
 def written(talk: Conversation) -> Conversation:
@@ -60,7 +61,9 @@ def _text(arguments: str) -> str:
     """What an answer says; of one that was cut, what is there; of one in another form, its arguments as they are."""
     try:
         text = parse(arguments).get("text")
-        return text if isinstance(text, str) else arguments
+        said = text if isinstance(text, str) else arguments
     except (ValueError, RecursionError):
         begun = BEGUN.match(arguments)
-        return json.loads(f'"{begun[1]}"', strict=False) if begun else arguments
+        whole = ESCAPE.sub(lambda one: one[1] or r"\\", begun[1]) if begun else ""
+        said = json.loads(f'"{whole}"', strict=False) if begun else arguments
+    return said.encode(errors="replace").decode()  # half of a surrogate pair is no text that can be kept or shown

@@ -2,6 +2,7 @@
 was interrupted or was killed goes on in another process. The file is nobody else's to write, so what it says of taint is believed.
 """
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import orjson
 
 from myna.apps.agent.session import Session
-from myna.records import MynaError, lock
+from myna.records import DataError, MynaError, lock
 from myna.records.sqlite_file import Layout, SqliteFile
 
 SCHEMA = """
@@ -74,11 +75,10 @@ class Runs(SqliteFile):
         """A run is one process's at a time. Raises AgentFileError where it is another's."""
         return lock.locked(self._held(run), f"run {run[:12]}", AgentFileError)
 
-    def all(self, limit: int = 20) -> list[Kept]:
-        """The latest, newest first."""
+    def latest(self, limit: int = 20) -> list[str]:
+        """The latest runs, newest first: `find` reads each, and a damaged one hides no other."""
         with self.read() as db:
-            rows = db.execute(f"{_SELECT} ORDER BY at DESC LIMIT ?", (limit,)).fetchall()
-        return [self._kept(row) for row in rows]
+            return [run for (run,) in db.execute("SELECT run FROM agent_runs ORDER BY at DESC LIMIT ?", (limit,))]
 
     def _held(self, run: str) -> Path:
         return self.path.with_name(f"{self.path.name}.{run}.lock")
@@ -87,13 +87,19 @@ class Runs(SqliteFile):
         run, file, version, given, session, state, at = row
         if state == "running" and not lock.is_locked(self._held(run), AgentFileError):
             state = "killed"
-        return Kept(
-            run, file, version, orjson.loads(given), Session.from_json(orjson.loads(session), ours=True), state, at
-        )
+        try:
+            found = Session.from_json(orjson.loads(session), ours=True)
+            return Kept(run, file, version, orjson.loads(given), found, state, at)
+        except (ValueError, TypeError, DataError) as e:
+            raise AgentFileError(f"run {run[:12]} in {self.path} is damaged: {e}.") from None
 
 
 _SELECT = "SELECT run, file, version, given, session, state, at FROM agent_runs"
 
 
 def _json(value: object) -> str:
-    return orjson.dumps(value).decode()
+    """A lone surrogate, which a model's arguments may have and UTF-8 cannot write, is a question mark."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
